@@ -1,0 +1,118 @@
+"""Find winning lottery tickets, write their owner's mark into them, and prove ownership of a stolen copy.
+
+The way of the data is one line: ``find → Ticket → embed → (marked Ticket, Credential) → … → verify → Verdict``.
+
+    >>> import ticketguard as tg
+    >>> recipe = tg.TrainingConfig(epochs=4, learning_rate=0.1)
+    >>> ticket = tg.find("mlp", data="digits", density=0.2, training=recipe)
+    >>> round(ticket.mask.density, 2)
+    0.2
+    >>> marked, credential = tg.embed(ticket, owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()])
+    >>> tg.verify(tg.Checkpoint(marked.weights), credential).status
+    'supported'
+    >>> tg.verify(tg.Checkpoint(ticket.weights), credential).status
+    'not_supported'
+
+Names are loaded when they are first used: importing ticketguard, reading a ticket and verifying a
+safetensors suspect never pay for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ticketguard.credentials.credential import Credential, load_credential
+    from ticketguard.credentials.keys import Owner, load_public_key
+    from ticketguard.credentials.vault_key import VaultKey
+    from ticketguard.data import Dataset
+    from ticketguard.embedding.planted_graph import PlantedGraph
+    from ticketguard.embedding.trigger_set import TriggerSet
+    from ticketguard.errors import TicketguardError
+    from ticketguard.exporting import export_weights, import_checkpoint
+    from ticketguard.pipeline import embed, find, verify
+    from ticketguard.plan import Plan, prepare
+    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
+    from ticketguard.ticket import Mask, Ticket, TicketInfo
+    from ticketguard.training import TrainingConfig
+    from ticketguard.verification.verdict import Evidence, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CallablePredictor",
+    "Checkpoint",
+    "Credential",
+    "Dataset",
+    "Evidence",
+    "HttpPredictor",
+    "Mask",
+    "OnnxPredictor",
+    "Owner",
+    "Plan",
+    "PlantedGraph",
+    "Predictor",
+    "Ticket",
+    "TicketInfo",
+    "TicketguardError",
+    "TrainingConfig",
+    "TriggerSet",
+    "VaultKey",
+    "Verdict",
+    "__version__",
+    "embed",
+    "export_weights",
+    "find",
+    "import_checkpoint",
+    "load_credential",
+    "load_public_key",
+    "prepare",
+    "verify",
+]
+
+# Where each public name lives, for the loading on first use (PEP 562); a test keeps the three lists alike.
+_HOMES = {
+    "CallablePredictor": "ticketguard.suspects.predictors",
+    "Checkpoint": "ticketguard.suspects.checkpoints",
+    "Credential": "ticketguard.credentials.credential",
+    "Dataset": "ticketguard.data",
+    "Evidence": "ticketguard.verification.verdict",
+    "HttpPredictor": "ticketguard.suspects.predictors",
+    "Mask": "ticketguard.ticket",
+    "OnnxPredictor": "ticketguard.suspects.predictors",
+    "Owner": "ticketguard.credentials.keys",
+    "Plan": "ticketguard.plan",
+    "PlantedGraph": "ticketguard.embedding.planted_graph",
+    "Predictor": "ticketguard.suspects.predictors",
+    "Ticket": "ticketguard.ticket",
+    "TicketInfo": "ticketguard.ticket",
+    "TicketguardError": "ticketguard.errors",
+    "TrainingConfig": "ticketguard.training",
+    "TriggerSet": "ticketguard.embedding.trigger_set",
+    "VaultKey": "ticketguard.credentials.vault_key",
+    "Verdict": "ticketguard.verification.verdict",
+    "embed": "ticketguard.pipeline",
+    "export_weights": "ticketguard.exporting",
+    "find": "ticketguard.pipeline",
+    "import_checkpoint": "ticketguard.exporting",
+    "load_credential": "ticketguard.credentials.credential",
+    "load_public_key": "ticketguard.credentials.keys",
+    "prepare": "ticketguard.plan",
+    "verify": "ticketguard.pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ticketguard' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names whether or not they are loaded."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,111 @@
+"""``ticketguard find``: run the pruning engine and write a ticket."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ticketguard.cli.options import (
+    checkpoint_folder,
+    data_options,
+    force_option,
+    json_option,
+    parse_assignments,
+    refuse_to_replace,
+    resume_option,
+    seed_option,
+    take_data_options,
+    take_training,
+    training_options,
+)
+from ticketguard.cli.output import print_document
+from ticketguard.cli.progress import ProgressBar
+
+
+@click.command(name="find", short_help="Find a winning lottery ticket.")
+@click.option(
+    "--model", required=True, help="mlp, resnet20, resnet18, resnet50, or an import path package.module:factory."
+)
+@click.option(
+    "--model-option", multiple=True, metavar="NAME=VALUE", help="Argument of the model's factory; repeatable."
+)
+@click.option(
+    "--data",
+    required=True,
+    help="digits, fashion-mnist, cifar10, cifar100, a folder or tar of class folders, or package.module:factory.",
+)
+@data_options
+@click.option(
+    "--method", default="imp", show_default=True, help="Pruning method: imp, or ltr (rewinds to an early step)."
+)
+@click.option(
+    "--method-option", multiple=True, metavar="NAME=VALUE", help="Argument of the method, such as prune_fraction=0.2."
+)
+@click.option(
+    "--density",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    required=True,
+    help="Kept share of the weights.",
+)
+@training_options
+@seed_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="ticket.safetensors", show_default=True, help="Ticket file."
+)
+@resume_option
+@force_option
+@json_option
+def command(
+    model: str,
+    model_option: tuple[str, ...],
+    data: str,
+    method: str,
+    method_option: tuple[str, ...],
+    density: float,
+    seed: int,
+    out: Path,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find a winning lottery ticket: prune, rewind, retrain, until the density is reached.
+
+    Checkpoints are kept beside the ticket while the search runs, so that --resume can go on after an interruption.
+    """
+    from ticketguard.inspection import ticket_document
+    from ticketguard.pipeline import find
+
+    refuse_to_replace((out,), force=force)
+    workdir = checkpoint_folder(out, "find", resume=resume, force=force)
+    with ProgressBar() as progress:
+        ticket = find(
+            model,
+            data=data,
+            density=density,
+            method=method,
+            training=take_training(options),
+            seed=seed,
+            model_options=parse_assignments(model_option, option="--model-option"),
+            data_options=take_data_options(options),
+            method_options=parse_assignments(method_option, option="--method-option"),
+            workdir=workdir,
+            resume=resume,
+            progress=progress,
+        )
+    ticket.save(out)
+    shutil.rmtree(workdir, ignore_errors=True)
+    print_document(
+        {"version": "ticketguard.find/1", "file": str(out), **ticket_document(ticket)},
+        as_json=as_json,
+        summary={
+            "ticket": out,
+            "density": ticket.mask.density,
+            "edges": ticket.mask.kept,
+            "accuracy": ticket.info.accuracy,
+            "dense_accuracy": ticket.info.dense_accuracy,
+        },
+    )

@@ -1,0 +1,97 @@
+"""``ticketguard inspect``: what a file of ours, or a suspect, holds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ticketguard.cli.options import (
+    force_option,
+    json_option,
+    passphrase_option,
+    read_unlocker,
+    refuse_to_replace,
+    vault_key_option,
+)
+from ticketguard.cli.output import print_document
+
+
+@click.command(name="inspect", short_help="Say what a ticket, claim, vault, key or suspect holds.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="Draw the masks into this PNG; not for claims and keys."
+)
+@click.option("--claim", type=click.Path(path_type=Path), help="With --vault: draw the owner's secret edges too.")
+@click.option("--vault", type=click.Path(path_type=Path), help="With --claim: draw the owner's secret edges too.")
+@passphrase_option
+@vault_key_option
+@force_option
+@json_option
+def command(
+    file: Path,
+    picture: Path | None,
+    claim: Path | None,
+    vault: Path | None,
+    passphrase_file: Path | None,
+    vault_key: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Say what FILE holds: a ticket, claim, vault, public key, or a suspect's checkpoint.
+
+    A vault is opened with its passphrase or vault key; its secret is not shown.
+    """
+    from ticketguard.inspection import inspect_file
+
+    if (claim is None) != (vault is None) or (claim is not None and picture is None):
+        raise click.UsageError("--claim and --vault go together, with --picture.")
+    if picture is not None:
+        refuse_to_replace((picture,), force=force, inputs=(file, claim, vault, vault_key, passphrase_file))
+    unlock = functools.partial(read_unlocker, passphrase_file, vault_key)
+    document = inspect_file(file, unlock=unlock)
+    if picture is not None:
+        _draw(file, document["kind"], picture, claim=claim, vault=vault, unlock=unlock)
+    print_document(document, as_json=as_json)
+
+
+def _draw(
+    file: Path,
+    kind: str,
+    picture: Path,
+    *,
+    claim: Path | None,
+    vault: Path | None,
+    unlock: Callable[[], dict[str, Any]],
+) -> None:
+    """Draw the masks of a ticket or suspect.
+
+    Raises:
+        ConfigurationError: The file has no masks.
+    """
+    from ticketguard.errors import ConfigurationError
+    from ticketguard.inspection import mask_of_zeros, secret_positions
+    from ticketguard.reporting.plots import draw_before_after, draw_mask
+    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.ticket import Reference, Ticket
+
+    if kind not in ("ticket", "suspect"):
+        raise ConfigurationError(f"'{file}' is a {kind} and has no masks to draw: name a ticket or a checkpoint")
+    mask = Ticket.load(file).mask if kind == "ticket" else mask_of_zeros(Checkpoint(file).state())
+    if not len(mask):
+        raise ConfigurationError(f"'{file}' has no zeros in its weights, so there is no mask to draw")
+    if claim is None or vault is None:
+        draw_mask(mask, picture, title=file.name)
+        return
+    from ticketguard.credentials.credential import load_credential
+
+    credential = load_credential(claim, vault, **unlock())
+    before = Reference.from_bytes(credential.vault.reference).mask
+    if {name: before[name].shape for name in before} != {name: mask[name].shape for name in mask}:
+        raise ConfigurationError(
+            f"'{file}' has other layers than the claim's ticket: draw it without --claim and --vault"
+        )
+    draw_before_after(before, mask, secret_positions(credential), picture, title=file.name)

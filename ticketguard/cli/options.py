@@ -1,0 +1,192 @@
+"""Options and questions that several commands share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ticketguard.errors import ConfigurationError
+
+PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105  # The name of the variable, no passphrase.
+PASSPHRASE_LIMIT_BYTES = 4096
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+force_option = click.option("--force", is_flag=True, help="Replace output files that exist.")
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path),
+    help=f"File whose first line is the passphrase. Default: ${PASSPHRASE_VARIABLE}, else a prompt.",
+)
+vault_key_option = click.option(
+    "--vault-key", type=click.Path(path_type=Path), help="Vault key file, for a vault that is sealed to a key."
+)
+seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed.")
+resume_option = click.option("--resume", is_flag=True, help="Go on where an interrupted run of this command stopped.")
+
+_DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--data-dir", "folder", type=click.Path(), help="Folder that holds the data set's files."),
+    click.option("--test-data", "test_path", type=click.Path(), help="Folder or tar of the test images."),
+    click.option("--train-limit", type=click.IntRange(min=1), help="Use this many training examples."),
+    click.option("--test-limit", type=click.IntRange(min=1), help="Use this many test examples."),
+    click.option("--image-size", type=click.IntRange(min=1), help="Resize images to this many pixels a side."),
+    click.option("--download", is_flag=True, default=None, help="Download the data set if it is not there."),
+)
+_TRAINING_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Passes over the training data."),
+    click.option("--batch-size", type=click.IntRange(min=1), help="Examples in a batch."),
+    click.option("--lr", "learning_rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
+    click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), help="Momentum of SGD."),
+    click.option("--weight-decay", type=click.FloatRange(min=0), help="Weight decay."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), help="Optimiser."),
+    click.option("--schedule", type=click.Choice(["step", "cosine", "constant"]), help="Learning-rate schedule."),
+    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Arithmetic of the training steps."),
+    click.option("--device", type=click.Choice(["auto", "cpu"]), help="auto takes an accelerator where there is one."),
+)
+
+
+def data_options(function: AnyFunction) -> AnyFunction:
+    """Add the options of the data loader."""
+    for option in reversed(_DATA_OPTIONS):
+        function = option(function)
+    return function
+
+
+def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Move the data options that were given out of a command's *options*."""
+    names = ("folder", "test_path", "train_limit", "test_limit", "image_size", "download")
+    return {name: value for name in names if (value := options.pop(name)) is not None}
+
+
+def training_options(function: AnyFunction) -> AnyFunction:
+    """Add the training recipe's options; what is not given keeps the recipe's own value."""
+    for option in reversed(_TRAINING_OPTIONS):
+        function = option(function)
+    return function
+
+
+def take_training(options: dict[str, Any]) -> dict[str, Any]:
+    """Move the training options that were given out of a command's *options*."""
+    names = (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "momentum",
+        "weight_decay",
+        "optimizer",
+        "schedule",
+        "precision",
+        "device",
+    )
+    return {name: value for name in names if (value := options.pop(name)) is not None}
+
+
+def read_passphrase(path: Path | None, *, purpose: str, confirm: bool = False) -> str:
+    """Take the passphrase from a file, the environment, or whoever sits at the terminal.
+
+    Args:
+        path: A file whose first line it is, if one was named.
+        purpose: What it opens or protects, for the prompt.
+        confirm: Ask twice, for a passphrase that is new.
+
+    Raises:
+        ConfigurationError: There is none to be had, or it is empty.
+        FileError: The file cannot be read.
+    """
+    from ticketguard.files import read_whole
+
+    if path is not None:
+        try:
+            passphrase = read_whole(path, limit_bytes=PASSPHRASE_LIMIT_BYTES).decode().split("\n", 1)[0].rstrip("\r")
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"'{path}' is no text: expected a passphrase on its first line") from error
+    elif PASSPHRASE_VARIABLE in os.environ:
+        passphrase = os.environ[PASSPHRASE_VARIABLE]
+    elif not sys.stdin.isatty():
+        raise ConfigurationError(f"no passphrase for {purpose}: give --passphrase-file or set {PASSPHRASE_VARIABLE}")
+    else:
+        passphrase = click.prompt(f"Passphrase for {purpose}", hide_input=True, confirmation_prompt=confirm, err=True)
+    if not passphrase:
+        raise ConfigurationError(f"the passphrase for {purpose} is empty: choose one of several words")
+    return passphrase
+
+
+def read_unlocker(passphrase_file: Path | None, vault_key: Path | None) -> dict[str, Any]:
+    """Take what opens a vault, as `load_credential` takes it: a vault key if one is named, else a passphrase.
+
+    Raises:
+        ConfigurationError: There is no passphrase to be had.
+        FileError: A file cannot be read, or is no vault key.
+    """
+    if vault_key is None:
+        return {"passphrase": read_passphrase(passphrase_file, purpose="the vault")}
+    from ticketguard.credentials.vault_key import VaultKey
+
+    return {"vault_key": VaultKey.load(vault_key)}
+
+
+def refuse_to_replace(outputs: tuple[Path, ...], *, force: bool, inputs: tuple[Path | None, ...] = ()) -> None:
+    """Stop before the work starts if its outputs would overwrite something, or could not be written.
+
+    Args:
+        outputs: Files that the command will write.
+        force: Replace files that exist.
+        inputs: Files that the command reads: never replaced, a key or ticket that is lost cannot be found again.
+
+    Raises:
+        ConfigurationError: An output exists and *force* is not set, or it is an input, or twice the same.
+        FileError: An output is a folder or device, or its folder cannot be written to.
+    """
+    from ticketguard.files import require_writable
+
+    taken = {path.resolve() for path in inputs if path is not None}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise ConfigurationError(f"'{path}' is an input of this command and is not replaced: choose another name")
+        require_writable(path)
+        if path.exists() and not force:
+            raise ConfigurationError(f"'{path}' exists: choose another name, or replace it with --force")
+    if len({path.resolve() for path in outputs}) != len(outputs):
+        raise ConfigurationError(f"outputs share a name: {', '.join(str(path) for path in outputs)}")
+
+
+def checkpoint_folder(out: Path, command: str, *, resume: bool, force: bool) -> Path:
+    """Return the folder beside *out* that a long *command* keeps its checkpoints in while it runs.
+
+    Raises:
+        ConfigurationError: It holds an earlier run's checkpoints, and neither --resume nor --force says what to do.
+    """
+    folder = out.with_name(f"{out.name}.{command}-run")
+    if folder.exists() and not resume and not force:
+        raise ConfigurationError(
+            f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
+        )
+    if not folder.exists() and resume:
+        raise ConfigurationError(f"'{folder}' does not exist: there is no run to resume; start one without --resume")
+    return folder
+
+
+def parse_assignments(pairs: tuple[str, ...], *, option: str) -> dict[str, Any]:
+    """Read repeated ``NAME=VALUE`` options; a value that is JSON is read as such, else it is text.
+
+    Raises:
+        ConfigurationError: A pair has no name or no equals sign.
+    """
+    import json
+
+    assignments: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise ConfigurationError(f"{option} is '{pair}', expected NAME=VALUE")
+        try:
+            assignments[name] = json.loads(text)
+        except ValueError:
+            assignments[name] = text
+    return assignments

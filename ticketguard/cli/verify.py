@@ -1,0 +1,116 @@
+"""``ticketguard verify``: does a suspect derive from the ticket that a claim marks?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from ticketguard.cli.group import NOT_CHECKED, NOT_SUPPORTED, SUPPORTED
+from ticketguard.cli.options import json_option, passphrase_option, read_unlocker, vault_key_option
+from ticketguard.cli.output import print_json
+
+if TYPE_CHECKING:
+    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.suspects.predictors.interface import Predictor
+
+EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclusive": NOT_CHECKED}
+
+
+@click.command(name="verify", short_help="Say whether a suspect derives from the ticket a claim marks.")
+@click.argument("suspect", type=click.Path(path_type=Path), required=False)
+@click.option("--endpoint", metavar="URL", help="A model's URL that speaks the Open Inference Protocol v2.")
+@click.option(
+    "--predictor", metavar="MODULE:NAME", help="A Python callable that takes one input and returns scores or a label."
+)
+@click.option("--claim", type=click.Path(path_type=Path), required=True, help="The signed claim.")
+@click.option("--vault", type=click.Path(path_type=Path), required=True, help="The owner's vault.")
+@click.option("--owner-key", type=click.Path(path_type=Path), help="Public key that the claim must be signed by.")
+@click.option(
+    "--level-bits",
+    type=click.IntRange(1, 256),
+    default=64,
+    show_default=True,
+    help="Weakest level to accept: a claim may ask for p below 2^-BITS, not for less.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for one answer of an endpoint or ONNX file.",
+)
+@passphrase_option
+@vault_key_option
+@json_option
+def command(
+    suspect: Path | None,
+    endpoint: str | None,
+    predictor: str | None,
+    claim: Path,
+    vault: Path,
+    owner_key: Path | None,
+    level_bits: int,
+    timeout: float,
+    passphrase_file: Path | None,
+    vault_key: Path | None,
+    as_json: bool,
+) -> int:
+    """Say whether SUSPECT derives from the ticket that the claim marks.
+
+    SUSPECT is a checkpoint (safetensors, or a .pt/.pth state dict), whose tensors are read and whose code is never run,
+    or an .onnx file, which is asked for answers. --endpoint and --predictor take the place of SUSPECT and are asked for
+    answers too.
+
+    Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be told.
+    """
+    from ticketguard.credentials.credential import load_credential
+    from ticketguard.credentials.keys import load_public_key
+    from ticketguard.pipeline import verify
+
+    if sum(given is not None for given in (suspect, endpoint, predictor)) != 1:
+        raise click.UsageError("Give one suspect: a file, --endpoint or --predictor.")
+    public_key = None if owner_key is None else load_public_key(owner_key)
+    credential = load_credential(claim, vault, **read_unlocker(passphrase_file, vault_key))
+    verdict = verify(
+        _open(suspect, endpoint, predictor, timeout), credential, owner_public_key=public_key, level_bits=level_bits
+    )
+    if as_json:
+        print_json(verdict.to_json())
+    else:
+        from ticketguard.reporting.text import verdict_lines
+
+        click.echo("\n".join(verdict_lines(verdict)))
+    return EXIT_CODES[verdict.status]
+
+
+def _open(suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float) -> Checkpoint | Predictor:
+    from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
+
+    if endpoint is not None:
+        return HttpPredictor(endpoint, timeout_s=timeout)
+    if predictor is not None:
+        return CallablePredictor(_load_callable(predictor), target=predictor)
+    assert suspect is not None
+    if suspect.suffix.lower() == ".onnx":
+        return OnnxPredictor(suspect, timeout_s=timeout)
+    from ticketguard.suspects.checkpoints import Checkpoint
+
+    return Checkpoint(suspect)
+
+
+def _load_callable(path: str) -> Callable[..., Any]:
+    """Load what ``--predictor`` names.
+
+    Raises:
+        ConfigurationError: There is no such thing, or it cannot be called.
+    """
+    from ticketguard.errors import ConfigurationError
+    from ticketguard.plugins import load_object
+
+    function = load_object(path)
+    if not callable(function):
+        raise ConfigurationError(f"--predictor '{path}' is a {type(function).__name__}, expected something to call")
+    return cast("Callable[..., Any]", function)

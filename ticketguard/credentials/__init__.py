@@ -1,0 +1,1 @@
+"""Who claims what: owner keys, public claims, private vaults. Nothing here imports torch."""

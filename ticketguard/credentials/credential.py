@@ -1,0 +1,148 @@
+"""Credential: claim and vault together, and the check that they belong to each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import os
+
+from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, MarkClaim, read_claim, sign_claim
+from ticketguard.credentials.keys import Owner
+from ticketguard.credentials.vault import Vault, groups_digest, open_vault, seal_vault
+from ticketguard.credentials.vault_key import VaultKey
+from ticketguard.errors import CredentialError
+from ticketguard.files import read_whole, write_whole
+from ticketguard.keyed import commit
+from ticketguard.ticket import Reference
+
+# Room for the kept rewind weights of the largest tickets anybody verifies on one machine.
+VAULT_LIMIT_BYTES = 4 * 1024**3
+# A mark that is read after alignment names here what its alignment may permute.
+GROUPS_PARAMETER = "channel_groups_digest"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Credential:
+    """What an owner proves ownership with.
+
+    Attributes:
+        claim: The public half.
+        vault: The private half.
+    """
+
+    claim: Claim
+    vault: Vault
+
+    def check(self) -> None:
+        """Recompute every commitment of the claim from the vault.
+
+        Raises:
+            CredentialError: The vault's secret, reference or channel groups are not what the claim commits to.
+            FileError, UnknownVersionError, TensorError: The vault's reference cannot be read.
+        """
+        reference_digest = Reference.from_bytes(self.vault.reference).digest()
+        for mark in self.claim.marks:
+            commitment = commit(
+                secret=self.vault.secret,
+                owner_public_key=self.claim.owner_public_key,
+                reference_digest=reference_digest,
+                scheme=mark.scheme,
+                version=mark.version,
+                level_bits=mark.level_bits,
+                parameters=canonical_json(dict(mark.parameters)),
+            )
+            if not hmac.compare_digest(commitment, mark.commitment):
+                raise CredentialError(
+                    f"the vault does not belong to the claim: its secret and reference do not give the commitment of "
+                    f"'{mark.scheme}'; use the vault that was written with this claim"
+                )
+            self._check_groups(mark)
+
+    def _check_groups(self, mark: MarkClaim) -> None:
+        claimed = mark.parameters.get(GROUPS_PARAMETER)
+        if claimed is not None and claimed != groups_digest(self.vault.channel_groups):
+            raise CredentialError(
+                f"the vault does not belong to the claim: its channel groups are not those of '{mark.scheme}'; "
+                "use the vault that was written with this claim"
+            )
+
+    def mark(self, scheme: str) -> MarkClaim:
+        """Return what the claim says about the mark of *scheme*.
+
+        Raises:
+            CredentialError: The claim has no such mark.
+        """
+        for mark in self.claim.marks:
+            if mark.scheme == scheme:
+                return mark
+        known = ", ".join(sorted(mark.scheme for mark in self.claim.marks))
+        raise CredentialError(f"the claim has no mark '{scheme}', it has {known}: use a claim that covers it")
+
+    def commitment(self, scheme: str) -> bytes:
+        """Return the commitment, 32 bytes, of the mark of *scheme*.
+
+        Raises:
+            CredentialError: The claim has no such mark.
+        """
+        return self.mark(scheme).commitment
+
+    def save(
+        self,
+        claim_path: str | os.PathLike[str],
+        vault_path: str | os.PathLike[str],
+        owner: Owner,
+        passphrase: str | None = None,
+        *,
+        recipient: str | None = None,
+    ) -> None:
+        """Sign the claim, seal the vault, and write both; nothing is written if either cannot be made.
+
+        Args:
+            claim_path: Where the claim goes.
+            vault_path: Where the vault goes.
+            owner: Who signs; the key that the claim names.
+            passphrase: What will open the vault; not together with *recipient*.
+            recipient: Public half of the vault key that will open it.
+
+        Raises:
+            ConfigurationError: Not exactly one of passphrase and recipient is given, or it cannot be used.
+            CredentialError: The claim names another owner's key, or claim and vault do not belong together.
+            FileError: A file cannot be written.
+        """
+        self.check()
+        signed = sign_claim(self.claim, owner)
+        sealed = seal_vault(self.vault, passphrase=passphrase, recipient=recipient)
+        # The vault first: it alone cannot be made again.
+        write_whole(vault_path, sealed, mode=0o600)
+        write_whole(claim_path, signed)
+
+
+def load_credential(
+    claim_path: str | os.PathLike[str],
+    vault_path: str | os.PathLike[str],
+    passphrase: str | None = None,
+    *,
+    vault_key: VaultKey | None = None,
+) -> Credential:
+    """Read a claim and its vault, and check that they belong together.
+
+    Args:
+        claim_path: The claim file.
+        vault_path: The vault file.
+        passphrase: What opens the vault; not together with *vault_key*.
+        vault_key: The key that opens the vault.
+
+    Raises:
+        ConfigurationError: Not exactly one of passphrase and key is given.
+        FileError: A file cannot be read or is damaged.
+        WrongPassphraseError: The passphrase does not open the vault.
+        CredentialError: The claim fails verification, or the vault does not belong to it.
+        UnknownVersionError: One was written by a version this release does not know.
+    """
+    claim = read_claim(read_whole(claim_path, limit_bytes=CLAIM_LIMIT_BYTES), name=claim_path)
+    sealed = read_whole(vault_path, limit_bytes=VAULT_LIMIT_BYTES)
+    vault = open_vault(sealed, passphrase=passphrase, vault_key=vault_key, name=vault_path)
+    credential = Credential(claim=claim, vault=vault)
+    credential.check()
+    return credential

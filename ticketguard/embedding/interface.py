@@ -1,0 +1,88 @@
+"""What a mark is: public parameters, keyed draws, and what it does while a ticket is retrained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from ticketguard.keyed import KeyedStream
+from ticketguard.ticket import Array, Mask, Ticket
+
+if TYPE_CHECKING:
+    import torch
+
+Json: TypeAlias = "str | int | list[Json] | dict[str, Json]"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Binding:
+    """The secret and the commitment that every draw of one mark is a function of.
+
+    Attributes:
+        secret: The owner's 32 secret bytes.
+        commitment: The mark's commitment C, 32 bytes.
+    """
+
+    secret: bytes = dataclasses.field(repr=False)
+    commitment: bytes
+
+    def stream(self, label: str) -> KeyedStream:
+        """Open the independent stream of draws that *label* names."""
+        return KeyedStream(secret=self.secret, commitment=self.commitment, label=label)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where retraining starts.
+
+    Attributes:
+        mask: The mask to train under.
+        weights: The state dict to train from, zero where the mask prunes.
+    """
+
+    mask: Mask
+    weights: Mapping[str, Array]
+
+
+class PlannedMark(Protocol):
+    """One mark, drawn and ready, inside any training loop."""
+
+    @property
+    def start(self) -> Start:
+        """Where training starts once this mark is in."""
+        ...
+
+    def extra_batch(self, step: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return inputs and labels to append to the batch of *step*, if the mark trains any."""
+        ...
+
+    def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Correct the live *parameters* (by state-dict name) in place after optimiser step number *step*, from 1."""
+        ...
+
+    def leaves(self) -> tuple[bytes, ...]:
+        """Return the salted leaves whose Merkle root the claim discloses; none if the mark has no parts to reveal."""
+        ...
+
+
+class Mark(Protocol):
+    """A kind of mark with its settings."""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme's name in claims."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The scheme's version in claims."""
+        ...
+
+    def parameters(self, ticket: Ticket) -> dict[str, Json]:
+        """Return the public parameters that the commitment binds and a verifier draws with."""
+        ...
+
+    def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedMark:
+        """Draw the mark and put it into *start*."""
+        ...

@@ -1,0 +1,227 @@
+"""The planted graph: a share of the mask's edges is moved into the owner's secret edge set.
+
+Written down for a second implementation in ``signatures/planted-graph.md``. What a verdict rests on: given
+the reference, the secret edges are uniformly random, so the number of a suspect's edges among them is
+hypergeometric in every layer unless the suspect derives from the marked ticket.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ticketguard.embedding.interface import Binding, Json, Start
+from ticketguard.errors import ConfigurationError, CredentialError
+from ticketguard.ticket import Array, BoolArray, Mask, Ticket
+
+if TYPE_CHECKING:
+    import torch
+
+    from ticketguard.embedding.rank_matching import RankMatcher
+
+Positions: TypeAlias = npt.NDArray[np.int64]
+Levels: TypeAlias = npt.NDArray[np.float64]
+
+SCHEME = "planted-graph"
+VERSION = 1
+PARTS = 1_000_000
+# Uniform draws in [0, 1) have as many bits as a double's fraction holds.
+LEVEL_STEPS = 2**53
+
+
+def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, secret_ppm: int) -> dict[str, Positions]:
+    """Draw the owner's secret edge set S, layer by layer.
+
+    Args:
+        binding: The mark's secret and commitment.
+        shapes: The reference's layers, name → shape.
+        secret_ppm: Parts per million of each layer's positions, rounded half up.
+
+    Returns:
+        Per layer distinct flat positions (C order), ascending.
+    """
+    return {
+        name: np.sort(binding.stream(f"edges/{name}").distinct(size, (size * secret_ppm + PARTS // 2) // PARTS))
+        for name, shape in sorted(shapes.items())
+        for size in (int(np.prod(shape)),)
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlantedParameters:
+    """The public parameters of a planted graph; the commitment binds them.
+
+    Attributes:
+        secret_ppm: Size of S in parts per million of each layer's positions.
+        share_ppm: Share of each layer's edges that was moved into S, in parts per million, as an untouched copy
+            shows it.
+    """
+
+    secret_ppm: int
+    share_ppm: int
+
+    @classmethod
+    def from_json(cls, parameters: Mapping[str, Json]) -> PlantedParameters:
+        """Read a claim's parameters, whoever wrote it.
+
+        Raises:
+            CredentialError: One is missing or out of range.
+        """
+        values = [parameters.get(name) for name in ("secret_ppm", "share_ppm")]
+        if not all(isinstance(value, int) and 1 <= value <= PARTS // 2 for value in values):
+            raise CredentialError(
+                f"the claim's {SCHEME} has secret_ppm and share_ppm {values}, expected 1 to {PARTS // 2}: "
+                "it was not made by ticketguard"
+            )
+        secret_ppm, share_ppm = (int(str(value)) for value in values)
+        return cls(secret_ppm=secret_ppm, share_ppm=share_ppm)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlantedGraph:
+    """Settings of the planted graph.
+
+    Attributes:
+        share: Share of each layer's kept edges that is moved into the secret set, in (0, 0.5].
+        secret_share: Share of each layer's positions that is secret, in (0, 0.5].
+        every_steps: Training steps between two rank matchings.
+        rate: How far a planted edge moves towards the quantile of its rank each time, in (0, 1].
+    """
+
+    share: float = 0.05
+    secret_share: float = 0.01
+    every_steps: int = 10
+    rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        for field, highest in (("share", 0.5), ("secret_share", 0.5), ("rate", 1.0)):
+            value = getattr(self, field)
+            if not 0.0 < value <= highest:
+                raise ConfigurationError(f"planted graph: {field} is {value}, expected above 0 and up to {highest}")
+        if self.every_steps < 1:
+            raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
+
+    @property
+    def scheme(self) -> str:
+        """The scheme's name in claims."""
+        return SCHEME
+
+    @property
+    def version(self) -> int:
+        """The scheme's version in claims."""
+        return VERSION
+
+    def parameters(self, ticket: Ticket) -> dict[str, Json]:
+        """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there."""
+        return {"secret_ppm": round(self.secret_share * PARTS), "share_ppm": round(self.share * PARTS)}
+
+    def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedGraph:
+        """Draw S and move edges into it: weakest kept edges outside S out, strongest pruned edges inside S in.
+
+        Kept edges are ranked by the ticket's trained weights, pruned ones by its rewind weights, where they are
+        not zeroed; every layer keeps its number of edges.
+        """
+        shapes = {name: start.mask[name].shape for name in start.mask}
+        secret = secret_edges(binding, shapes, secret_ppm=round(self.secret_share * PARTS))
+        state = ticket.weights if ticket.rewind_weights is None else ticket.rewind_weights
+        layers: dict[str, BoolArray] = {}
+        planted: dict[str, Positions] = {}
+        for name in start.mask:
+            layers[name], planted[name] = _move_edges(
+                start.mask[name],
+                secret=secret[name],
+                kept_strength=np.abs(ticket.weights[name]).reshape(-1),
+                pruned_strength=np.abs(state[name]).reshape(-1),
+                share=self.share,
+            )
+        mask = Mask(layers=layers)
+        weights: dict[str, Array] = {**start.weights}
+        for name in mask:
+            weights[name] = np.where(mask[name], _with_signs(state[name], planted[name], binding, name), 0).astype(
+                start.weights[name].dtype
+            )
+        levels = {
+            name: np.sort(binding.stream(f"levels/{name}").integers(LEVEL_STEPS, len(positions)) / LEVEL_STEPS)
+            for name, positions in planted.items()
+        }
+        return PlannedGraph(settings=self, start=Start(mask=mask, weights=weights), planted=planted, levels=levels)
+
+
+def _move_edges(
+    layer: BoolArray, *, secret: Positions, kept_strength: Array, pruned_strength: Array, share: float
+) -> tuple[BoolArray, Positions]:
+    flat = layer.reshape(-1).copy()
+    is_secret = np.zeros(flat.size, dtype=np.bool_)
+    is_secret[secret] = True
+    leaving = np.flatnonzero(flat & ~is_secret)
+    coming = np.flatnonzero(~flat & is_secret)
+    count = min(round(share * int(flat.sum())), len(leaving), len(coming))
+    leaving = leaving[np.argsort(kept_strength[leaving], kind="stable")[:count]]
+    coming = coming[np.argsort(-pruned_strength[coming], kind="stable")[:count]]
+    flat[leaving] = False
+    flat[coming] = True
+    return flat.reshape(layer.shape), np.sort(coming)
+
+
+def _with_signs(weights: Array, planted: Positions, binding: Binding, name: str) -> Array:
+    """Give planted edges that start at exact zero (an imported ticket's) a keyed sign and a tiny magnitude."""
+    flat = weights.astype(np.float32).reshape(-1)
+    zeros = planted[flat[planted] == 0]
+    signs = binding.stream(f"signs/{name}").integers(2, len(zeros)) * 2 - 1
+    flat[zeros] = signs * np.finfo(np.float32).tiny
+    return flat.reshape(weights.shape)
+
+
+class PlannedGraph:
+    """A planted graph that is drawn and keeps its edges distributed like the others while training.
+
+    Attributes:
+        planted: Per layer the flat positions that were moved into S, ascending.
+        levels: Per layer the quantile levels that the planted edges' magnitudes are matched to, ascending.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: PlantedGraph,
+        start: Start,
+        planted: Mapping[str, Positions],
+        levels: Mapping[str, Levels],
+    ) -> None:
+        self.planted = planted
+        self.levels = levels
+        self._settings = settings
+        self._start = start
+        self._matcher: RankMatcher | None = None
+
+    @property
+    def start(self) -> Start:
+        """The marked mask, and the rewind weights under it with the planted edges rank-matched."""
+        from ticketguard.embedding.rank_matching import match_ranks
+
+        weights = dict(self._start.weights)
+        for name, positions in self.planted.items():
+            weights[name] = match_ranks(weights[name], self._start.mask[name], positions, self.levels[name], rate=1.0)
+        return Start(mask=self._start.mask, weights=weights)
+
+    def extra_batch(self, step: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return nothing: the planted graph needs no data."""
+        return None
+
+    def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Match the planted edges' magnitudes to the others' distribution every few steps."""
+        if step % self._settings.every_steps:
+            return
+        from ticketguard.embedding.rank_matching import RankMatcher
+
+        if self._matcher is None:
+            self._matcher = RankMatcher(self._start.mask, self.planted, self.levels, rate=self._settings.rate)
+        self._matcher.apply(parameters)
+
+    def leaves(self) -> tuple[bytes, ...]:
+        """Return nothing: S is never revealed in parts."""
+        return ()

@@ -1,0 +1,136 @@
+"""Every error the toolkit raises on purpose.
+
+`TicketguardError` means bad data or a bad world: a file, an endpoint, a credential. `ConfigurationError`
+means that what was asked for cannot be done: an unknown name, a density out of range. A plain `ValueError`
+is the calling code's bug. Errors carry their facts as fields and build their own message from them.
+"""
+
+from __future__ import annotations
+
+
+class TicketguardError(Exception):
+    """Base of all errors raised on purpose; its text says what is wrong and what to do next."""
+
+
+class ConfigurationError(TicketguardError):
+    """What was asked for cannot be done as asked (the command line exits with 2)."""
+
+
+class FileError(TicketguardError):
+    """A file cannot be used.
+
+    Attributes:
+        path: The file, as it was given.
+        reason: What is wrong with it.
+        hint: What to do next.
+    """
+
+    def __init__(self, *, path: object, reason: str, hint: str) -> None:
+        self.path = path
+        self.reason = reason
+        self.hint = hint
+        super().__init__(f"'{path}': {reason}: {hint}")
+
+
+class UnknownVersionError(TicketguardError):
+    """A format carries a version marker that this release does not know.
+
+    Attributes:
+        what: The thing that was read.
+        found: Its version marker.
+        known: The markers this release reads.
+    """
+
+    def __init__(self, *, what: str, found: object, known: tuple[str, ...]) -> None:
+        self.what = what
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"{what} has version {found!r}, expected {' or '.join(known)}: "
+            "it is no file of ours, is damaged, or was written by a newer ticketguard"
+        )
+
+
+class TensorError(TicketguardError):
+    """A tensor's values, shape or type make it unusable.
+
+    Attributes:
+        name: The tensor's state-dict name.
+        reason: What is wrong with it.
+        hint: What to do next.
+    """
+
+    def __init__(self, *, name: str, reason: str, hint: str) -> None:
+        self.name = name
+        self.reason = reason
+        self.hint = hint
+        super().__init__(f"tensor '{name}' {reason}: {hint}")
+
+
+class CapacityError(ConfigurationError):
+    """A layer, or the whole ticket, has too little room for the mark.
+
+    Attributes:
+        layer: The layer that is too small, or "the whole ticket".
+        needed_edges: Edges the mark needs.
+        free_edges: Edges there are.
+    """
+
+    def __init__(self, *, layer: str, needed_edges: int, free_edges: int) -> None:
+        self.layer = layer
+        self.needed_edges = needed_edges
+        self.free_edges = free_edges
+        super().__init__(
+            f"layer '{layer}' has {free_edges} free edges, the mark needs {needed_edges}: "
+            "raise the density or lower the share of edges to move"
+        )
+
+
+class CredentialError(TicketguardError):
+    """A key, claim or vault is damaged, forged, or does not belong to the others."""
+
+
+class WrongPassphraseError(CredentialError):
+    """The passphrase does not open the file.
+
+    Attributes:
+        path: The file, as it was given.
+    """
+
+    def __init__(self, *, path: object) -> None:
+        self.path = path
+        super().__init__(f"the passphrase does not open '{path}': check it and the file's name")
+
+
+class PredictorError(TicketguardError):
+    """A black-box suspect did not answer, or answered something that is no prediction.
+
+    Attributes:
+        target: The endpoint, file or callable.
+        reason: What went wrong.
+        hint: What to do next.
+    """
+
+    def __init__(self, *, target: str, reason: str, hint: str) -> None:
+        self.target = target
+        self.reason = reason
+        self.hint = hint
+        super().__init__(f"predictor '{target}' {reason}: {hint}")
+
+
+class UnverifiableError(TicketguardError):
+    """The suspect and the credential have nothing that could be compared."""
+
+
+class MissingExtraError(TicketguardError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        package: The package that is missing.
+        extra: The extra of this distribution that brings it.
+    """
+
+    def __init__(self, *, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"the package '{package}' is not installed: pip install 'ticketguard[{extra}]'")

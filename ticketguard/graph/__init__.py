@@ -1,0 +1,79 @@
+"""Mask graph, channel groups, and alignment of a suspect to a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ticketguard.errors import ConfigurationError
+from ticketguard.graph.alignment import Alignment, align
+from ticketguard.graph.groups import (
+    ChannelGroup,
+    GroupMember,
+    IndexArray,
+    check_fit,
+    group_channels,
+    groups_from_json,
+    groups_to_json,
+    permute,
+)
+from ticketguard.graph.mask_graph import mask_graph
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def channel_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[ChannelGroup, ...]:
+    """Find the tensor axes of *model* that must be permuted together for its function to stay the same.
+
+    Only hidden channels are grouped: the model's inputs and outputs stay where they are. Every group returned has
+    been tried with a random permutation, and left the model's outputs alone.
+
+    Args:
+        model: Any model; it is copied, not changed.
+        example_input: A batch the model accepts, shape (1, *input_shape) is enough. Floating inputs give only
+            their shape.
+
+    Raises:
+        ConfigurationError: The model does not run on *example_input*.
+    """
+    from ticketguard.graph.tracing import trace_groups  # torch only where a model is
+
+    return trace_groups(model, example_input)
+
+
+def channel_groups_or_none(model: nn.Module, input_shape: Sequence[int]) -> list[list[list[Any]]] | None:
+    """Return a model's channel groups as plain JSON, or None where they cannot be known.
+
+    Without groups everything works but the undoing of a permutation.
+
+    Args:
+        model: Any model.
+        input_shape: Shape of one input without the batch axis; empty if unknown.
+    """
+    if not input_shape:
+        return None
+    import torch
+
+    try:
+        return groups_to_json(channel_groups(model, torch.zeros(1, *input_shape)))
+    except ConfigurationError:
+        return None
+
+
+__all__ = [
+    "Alignment",
+    "ChannelGroup",
+    "GroupMember",
+    "IndexArray",
+    "align",
+    "channel_groups",
+    "channel_groups_or_none",
+    "check_fit",
+    "group_channels",
+    "groups_from_json",
+    "groups_to_json",
+    "mask_graph",
+    "permute",
+]

@@ -1,0 +1,156 @@
+"""How alike two channels are, by the strong weights that reach them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ticketguard.graph.groups import GroupMember, IndexArray
+from ticketguard.ticket import BoolArray, FloatArray
+
+# Alternate division by row and column norms converges geometrically; three rounds leave a few percent.
+BALANCING_ROUNDS = 3
+# Training leaves a kept weight correlated with its rewind value; at correlation 0.5 two standard normal values x, y
+# carry a log likelihood ratio of about x·y·0.5/(1 − 0.5²).
+VALUE_WEIGHT = 0.5
+# Values beyond this many standard deviations say no more than one at it.
+VALUE_LIMIT = 2.5
+# Weight of a degree that agrees to within its sampling noise, against one shared edge.
+DEGREE_WEIGHT = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edges:
+    """A layer's strongest weights, as a sparse list.
+
+    Attributes:
+        shape: (out, in, places of the kernel).
+        ends: Output and input position of every edge, two arrays of shape (edges,).
+        kernel: Its place in the kernel, shape (edges,).
+        values: Its weight relative to its row and column, with unit mean square, shape (edges,).
+    """
+
+    shape: tuple[int, int, int]
+    ends: tuple[IndexArray, IndexArray]
+    kernel: IndexArray
+    values: FloatArray
+
+    def flat(self, ends: Sequence[IndexArray] | None = None) -> IndexArray:
+        """Return flat positions, with other *ends* if given."""
+        out, given = self.ends if ends is None else ends
+        return (out * self.shape[1] + given) * self.shape[2] + self.kernel
+
+
+def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None) -> Edges:
+    """Return a layer's *count* strongest weights, or all that are *kept*.
+
+    Strength is relative to the weight's row and column, so that scaling channels by positive factors changes nothing.
+
+    Args:
+        layer: Weights, shape (out, in, *kernel).
+        count: How many to take; fewer where the layer has fewer that are not zero.
+        kept: Takes exactly these instead; shape of *layer*.
+    """
+    shape = (layer.shape[0], layer.shape[1] if layer.ndim > 1 else 1, math.prod(layer.shape[2:]))
+    flat = balanced(layer).reshape(-1)
+    if kept is not None:
+        chosen = np.flatnonzero(kept.reshape(-1))
+    else:
+        chosen = np.flatnonzero(flat)
+        if len(chosen) > count:
+            strongest = np.argpartition(np.abs(flat[chosen]), len(chosen) - count)[len(chosen) - count :]
+            chosen = np.sort(chosen[strongest])
+    values = flat[chosen]
+    scale = np.sqrt(np.square(values).mean()) if len(values) else 1.0
+    values = np.clip(values / (scale + 1e-12), -VALUE_LIMIT, VALUE_LIMIT)
+    out, given, kernel = np.unravel_index(chosen, shape)
+    return Edges(shape=shape, ends=(out, given), kernel=kernel, values=values.astype(np.float32))
+
+
+def balanced(layer: FloatArray) -> npt.NDArray[np.float64]:
+    """Divide rows and columns by their norms in turn (Sinkhorn), each norm over the entries that are not zero.
+
+    Args:
+        layer: Weights, shape (out, in, *kernel).
+    """
+    # Doubles, because channels can be rescaled so far, for free, that their squares leave float32's range.
+    result = np.array(layer, dtype=np.float64).reshape(layer.shape[0], layer.shape[1] if layer.ndim > 1 else 1, -1)
+    square = np.empty_like(result)
+    for _ in range(BALANCING_ROUNDS):
+        for axes in ((1, 2), (0, 2)):
+            np.square(result, out=square)
+            norms = np.sqrt(square.sum(axis=axes, keepdims=True))
+            result /= np.where(norms > 0, norms, 1)
+    return result.reshape(layer.shape)
+
+
+def member_similarity(
+    reference: Edges, suspect: Edges, member: GroupMember, places: IndexArray
+) -> npt.NDArray[np.float64]:
+    """Score every (reference channel, suspect channel) pair of a group by one layer's edges.
+
+    Edges whose other end is matched already are compared one by one; of the others, only how many there are at each
+    place of the kernel, and their sum.
+
+    Args:
+        reference: The reference's edges.
+        suspect: The suspect's edges.
+        member: The group's part of the layer.
+        places: For each of the suspect's positions on the other axis its position in the reference, -1 if unknown.
+
+    Returns:
+        Similarities in nats, larger is more alike; shape (channels, channels).
+    """
+    unknown = np.ones(len(places), dtype=np.bool_)
+    unknown[places[places >= 0]] = False
+    same = np.arange(len(places), dtype=np.int64)
+    rarity = math.log(max(2.0, math.prod(reference.shape) / max(1, len(reference.values))))
+    one = _rows(reference, member, np.where(unknown, -1, same))
+    other = _rows(suspect, member, places)
+    score = rarity * (one[0] @ other[0].T) + VALUE_WEIGHT * (one[1] @ other[1].T)
+    result = np.asarray(score.todense(), dtype=np.float64)
+    if unknown.any():
+        result += _profile_similarity(one[2], other[2])
+    return result
+
+
+def _rows(edges: Edges, member: GroupMember, places: IndexArray) -> tuple[Any, Any, npt.NDArray[np.float64]]:
+    """Lay out a member's edges with one row per channel: occupancy, values, and a profile of those of unknown end."""
+    from scipy.sparse import csr_array
+
+    size, kernel = edges.shape[1 - member.axis], edges.shape[2]
+    channel_at = np.full(edges.shape[member.axis], -1, dtype=np.int64)
+    inside_at = np.zeros(edges.shape[member.axis], dtype=np.int64)
+    positions = member.positions()
+    channel_at[positions] = np.arange(member.channels)[:, None]
+    inside_at[positions] = np.arange(member.block)
+    own = edges.ends[member.axis]
+    there = channel_at[own] >= 0
+    own = own[there]
+    channel, inside = channel_at[own], inside_at[own]
+    place, spot, value = places[edges.ends[1 - member.axis][there]], edges.kernel[there], edges.values[there]
+    known = place >= 0
+    columns = (inside * size + place) * kernel + spot
+    shape = (member.channels, member.block * size * kernel)
+    index = (channel[known], columns[known])
+    occupied = csr_array((np.ones(len(index[0]), dtype=np.float32), index), shape=shape)
+    valued = csr_array((value[known], index), shape=shape)
+    profile = np.zeros((2, member.channels, member.block * kernel))
+    np.add.at(profile[0], (channel[~known], (inside * kernel + spot)[~known]), 1.0)
+    np.add.at(profile[1], (channel[~known], (inside * kernel + spot)[~known]), value[~known])
+    return occupied, valued, profile
+
+
+def _profile_similarity(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Score profiles of shape (2, channels, places) by squared distance in standard deviations across channels."""
+    result = np.zeros((one.shape[1], other.shape[1]))
+    for a, b in zip(one, other, strict=True):
+        scale = np.sqrt(a.var(axis=0) + b.var(axis=0)) + 1e-9
+        a, b = (a - a.mean(axis=0)) / scale, (b - b.mean(axis=0)) / scale
+        result += 2 * (a @ b.T) - (a**2).sum(axis=1)[:, None] - (b**2).sum(axis=1)[None]
+    return DEGREE_WEIGHT * result

@@ -1,0 +1,206 @@
+"""What one of our files, or a suspect, holds: told from its bytes, as a plain JSON document.
+
+Nothing secret is ever in a document: of a vault it says what the reference is, never the secret or its draws.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, claim_digest, read_claim
+from ticketguard.credentials.credential import VAULT_LIMIT_BYTES, Credential
+from ticketguard.credentials.keys import load_public_key
+from ticketguard.credentials.vault import AGE_MAGIC, Vault, open_vault
+from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.planted_graph import SCHEME, PlantedParameters, Positions, secret_edges
+from ticketguard.errors import FileError
+from ticketguard.files import read_whole
+from ticketguard.suspects.checkpoints import Checkpoint
+from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_digest
+
+INSPECT_VERSION = "ticketguard.inspect/1"
+_PUBLIC_KEY = b"-----BEGIN PUBLIC KEY-----"
+_PRIVATE_KEYS = (b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+_START_BYTES = 4096
+_HEADER_LIMIT_BYTES = 100_000_000  # safetensors' own limit for its JSON header.
+
+Document = dict[str, Any]
+
+
+def inspect_file(path: str | os.PathLike[str], *, unlock: Callable[[], Mapping[str, Any]]) -> Document:
+    """Say what *path* holds: a ticket, claim, vault, owner key, or else a suspect's tensors.
+
+    Args:
+        path: The file.
+        unlock: Asked for what opens a vault, as `open_vault` takes it, and only if the file is one.
+
+    Raises:
+        FileError: The file cannot be read, or is nothing of these.
+        TicketguardError: It is one of these, but damaged or of an unknown version.
+    """
+    kind = file_kind(path)
+    document: Document = {"version": INSPECT_VERSION, "file": os.fspath(path), "kind": kind}
+    if kind == "ticket":
+        return {**document, "ticket": ticket_document(Ticket.load(path))}
+    if kind == "claim":
+        content = read_whole(path, limit_bytes=CLAIM_LIMIT_BYTES)
+        claim = read_claim(content, name=path)
+        return {**document, "claim": {"claim_digest": claim_digest(content), **claim_document(claim)}}
+    if kind == "vault":
+        content = read_whole(path, limit_bytes=VAULT_LIMIT_BYTES)
+        return {**document, "vault": vault_document(open_vault(content, name=path, **unlock()))}
+    if kind == "public-key":
+        return {**document, "public_key": {"algorithm": "Ed25519", "hex": load_public_key(path).hex()}}
+    return {**document, "suspect": checkpoint_document(Checkpoint(path))}
+
+
+def file_kind(path: str | os.PathLike[str]) -> str:
+    """Tell from its bytes whether a file is a ticket, claim, vault, public-key, or may be a suspect.
+
+    Raises:
+        FileError: The file cannot be read, or is an owner's private key.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            start = stream.read(_START_BYTES)
+            if start.startswith(AGE_MAGIC):
+                return "vault"
+            if start.lstrip()[:1] == b"{":
+                return "claim"
+            if any(label in start for label in _PRIVATE_KEYS):
+                raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
+            if _PUBLIC_KEY in start:
+                return "public-key"
+            stream.seek(8)
+            size = int.from_bytes(start[:8], "little")
+            return "ticket" if size <= _HEADER_LIMIT_BYTES and _is_ticket(stream.read(size)) else "suspect"
+    except OSError as error:
+        raise FileError(
+            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
+        ) from error
+
+
+def _is_ticket(header: bytes) -> bool:
+    try:
+        metadata = json.loads(header).get("__metadata__")
+    except (ValueError, AttributeError, RecursionError):
+        return False
+    return isinstance(metadata, dict) and METADATA_KEY in metadata
+
+
+def ticket_document(ticket: Ticket) -> Document:
+    """Return what a ticket holds."""
+    return {
+        "mask_digest": ticket.mask.digest().hex(),
+        "weights_digest": weights_digest(ticket.weights).hex(),
+        "has_rewind_weights": ticket.rewind_weights is not None,
+        **mask_document(ticket.mask),
+        "info": ticket.info.to_json(),
+    }
+
+
+def mask_document(mask: Mask) -> Document:
+    """Return a mask's sizes, layer by layer."""
+    return {
+        "density": mask.density,
+        "edges": mask.kept,
+        "positions": mask.size,
+        "layers": [
+            {
+                "name": name,
+                "shape": list(mask[name].shape),
+                "edges": int(mask[name].sum()),
+                "density": float(mask[name].mean()) if mask[name].size else 0.0,
+            }
+            for name in mask
+        ],
+    }
+
+
+def claim_document(claim: Claim) -> Document:
+    """Return what a claim says."""
+    return {
+        "owner": claim.owner_name,
+        "owner_public_key": claim.owner_public_key.hex(),
+        "created": claim.created,
+        "mask_digest": claim.mask_digest.hex(),
+        "weights_digest": claim.weights_digest.hex(),
+        "parent": claim.parent,
+        "marks": [
+            {
+                "scheme": mark.scheme,
+                "version": mark.version,
+                "level_bits": mark.level_bits,
+                "parameters": dict(mark.parameters),
+                "commitment": mark.commitment.hex(),
+                "merkle_root": None if mark.merkle_root is None else mark.merkle_root.hex(),
+            }
+            for mark in claim.marks
+        ],
+    }
+
+
+def vault_document(vault: Vault) -> Document:
+    """Return what a vault holds, without its secret."""
+    reference = Reference.from_bytes(vault.reference)
+    return {
+        "reference_digest": reference.digest().hex(),
+        "channel_groups": None if vault.channel_groups is None else len(vault.channel_groups),
+        "notes": dict(vault.notes),
+        **mask_document(reference.mask),
+    }
+
+
+def checkpoint_document(checkpoint: Checkpoint) -> Document:
+    """Return a suspect's tensors, and how many weights of each are not zero.
+
+    Raises:
+        TensorError: A floating tensor has values that are not finite.
+    """
+    tensors: list[Document] = []
+    for name, values in checkpoint.state().items():
+        tensors.append(
+            {
+                "name": name,
+                "shape": list(checkpoint.shape(name)),
+                "type": checkpoint.type_name(name),
+                "nonzero": int(np.count_nonzero(values)),
+            }
+        )
+    return {"tensors": tensors}
+
+
+def mask_of_zeros(state: Mapping[str, np.ndarray[Any, Any]]) -> Mask:
+    """Read a mask from the zeros of weights: every tensor of two axes or more that has some.
+
+    Args:
+        state: Arrays by name; those that are not floating are passed over.
+    """
+    return Mask(
+        layers={
+            name: array != 0
+            for name, array in state.items()
+            if array.ndim >= 2 and array.dtype.kind == "f" and array.size and not array.all()
+        }
+    )
+
+
+def secret_positions(credential: Credential) -> dict[str, Positions]:
+    """Return the owner's secret edge set, for pictures that only the owner sees.
+
+    Raises:
+        CredentialError: The claim has no planted graph.
+    """
+    mark = credential.mark(SCHEME)
+    reference = Reference.from_bytes(credential.vault.reference)
+    return secret_edges(
+        Binding(secret=credential.vault.secret, commitment=mark.commitment),
+        {name: reference.mask[name].shape for name in reference.mask},
+        secret_ppm=PlantedParameters.from_json(mark.parameters).secret_ppm,
+    )

@@ -1,0 +1,80 @@
+"""ResNet-20 for CIFAR (He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ticketguard.errors import ConfigurationError
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters (option A: subsample, pad with zero channels)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride = stride
+        self.extra_channels = outputs - inputs
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return activations of shape (batch, outputs, height / stride, width / stride)."""
+        shortcut = inputs
+        if self.stride != 1 or self.extra_channels:
+            before = self.extra_channels // 2
+            shortcut = functional.pad(
+                inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra_channels - before)
+            )
+        hidden = functional.relu(self.bn1(self.conv1(inputs)))
+        return functional.relu(self.bn2(self.conv2(hidden)) + shortcut)
+
+
+class ResNetCifar(nn.Module):
+    """A stem, three stages of basic blocks at 16, 32 and 64 channels, and a linear classifier."""
+
+    def __init__(self, *, classes: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, blocks, 1)
+        self.layer2 = self._stage(16, 32, blocks, 2)
+        self.layer3 = self._stage(32, 64, blocks, 2)
+        self.fc = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight)
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+        first = BasicBlock(inputs, outputs, stride)
+        return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return logits of shape (batch, classes)."""
+        hidden = functional.relu(self.bn1(self.conv1(inputs)))
+        hidden = self.layer3(self.layer2(self.layer1(hidden)))
+        logits: torch.Tensor = self.fc(hidden.mean(dim=(2, 3)))
+        return logits
+
+
+def resnet20(*, classes: int, input_shape: Sequence[int]) -> nn.Module:
+    """Build ResNet-20: 3 blocks a stage, 0.27 million parameters.
+
+    Args:
+        classes: Number of outputs.
+        input_shape: (channels, height, width).
+
+    Raises:
+        ConfigurationError: Inputs are no images.
+    """
+    if len(input_shape) != 3:
+        raise ConfigurationError(
+            f"resnet20 takes images (channels, height, width), got inputs of shape {tuple(input_shape)}: use mlp"
+        )
+    return ResNetCifar(classes=classes, channels=input_shape[0], blocks=3)

@@ -1,0 +1,253 @@
+"""Embedding as three steps inside any training loop: start, after every step, finish.
+
+`prepare` draws the marks; the loop, ours or a stranger's, calls the plan; `finish` gives the marked ticket and
+the credential.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import datetime
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.claim import Claim, MarkClaim
+from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
+from ticketguard.credentials.keys import Owner
+from ticketguard.credentials.merkle import merkle_root
+from ticketguard.credentials.vault import Vault, groups_digest
+from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Start
+from ticketguard.embedding.planted_graph import SCHEME as PLANTED_GRAPH
+from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
+from ticketguard.embedding.trigger_set import TriggerSet
+from ticketguard.errors import CapacityError, ConfigurationError, TensorError
+from ticketguard.graph import channel_groups_or_none
+from ticketguard.keyed import SECRET_BYTES, commit
+from ticketguard.ticket import Array, Mask, Ticket, weights_digest
+from ticketguard.verification.statistics import log10_upper_tail
+from ticketguard.verification.verdict import level_log10
+from ticketguard.verification.white_box import count_hits
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_LEVEL_BITS = 64
+
+
+def default_marks(ticket: Ticket) -> tuple[Mark, ...]:
+    """Return a planted graph, and a trigger set where the ticket says what its inputs and classes are."""
+    can_trigger = ticket.info.classes >= 2 and len(ticket.info.input_shape) in (1, 3)
+    return (PlantedGraph(), TriggerSet()) if can_trigger else (PlantedGraph(),)
+
+
+def prepare(
+    ticket: Ticket,
+    *,
+    owner: Owner,
+    marks: Sequence[Mark] | None = None,
+    model: torch.nn.Module | None = None,
+    level_bits: int = DEFAULT_LEVEL_BITS,
+    secret: bytes | None = None,
+) -> Plan:
+    """Draw the owner's marks for *ticket*; nothing is trained yet.
+
+    Args:
+        ticket: The unmarked ticket; it becomes the reference that the commitments bind.
+        owner: Whose marks they are.
+        marks: Kinds of marks, each scheme once; by default a planted graph and, where possible, a trigger set.
+        model: The ticket's model; its channel groups are kept, so that a copy with permuted channels can be
+            aligned. Without it, or if the model cannot be traced, only copies in the original order are recognised.
+        level_bits: A verdict will need p ≤ 2^-level_bits.
+        secret: 32 secret bytes; by default fresh from the operating system.
+
+    Raises:
+        CapacityError: The ticket is too small for a planted graph of this level.
+        ConfigurationError: A scheme is named twice, or a mark cannot work on this ticket.
+    """
+    chosen = tuple(default_marks(ticket) if marks is None else marks)
+    if not chosen or len({mark.scheme for mark in chosen}) != len(chosen):
+        raise ConfigurationError(
+            f"marks are {[mark.scheme for mark in chosen]}, expected at least one, each scheme once"
+        )
+    if not 1 <= level_bits <= 256:
+        raise ConfigurationError(f"level is 2^-{level_bits}, expected 1 to 256 bits")
+    reference = ticket.reference()
+    reference_digest = reference.digest()
+    key = os.urandom(SECRET_BYTES) if secret is None else secret
+    state = ticket.weights if ticket.rewind_weights is None else ticket.rewind_weights
+    start = Start(mask=ticket.mask, weights={name: _masked(array, ticket.mask, name) for name, array in state.items()})
+    groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
+    claims: list[MarkClaim] = []
+    planned: list[PlannedMark] = []
+    for mark in chosen:
+        parameters = mark.parameters(ticket)
+        if groups is not None and mark.scheme == PLANTED_GRAPH:
+            parameters[GROUPS_PARAMETER] = groups_digest(groups)
+        commitment = commit(
+            secret=key,
+            owner_public_key=owner.public_key,
+            reference_digest=reference_digest,
+            scheme=mark.scheme,
+            version=mark.version,
+            level_bits=level_bits,
+            parameters=canonical_json(parameters),
+        )
+        binding = Binding(secret=key, commitment=commitment)
+        drawn = mark.plan(ticket, start, binding)
+        start = drawn.start
+        leaves = drawn.leaves()
+        claims.append(
+            MarkClaim(
+                scheme=mark.scheme,
+                version=mark.version,
+                level_bits=level_bits,
+                parameters=parameters,
+                commitment=commitment,
+                merkle_root=merkle_root(leaves) if leaves else None,
+            )
+        )
+        planned.append(drawn)
+        if mark.scheme == PLANTED_GRAPH:
+            _check_capacity(start.mask, reference.mask, binding, claims[-1])
+    return Plan(
+        ticket=ticket,
+        owner=owner,
+        vault=Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups),
+        start=start,
+        planned=planned,
+        claims=tuple(claims),
+    )
+
+
+def _masked(array: Array, mask: Mask, name: str) -> Array:
+    return np.where(mask[name], array, 0).astype(array.dtype) if name in mask else array
+
+
+def _check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkClaim) -> None:
+    """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
+
+    Raises:
+        CapacityError: The intact mark's p does not reach the square of the level.
+    """
+    secret_ppm = PlantedParameters.from_json(mark.parameters).secret_ppm
+    weights = {name: marked[name].astype(np.float32) for name in marked}
+    reading = count_hits(weights, reference, [binding], secret_ppm=secret_ppm)[0][0]
+    needed_log10_p = 2 * level_log10(mark.level_bits)
+    hits, highest = sum(layer.hits for layer in reading), sum(layer.highest for layer in reading)
+    if log10_upper_tail(reading) <= needed_log10_p:
+        return
+    possible = range(hits, highest)
+    needed = hits + bisect.bisect_left(possible, -needed_log10_p, key=lambda count: -log10_upper_tail(reading, count))
+    raise CapacityError(layer="the whole ticket", needed_edges=needed, free_edges=hits)
+
+
+class Plan:
+    """Marks that are drawn and wait for a training loop.
+
+    A loop calls `start` once, appends `extra_batch` to its batches where it gives any, calls `after_step` after
+    every optimiser step, and `finish` at the end. A loop that resumes calls `seek` first.
+
+    Attributes:
+        mask: The marked mask to train under.
+        claims: What the claim will say about each mark.
+    """
+
+    def __init__(
+        self,
+        *,
+        ticket: Ticket,
+        owner: Owner,
+        vault: Vault,
+        start: Start,
+        planned: Sequence[PlannedMark],
+        claims: tuple[MarkClaim, ...],
+    ) -> None:
+        self.mask = start.mask
+        self._ticket = ticket
+        self._owner = owner
+        self._vault = vault
+        self._start = start
+        self._planned = tuple(planned)
+        self.claims = claims
+        self._step = 0
+        self._live_masks: list[torch.Tensor] = []
+
+    def start(self, model: torch.nn.Module) -> None:
+        """Load the marked start weights into *model*.
+
+        Raises:
+            TensorError: The model lacks a tensor of the ticket or has it in another shape.
+        """
+        from ticketguard.models import load_arrays
+
+        load_arrays(model, self._start.weights)
+
+    def seek(self, step: int) -> None:
+        """Go on as after *step* finished steps."""
+        self._step = step
+
+    def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return normalised inputs and labels to append to the next batch; None if no mark trains any."""
+        import torch
+
+        batches = [batch for mark in self._planned if (batch := mark.extra_batch(self._step, device)) is not None]
+        if not batches:
+            return None
+        inputs, labels = zip(*batches, strict=True)
+        return torch.cat(inputs), torch.cat(labels)
+
+    def after_step(self, model: torch.nn.Module) -> None:
+        """Keep the model under the marked mask and the marks hidden among its weights; call after every step."""
+        import torch
+
+        from ticketguard.models import mask_tensors, named_parameters
+
+        parameters = named_parameters(model)
+        if not self._live_masks or self._live_masks[0].device != next(model.parameters()).device:
+            self._live_masks = mask_tensors(self.mask, parameters)
+        layers: list[torch.Tensor] = [parameters[name] for name in self.mask]
+        self._step += 1
+        with torch.no_grad():
+            torch._foreach_mul_(layers, self._live_masks)
+        for mark in self._planned:
+            mark.after_step(self._step, parameters)
+
+    def finish(
+        self, model: torch.nn.Module, *, accuracy: float | None = None, created: datetime.datetime | None = None
+    ) -> tuple[Ticket, Credential]:
+        """Return the marked ticket, made for release, and the owner's credential.
+
+        Args:
+            model: The trained model.
+            accuracy: Its test accuracy, for the ticket's metadata.
+            created: When the claim says it was made; by default now.
+
+        Raises:
+            TensorError: A weight is NaN or infinite, or the model no longer fits the mask.
+        """
+        from ticketguard.models import state_arrays
+
+        state = {name: _masked(array, self.mask, name) for name, array in state_arrays(model).items()}
+        for name, array in state.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise TensorError(
+                    name=name, reason="has values that are NaN or infinite", hint="train with a lower rate"
+                )
+        info = dataclasses.replace(self._ticket.info, accuracy=accuracy)
+        marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
+        moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
+        claim = Claim(
+            owner_name=self._owner.name,
+            owner_public_key=self._owner.public_key,
+            created=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            mask_digest=marked.mask.digest(),
+            weights_digest=weights_digest(marked.weights),
+            marks=self.claims,
+            parent=None,
+        )
+        return marked, Credential(claim=claim, vault=self._vault)

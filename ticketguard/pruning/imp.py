@@ -1,0 +1,17 @@
+"""IMP: iterative magnitude pruning, rewinding to initialisation (Frankle & Carbin 2019)."""
+
+from __future__ import annotations
+
+from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
+from ticketguard.ticket import Ticket
+
+
+class IterativeMagnitudePruning:
+    """Rounds of training, global magnitude pruning, and rewinding to the initial weights."""
+
+    name = "imp"
+
+    def find(self, problem: SearchProblem) -> Ticket:
+        """Return a ticket whose rewind weights are the network's initialisation."""
+        return find_by_rounds(problem, method=self.name, config=RoundsConfig.create(problem.method_options))

@@ -1,0 +1,22 @@
+"""LTR: lottery tickets with rewinding to an early step of training (Frankle et al. 2020)."""
+
+from __future__ import annotations
+
+from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
+from ticketguard.ticket import Ticket
+
+# The reference's extreme tickets rewind to epoch 3 of 182 (Chen et al. 2021, arXiv 2111.00162, appendix A).
+REWIND_SHARE = 3 / 182
+
+
+class LotteryTicketRewinding:
+    """Rounds of training, global magnitude pruning, and rewinding to weights from early in training."""
+
+    name = "ltr"
+
+    def find(self, problem: SearchProblem) -> Ticket:
+        """Return a ticket whose rewind weights are the network's after ``rewind_epochs``."""
+        early = problem.training.epochs * REWIND_SHARE
+        config = RoundsConfig.create(problem.method_options, rewind_epochs=early)
+        return find_by_rounds(problem, method=self.name, config=config)

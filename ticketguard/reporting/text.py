@@ -1,0 +1,102 @@
+"""Verdicts and documents as lines for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ticketguard.verification.verdict import Evidence, Status, Verdict
+
+STATUS_WORDS: Mapping[Status, str] = {
+    "supported": "supported",
+    "not_supported": "not supported",
+    "inconclusive": "inconclusive",
+}
+_MEANING: Mapping[Status, str] = {
+    "supported": "the suspect derives from the ticket that the claim marks, at the claim's level",
+    "not_supported": "nothing was found that would not be there by chance, though the mark could have been read",
+    "inconclusive": "what could be read is too little for the claim's level, or too much for chance",
+}
+_WIDTH = 100
+
+
+def printable(text: str) -> str:
+    """Return *text* with everything a terminal would act on escaped: names in files may come from strangers."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def log10_text(log10_p: float) -> str:
+    """Return a p-value that is given by its log10, such as ``10^-128.4`` or ``0.37``."""
+    return f"10^{log10_p:.1f}" if log10_p < -3 else f"{10.0**log10_p:.2g}"
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """Return a verdict with its evidence and what the evidence rests on."""
+    lines = [
+        f"{STATUS_WORDS[verdict.status].upper()}: {_MEANING[verdict.status]}",
+        f"  suspect    {printable(verdict.suspect)}",
+        f"  claimed by {printable(verdict.owner_name)}, key {verdict.owner_public_key}",
+    ]
+    for evidence in verdict.evidence:
+        lines += ["", *_evidence_lines(evidence)]
+    return lines
+
+
+def _evidence_lines(evidence: Evidence) -> list[str]:
+    lines = [
+        f"{evidence.mark}: {STATUS_WORDS[evidence.status]}",
+        f"  {evidence.statistic}: {evidence.observed}, {evidence.expected:.1f} expected by chance",
+        f"  p = {log10_text(evidence.log10_p)}, the claim asks for {log10_text(evidence.threshold_log10_p)}",
+    ]
+    lines += [f"  {line}" for line in document_lines(evidence.details)]
+    lines.append("  this rests on:")
+    for assumption in evidence.assumptions:
+        lines += textwrap.wrap(assumption, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    return lines
+
+
+def document_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return a JSON document as aligned ``name value`` lines, nested ones indented; its version marker is left out."""
+    shown = {name.replace("_", " "): value for name, value in document.items() if name != "version"}
+    width = max((len(name) for name in shown), default=0)
+    lines: list[str] = []
+    for name, value in shown.items():
+        if isinstance(value, Mapping) and value:
+            lines += [printable(name), *(f"  {line}" for line in document_lines(value))]
+        elif _is_table(value):
+            lines += [printable(name), *(f"  {_row(row)}" for row in value)]
+        else:
+            lines.append(f"{printable(name):<{width}}  {_plain(value)}".rstrip())
+    return lines
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    return "  ".join(f"{printable(str(name)).replace('_', ' ')} {_plain(value)}" for name, value in row.items())
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{printable(str(name))}={_plain(item)}" for name, item in value.items()) or "none"
+    return printable(str(value))
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table with aligned columns."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    ruled = [header, ["-" * width for width in widths], *rows]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in ruled]

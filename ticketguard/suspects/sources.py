@@ -1,0 +1,137 @@
+"""Where a checkpoint's tensors come from: the seam between `Checkpoint` and the file formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from ticketguard.errors import TensorError
+from ticketguard.ticket import Array
+
+
+class TensorSource(Protocol):
+    """Named tensors that are read one at a time."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the tensors' names, in the order they are stored in."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape without reading its values."""
+        ...
+
+    def type_name(self, name: str) -> str:
+        """Return a tensor's element type, as its format calls it."""
+        ...
+
+    def read(self, name: str) -> Array:
+        """Return a new array: float32 for every floating type, integers and booleans as they are stored.
+
+        Raises:
+            FileError: The file is gone or has changed.
+            TensorError: The element type cannot be read.
+        """
+        ...
+
+
+class MappingSource:
+    """Tensors that are in memory: a state dict of numpy arrays or torch tensors.
+
+    Args:
+        tensors: Arrays or tensors by name; they are copied when read, never changed.
+
+    Raises:
+        TensorError: A value is no tensor, or a name no text.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        for name, tensor in tensors.items():
+            if not isinstance(name, str):
+                raise TensorError(
+                    name=repr(name),
+                    reason=f"has a {type(name).__name__} for a name, expected text",
+                    hint="give a state dict: names and tensors, nothing else",
+                )
+            if not hasattr(tensor, "shape") or not hasattr(tensor, "dtype"):
+                raise TensorError(
+                    name=str(name),
+                    reason=f"is a {type(tensor).__name__}, expected an array or tensor",
+                    hint="give a state dict: names and tensors, nothing else",
+                )
+        self._tensors = dict(tensors)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names in the mapping's order."""
+        return tuple(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return tuple(int(size) for size in self._tensors[name].shape)
+
+    def type_name(self, name: str) -> str:
+        """Return a tensor's element type."""
+        return str(self._tensors[name].dtype).removeprefix("torch.")
+
+    def read(self, name: str) -> Array:
+        """Return a copy, float32 for every floating type."""
+        tensor = self._tensors[name]
+        if isinstance(tensor, np.ndarray):
+            return to_float32(tensor, name=name)
+        try:
+            # numpy has no bfloat16 or float8, so torch widens every floating tensor before it is handed over.
+            widened = tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.detach().cpu()
+            return to_float32(widened.numpy(), name=name)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+            raise unreadable_type(name, self.type_name(name)) from error
+
+
+def to_float32(array: Array, *, name: str) -> Array:
+    """Return a new array: float32 if *array* is floating, else a copy as it is.
+
+    Raises:
+        TensorError: The elements are no numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise unreadable_type(name, str(array.dtype))
+    if array.dtype.kind != "f":
+        return np.array(array)
+    with np.errstate(over="ignore"):  # Too large for float32 becomes infinite, and infinity is refused by name.
+        return np.array(array, dtype=np.float32)
+
+
+def unreadable_type(name: str, type_name: str) -> TensorError:
+    """Return the error for an element type that has no float32 reading."""
+    return TensorError(
+        name=name,
+        reason=f"has type {type_name}, expected a floating-point type",
+        hint="a quantised or packed model has to be dequantised first",
+    )
+
+
+Decoder = Callable[[Array], Array]
+
+
+def decode_bfloat16(stored: Array) -> Array:
+    """Widen bfloat16, given as uint16: the upper half of a float32's bits."""
+    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def decode_float8_e5m2(stored: Array) -> Array:
+    """Widen float8 E5M2, given as uint8: the upper half of a float16's bits."""
+    return (stored.astype(np.uint16) << np.uint16(8)).view(np.float16).astype(np.float32)
+
+
+def decode_float8_e4m3(stored: Array) -> Array:
+    """Widen float8 E4M3 (finite, NaN = all ones), given as uint8.
+
+    Micikevicius et al., "FP8 formats for deep learning" (arXiv 2209.05433), table 1: exponent bias 7.
+    """
+    codes = np.arange(256)
+    sign = np.where(codes & 0x80, -1.0, 1.0)
+    exponent, fraction = codes >> 3 & 0xF, (codes & 0x7) / 8.0
+    values = sign * np.where(exponent == 0, np.ldexp(fraction, -6), np.ldexp(1.0 + fraction, exponent - 7))
+    values[(codes & 0x7F) == 0x7F] = np.nan
+    widened: Array = values.astype(np.float32)[stored]
+    return widened

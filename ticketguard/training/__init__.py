@@ -1,0 +1,21 @@
+"""Training: the loop, its recipe, and what takes part in it."""
+
+from __future__ import annotations
+
+from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig
+from ticketguard.training.devices import drawn_once
+from ticketguard.training.loop import TrainingResult, evaluate, train
+from ticketguard.training.recipes import recommended_training
+
+__all__ = [
+    "Hooks",
+    "NoHooks",
+    "NoProgress",
+    "Progress",
+    "TrainingConfig",
+    "TrainingResult",
+    "drawn_once",
+    "evaluate",
+    "recommended_training",
+    "train",
+]

@@ -1,0 +1,72 @@
+"""A run's checkpoint: one safetensors file with model, optimiser and step, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from ticketguard.errors import FileError, UnknownVersionError
+from ticketguard.files import write_whole
+
+VERSION = "ticketguard.training-checkpoint/1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunState:
+    """Where a run stands.
+
+    Attributes:
+        step: Finished steps.
+        tensors: Model, optimiser and snapshot tensors by prefixed name.
+    """
+
+    step: int
+    tensors: Mapping[str, torch.Tensor]
+
+
+def run_identity(*parts: object) -> str:
+    """Return a digest of what a run is made of, so that a checkpoint of another run is not gone on with."""
+    return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
+
+
+def save_run(path: Path, state: RunState, *, identity: str) -> None:
+    """Write a checkpoint."""
+    metadata = {"version": VERSION, "step": str(state.step), "identity": identity}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    write_whole(path, safetensors.torch.save(tensors, metadata=metadata))
+
+
+def load_run(path: Path, *, identity: str) -> RunState | None:
+    """Read a checkpoint; None if there is none.
+
+    Raises:
+        FileError: It is damaged, or belongs to a run with other settings.
+        UnknownVersionError: Another release wrote it.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            metadata: dict[str, Any] = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, safetensors.SafetensorError) as error:
+        raise FileError(
+            path=path, reason=f"is no whole checkpoint ({error})", hint="delete it to start anew"
+        ) from error
+    if metadata.get("version") != VERSION:
+        raise UnknownVersionError(what=f"checkpoint '{path}'", found=metadata.get("version"), known=(VERSION,))
+    if metadata.get("identity") != identity:
+        raise FileError(
+            path=path,
+            reason="belongs to a run with other settings",
+            hint="resume with the settings it was started with, or delete it to start anew",
+        )
+    return RunState(step=int(metadata["step"]), tensors=tensors)

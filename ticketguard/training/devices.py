@@ -1,0 +1,56 @@
+"""Where a run takes place: device, precision and processes, as accelerate finds them.
+
+See ``docs/decisions/0031-accelerate.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import accelerate
+import torch
+from accelerate.state import AcceleratorState
+
+from ticketguard.errors import ConfigurationError
+from ticketguard.training.config import TrainingConfig
+
+
+def accelerator_for(config: TrainingConfig) -> accelerate.Accelerator:
+    """Return accelerate's view of this process: its device, precision, and place among several processes.
+
+    Raises:
+        ConfigurationError: The device has no such precision, or there is another device in use already.
+    """
+    # accelerate keeps one state a process and refuses another precision or device in it; each run here is its own.
+    AcceleratorState._reset_state(reset_partial_state=False)
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
+    # Several processes on a machine without an accelerator are only seen as such where the CPU is asked for.
+    on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    try:
+        accelerator = accelerate.Accelerator(mixed_precision=precision, cpu=on_cpu)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"training: precision {config.precision} on device {config.device} does not work here ({error}): use fp32"
+        ) from error
+    if config.precision == "fp16" and accelerator.scaler is None:
+        raise ConfigurationError(
+            f"training: precision fp16 does not work on device '{accelerator.device.type}': use fp32 or bf16"
+        )
+    return accelerator
+
+
+def drawn_once(draw: Callable[[], bytes], *, length: int, config: TrainingConfig) -> bytes:
+    """Return what *draw* gives in the first process, in every process of a run.
+
+    Args:
+        draw: Returns *length* bytes, at random or from a file; called in the first process only.
+        length: Number of bytes.
+        config: Says where the run takes place.
+    """
+    accelerator = accelerator_for(config)
+    if accelerator.num_processes == 1:
+        return draw()
+    drawn = draw() if accelerator.is_main_process else bytes(length)
+    shared = torch.frombuffer(bytearray(drawn), dtype=torch.uint8).to(accelerator.device)
+    torch.distributed.broadcast(shared, src=0)
+    return shared.cpu().numpy().tobytes()

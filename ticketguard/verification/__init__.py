@@ -1,0 +1,1 @@
+"""The verifier: exact statistics, and what they say about a suspect."""

@@ -1,0 +1,265 @@
+"""White-box verification: is the owner's planted graph in the suspect's weights?
+
+1. Draw the secret edges S from (secret, C); C binds the unmarked reference, so S is fixed by it.
+2. Read the suspect's mask in a few ways: as stored, and its largest weights at a few densities.
+3. Count the mask's edges inside S; the tail of the hypergeometric sum is the p-value.
+4. If that is not enough, align the suspect's channels to the reference, which never sees S, and read again.
+5. Multiply by the number of readings (Bonferroni); show decoy keys through the same steps.
+
+Nothing here runs a model or needs torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ticketguard.embedding import planted_graph
+from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.planted_graph import PlantedParameters, Positions
+from ticketguard.graph.alignment import Alignment
+from ticketguard.graph.similarity import balanced
+from ticketguard.ticket import BoolArray, FloatArray, Mask
+from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.verdict import Evidence, decide, level_log10
+
+DECOYS = 20
+DECOY_DOMAIN = b"ticketguard/decoy/v1\0"
+ASSUMPTIONS = (
+    "the owner's key was drawn at random and the claim's commitment binds it to the reference",
+    "the suspect was not made with knowledge of this key, unless it derives from the marked ticket",
+    "the weights are the accused model's own: their origin is for the auditor to establish",
+    "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
+)
+
+
+class Layers(Mapping[str, FloatArray]):
+    """A suspect's weights under the reference's layer names, read one layer at a time.
+
+    Args:
+        read: Reads a tensor by the suspect's name.
+        names: The suspect's name of each reference layer it has.
+        alignment: Puts the suspect's channels into the reference's order.
+    """
+
+    def __init__(
+        self, *, read: Callable[[str], FloatArray], names: Mapping[str, str], alignment: Alignment | None = None
+    ) -> None:
+        self._read = read
+        self._names = names
+        self.alignment = alignment
+
+    def __getitem__(self, name: str) -> FloatArray:
+        layer = self._read(self._names[name])
+        return layer if self.alignment is None else self.alignment.apply(name, layer)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One way to read a mask from weights.
+
+    Attributes:
+        name: As evidence names it.
+        share_of_reference: Keep the largest weights, this multiple of the reference's edges in each layer; None
+            reads what is not zero.
+        relative: Weights are compared relative to their rows and columns, which rescaling channels, free for a thief
+            to do, leaves alone.
+    """
+
+    name: str
+    share_of_reference: float | None
+    relative: bool = False
+
+
+READINGS = (
+    Reading(name="weights that are not zero", share_of_reference=None),
+    Reading(name="largest weights, as many as the reference has edges", share_of_reference=1.0),
+    Reading(name="largest weights, half the reference's edges", share_of_reference=0.5),
+    Reading(name="largest weights, a quarter of the reference's edges", share_of_reference=0.25),
+    Reading(
+        name="weights largest for their channels, as many as the reference has edges",
+        share_of_reference=1.0,
+        relative=True,
+    ),
+)
+
+
+def kept_among(magnitudes: FloatArray, keep: int, positions: Positions) -> BoolArray:
+    """Tell which *positions* are among the *keep* largest magnitudes; ties go to the earlier position.
+
+    Args:
+        magnitudes: Flat absolute weights.
+        keep: How many positions to keep; at most those that are not zero are.
+        positions: Flat positions to ask for.
+    """
+    alive = magnitudes[magnitudes > 0]
+    if keep >= len(alive):
+        return np.asarray(magnitudes[positions] > 0)
+    if keep == 0:
+        return np.zeros(len(positions), dtype=np.bool_)
+    threshold = np.partition(alive, len(alive) - keep)[len(alive) - keep]
+    ties_kept = keep - int(np.count_nonzero(alive > threshold))
+    last_tie = np.flatnonzero(magnitudes == threshold)[ties_kept - 1]
+    asked = magnitudes[positions]
+    return np.asarray((asked > threshold) | ((asked == threshold) & (positions <= last_tie)))
+
+
+def read_layer(layer: FloatArray, *, edges: int, positions: Positions) -> list[tuple[int, BoolArray]]:
+    """Take every reading of one layer.
+
+    Args:
+        layer: The suspect's weights.
+        edges: Edges of the reference in this layer.
+        positions: Flat positions to ask for.
+
+    Returns:
+        Per reading how many positions it keeps, and which of *positions* are among them.
+    """
+    magnitudes = np.abs(layer).reshape(-1)
+    alive = int(np.count_nonzero(magnitudes))
+    # Where no more weights are alive than are asked for, their sizes do not matter.
+    relative = np.abs(balanced(layer)).reshape(-1) if alive > edges else magnitudes
+    found = []
+    for reading in READINGS:
+        share = reading.share_of_reference
+        keep = alive if share is None else min(alive, round(share * edges))
+        found.append((keep, kept_among(relative if reading.relative else magnitudes, keep, positions)))
+    return found
+
+
+def count_hits(
+    suspect: Mapping[str, FloatArray], reference: Mask, bindings: Sequence[Binding], *, secret_ppm: int
+) -> list[list[list[LayerCount]]]:
+    """Count a suspect's edges inside the secret edges of several keys, one layer in memory at a time.
+
+    Args:
+        suspect: Weights in the reference's shapes; each layer is looked up once.
+        reference: The layers to count in (those the suspect has), with the reference's edges.
+        bindings: The keys: the owner's, and decoys.
+        secret_ppm: Size of the secret sets in parts per million.
+
+    Returns:
+        One list a reading, one list a key in it, one count a layer in that.
+    """
+    counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
+    for name in reference:
+        shape = {name: reference[name].shape}
+        secrets = [planted_graph.secret_edges(binding, shape, secret_ppm=secret_ppm)[name] for binding in bindings]
+        ends = np.cumsum([len(secret) for secret in secrets])[:-1]
+        readings = read_layer(suspect[name], edges=int(reference[name].sum()), positions=np.concatenate(secrets))
+        for (keep, kept), per_key in zip(readings, counts, strict=True):
+            for per_layer, hits in zip(per_key, np.split(kept, ends), strict=True):
+                per_layer.append(
+                    LayerCount(size=reference[name].size, kept=keep, secret=len(hits), hits=int(np.count_nonzero(hits)))
+                )
+    return counts
+
+
+def decoy_bindings(commitment: bytes, count: int = DECOYS) -> list[Binding]:
+    """Return keys that are nobody's, derived from the commitment alone, to run beside the owner's."""
+    return [
+        Binding(
+            secret=hashlib.sha256(DECOY_DOMAIN + commitment + index.to_bytes(4, "little")).digest(),
+            commitment=commitment,
+        )
+        for index in range(count)
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Passage:
+    """One pass over the suspect's layers: aligned or as stored.
+
+    Attributes:
+        alignment: How channels were aligned to the reference first; None if they were taken as stored.
+        reading: The reading with the smallest p.
+        counts: The owner's counts in that reading, one a layer.
+        log10_p: Of that reading, before correction.
+        attainable_log10_p: Of the most powerful reading, if as many edges were planted as in an untouched copy.
+        decoy_log10_p: Smallest p of any decoy key in any reading, before correction.
+    """
+
+    alignment: Alignment | None
+    reading: Reading
+    counts: tuple[LayerCount, ...]
+    log10_p: float
+    attainable_log10_p: float
+    decoy_log10_p: float
+
+
+def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: PlantedParameters) -> Passage:
+    """Read the suspect in every way, and keep the reading with the strongest result."""
+    bindings = [binding, *decoy_bindings(binding.commitment)]
+    counts = count_hits(suspect, reference, bindings, secret_ppm=parameters.secret_ppm)
+    results: list[tuple[float, Reading, tuple[LayerCount, ...]]] = []
+    attainable_log10_p = decoy_log10_p = 0.0
+    for reading, (own, *decoys) in zip(READINGS, counts, strict=True):
+        results.append((log10_upper_tail(own), reading, tuple(own)))
+        attainable_log10_p = min(attainable_log10_p, log10_upper_tail(own, _hits_of_a_copy(own, parameters)))
+        # All keys' secret sets have one size, so more hits is less probable: only the best decoy needs a p-value.
+        most = max(sum(layer.hits for layer in decoy) for decoy in decoys)
+        decoy_log10_p = min(decoy_log10_p, log10_upper_tail(own, most))
+    log10_p, reading, layers = min(results, key=lambda result: result[0])
+    return Passage(
+        alignment=suspect.alignment,
+        reading=reading,
+        counts=layers,
+        log10_p=log10_p,
+        attainable_log10_p=attainable_log10_p,
+        decoy_log10_p=decoy_log10_p,
+    )
+
+
+def _hits_of_a_copy(layers: Sequence[LayerCount], parameters: PlantedParameters) -> int:
+    """Return the hits to expect where the planted share of the edges is still there."""
+    share = parameters.share_ppm / planted_graph.PARTS
+    return sum(min(layer.highest, round(layer.expected + share * layer.kept)) for layer in layers)
+
+
+def to_evidence(passages: Sequence[Passage], *, level_bits: int, looks: int, missing: Sequence[str]) -> Evidence:
+    """Correct the strongest passage for every look that could have been taken, and say what it means.
+
+    Args:
+        passages: The passes that were made.
+        level_bits: A verdict needs p ≤ 2^-level_bits.
+        looks: Readings in all passes that the rule allows, made or not.
+        missing: Reference layers that the suspect lacks.
+    """
+    best = min(passages, key=lambda passage: passage.log10_p)
+    correction = math.log10(looks)
+    log10_p = min(0.0, best.log10_p + correction)
+    attainable = min(0.0, min(passage.attainable_log10_p for passage in passages) + correction)
+    return Evidence(
+        mark=planted_graph.SCHEME,
+        status=decide(log10_p, level_bits=level_bits, attainable_log10_p=attainable),
+        statistic="edges of the suspect's mask inside the owner's secret edge set",
+        observed=sum(layer.hits for layer in best.counts),
+        expected=sum(layer.expected for layer in best.counts),
+        log10_p=log10_p,
+        threshold_log10_p=level_log10(level_bits),
+        details={
+            "reading": best.reading.name,
+            "aligned": best.alignment is not None,
+            "channels_out_of_place": 0 if best.alignment is None else best.alignment.moved,
+            "looks": looks,
+            "log10_p_uncorrected": best.log10_p,
+            "attainable_log10_p": attainable,
+            "decoy_keys": DECOYS,
+            "decoy_log10_p": min(0.0, min(passage.decoy_log10_p for passage in passages) + correction),
+            "edges": sum(layer.kept for layer in best.counts),
+            "positions": sum(layer.size for layer in best.counts),
+            "layers": len(best.counts),
+            "missing_layers": list(missing),
+        },
+        assumptions=ASSUMPTIONS,
+    )
