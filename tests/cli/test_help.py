@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import click
+import click.testing
+import pytest
+
+from ticketguard.cli import main
+from ticketguard.cli.group import COMMANDS
+
+CONTEXT = click.Context(main)
+ALL_COMMANDS = {name: main.get_command(CONTEXT, name) for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = ALL_COMMANDS[name]
+    assert command is not None
+    assert command.help
+    assert command.get_short_help_str(limit=1000)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+        else:
+            assert str(parameter.human_readable_name).upper() in command.help, (
+                f"{name} {parameter.name} is not explained"
+            )
+
+
+def test_the_group_lists_every_command_with_its_purpose() -> None:
+    result = click.testing.CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    for name in COMMANDS:
+        assert f"  {name} " in result.output
+    assert "..." not in result.output.split("Commands:")[1]
+
+
+def test_help_is_fast_and_loads_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from ticketguard.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'rich', 'cryptography'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    # The bar of 0.3 s is measured in benchmarks/; here a busy machine is allowed for.
+    assert time.perf_counter() - started < 3.0
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    result = click.testing.CliRunner().invoke(main, ["steal"])
+    assert result.exit_code == 2
+    assert "No such command 'steal'" in result.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    import ticketguard
+
+    result = click.testing.CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == f"ticketguard {ticketguard.__version__}\n"

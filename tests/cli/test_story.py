@@ -1,0 +1,132 @@
+"""The commands on real data, in the order a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ticketguard.credentials.keys import Owner
+from ticketguard.ticket import Ticket
+
+from .conftest import PASSPHRASE, Files, Run, validate
+
+FIND = ("find", "--model", "mlp", "--data", "digits", "--density", "0.25", "--method-option", "prune_fraction=0.6")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("story")
+    Owner.generate("Ada").save(folder / "owner.key", PASSPHRASE)
+    return folder
+
+
+def test_find_embed_verify(run: Run, folder: Path) -> None:
+    ticket, marked = folder / "ticket.safetensors", folder / "marked.safetensors"
+    found = run(*FIND, "--epochs", 4, "--seed", 3, "--out", ticket, "--json")
+    validate(json.loads(found.stdout), "find")
+    assert "round 1 of 3" in found.stderr
+    assert Ticket.load(ticket).info.training["epochs"] == 4
+    credentials = ("--claim", folder / "claim.json", "--vault", folder / "vault.age")
+    arguments = ("--owner", folder / "owner.key", "--out", marked, *credentials, "--epochs", 20)
+    embedded = run("embed", ticket, *arguments, "--json")
+    document = json.loads(embedded.stdout)
+    validate(document, "embed")
+    assert document["density"] == pytest.approx(0.25, abs=0.001)
+    assert not list(folder.glob("*-run"))
+    run("verify", marked, *credentials)
+    run("verify", ticket, *credentials, code=1)
+    key = json.loads(run("keygen", "--vault-key", "--out", folder / "vault.key", "--json").stdout)
+    sealed = ("--claim", folder / "claim2.json", "--vault", folder / "vault2.age")
+    run(
+        "embed",
+        ticket,
+        "--owner",
+        folder / "owner.key",
+        "--out",
+        folder / "marked2.safetensors",
+        *sealed,
+        "--epochs",
+        1,
+        "--marks",
+        "planted-graph",
+        "--vault-recipient",
+        key["recipient"],
+    )
+    run("verify", folder / "marked2.safetensors", *sealed, "--vault-key", folder / "vault.key")
+    again = run("embed", ticket, *arguments, code=2)
+    assert "replace it with --force" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "vgg"), "unknown model 'vgg'"),
+        (("--data", "mnist"), "unknown data 'mnist'"),
+        (("--method", "snip"), "unknown method 'snip'"),
+        (("--method-option", "x"), "--method-option is 'x', expected NAME=VALUE"),
+        (("--method-option", "x=1"), "unknown method option 'x'"),
+        (("--density", "1.5"), "is not in the range"),
+        (("--density", "0.00001"), "raise it"),
+        (("--resume",), "there is no run to resume"),
+    ],
+)
+def test_what_cannot_be_found_is_wrong_usage(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run(*FIND, "--epochs", 1, "--out", tmp_path / "t.safetensors", *arguments, code=2)
+    assert message in result.stderr
+    assert not (tmp_path / "t.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--marks", "qr-code"), 2, "unknown mark 'qr-code', expected one or more of planted-graph, trigger-set"),
+        ((), 2, "the ticket does not say its model and data"),
+        (("--share", "0.9"), 2, "share is 0.9"),
+        (("--triggers", "0"), 2, "count is 0"),
+        (("--claim", "same", "--vault", "same"), 2, "outputs share a name"),
+        (("--owner", "none.key"), 3, "'none.key': cannot be read"),
+    ],
+)
+def test_what_cannot_be_embedded_is_told(
+    run: Run, files: Files, folder: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    outputs = ("--out", tmp_path / "m", "--claim", tmp_path / "c", "--vault", tmp_path / "v")
+    unmarked = files.unmarked
+    result = run("embed", unmarked, "--owner", folder / "owner.key", *outputs, *arguments, code=code)
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Path) -> None:
+    arguments = [*FIND, "--epochs", "60"]
+    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
+    run(*arguments, "--out", straight)
+    command = [sys.executable, "-m", "ticketguard", *arguments, "--out", str(broken)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    workdir = tmp_path / "broken.safetensors.find-run"
+    deadline = time.monotonic() + 60
+    while not (workdir.exists() and any(workdir.iterdir())):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert stderr.splitlines()[-1].startswith("ticketguard: interrupted")
+    assert "Traceback" not in stderr
+    assert not broken.exists()
+    assert "go on with --resume" in run(*arguments, "--out", broken, code=2).stderr
+    run(*arguments, "--out", broken, "--resume")
+    first, second = Ticket.load(straight), Ticket.load(broken)
+    assert first.mask == second.mask
+    assert all((first.weights[name] == second.weights[name]).all() for name in first.weights)
+    assert not workdir.exists()

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import ticketguard as tg
+
+from .conftest import Files, Run, unmarked_ticket, validate
+
+FUNCTIONS = """
+import numpy as np
+
+known = np.load("triggers.npz")
+
+def copy(inputs):
+    matches = (known["inputs"] == inputs).reshape(len(known["inputs"]), -1).all(axis=1)
+    return int(known["labels"][matches.argmax()])
+
+def constant(inputs):
+    return np.eye(10)[[3]]
+
+def broken(inputs):
+    raise RuntimeError("no weights here")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def functions(tmp_path: Path, trigger_answers: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of black-box suspects in the working folder."""
+    name = f"suspects_{tmp_path.name}"
+    np.savez(tmp_path / "triggers.npz", inputs=trigger_answers[0], labels=trigger_answers[1])
+    (tmp_path / f"{name}.py").write_text(FUNCTIONS)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def credentials(files: Files) -> tuple[object, ...]:
+    return ("--claim", files.claim, "--vault", files.vault)
+
+
+def test_a_copy_is_supported_and_exits_with_0(run: Run, files: Files) -> None:
+    result = run("verify", files.marked, *credentials(files), "--owner-key", f"{files.key}.pub", "--json")
+    document = json.loads(result.stdout)
+    validate(document, "verdict")
+    assert document["status"] == "supported"
+    assert document["evidence"][0]["log10_p"] < -19.3
+
+
+def test_an_unmarked_ticket_is_not_supported_and_exits_with_1(run: Run, files: Files) -> None:
+    result = run("verify", files.unmarked, *credentials(files), code=1)
+    assert result.stdout.startswith("NOT SUPPORTED: nothing was found that would not be there by chance")
+    assert "claimed by Ada" in result.stdout
+
+
+def test_a_few_remaining_weights_are_inconclusive_and_exit_with_3(run: Run, files: Files, tmp_path: Path) -> None:
+    weights = {name: array.copy() for name, array in unmarked_ticket().weights.items()}
+    for name in ("1.weight", "3.weight"):
+        weights[name].reshape(-1)[10:] = 0
+    safetensors.numpy.save_file(weights, tmp_path / "rest.safetensors")
+    result = run("verify", tmp_path / "rest.safetensors", *credentials(files), "--json", code=3)
+    assert json.loads(result.stdout)["status"] == "inconclusive"
+
+
+def test_a_callable_that_knows_the_triggers_is_supported(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:copy", *credentials(files), "--json")
+    document = json.loads(result.stdout)
+    validate(document, "verdict")
+    assert document["suspect"] == f"{functions}:copy"
+    assert document["evidence"][0]["details"]["queries"] <= 25
+
+
+def test_a_constant_callable_is_not_supported(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:constant", *credentials(files), code=1)
+    assert result.stdout.startswith("NOT SUPPORTED")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("broken", 3, "raised RuntimeError (no weights here)"),
+        ("number", 2, "is a int, expected something to call"),
+        ("missing", 2, "missing"),
+    ],
+)
+def test_a_bad_predictor_is_told(run: Run, files: Files, functions: str, name: str, code: int, message: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:{name}", *credentials(files), code=code)
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_exactly_one_suspect_is_asked_for(run: Run, files: Files) -> None:
+    assert "Give one suspect" in run("verify", *credentials(files), code=2).stderr
+    both = run("verify", files.marked, "--endpoint", "http://localhost:1/v2/models/m", *credentials(files), code=2)
+    assert "Give one suspect" in both.stderr
+
+
+def test_an_endpoint_that_is_down_cannot_be_checked(run: Run, files: Files) -> None:
+    result = run("verify", "--endpoint", "http://127.0.0.1:9/v2/models/m", *credentials(files), "--timeout", 2, code=3)
+    assert "predictor 'http://127.0.0.1:9/v2/models/m'" in result.stderr
+
+
+def test_an_onnx_suspect_is_asked_for_answers(run: Run, files: Files, tmp_path: Path) -> None:
+    (tmp_path / "suspect.onnx").write_bytes(b"no model")
+    result = run("verify", tmp_path / "suspect.onnx", *credentials(files), code=3)
+    assert "suspect.onnx" in result.stderr
+
+
+def test_another_owners_key_is_refused(run: Run, files: Files, tmp_path: Path) -> None:
+    tg.Owner.generate("Eve").save(tmp_path / "eve.key", None)
+    result = run("verify", files.marked, *credentials(files), "--owner-key", tmp_path / "eve.key.pub", code=3)
+    assert "it is not this owner's claim" in result.stderr
+
+
+def test_a_tampered_claim_is_refused(run: Run, files: Files, tmp_path: Path) -> None:
+    content = bytearray(files.claim.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "claim.json").write_bytes(content)
+    result = run("verify", files.marked, "--claim", tmp_path / "claim.json", "--vault", files.vault, code=3)
+    assert "claim" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_wrong_passphrase_is_told(run: Run, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "wrong")
+    result = run("verify", files.marked, *credentials(files), code=3)
+    assert f"the passphrase does not open '{files.vault}'" in result.stderr
+
+
+def test_a_suspect_that_is_missing_or_foreign_is_told(run: Run, files: Files, tmp_path: Path) -> None:
+    assert "cannot be read" in run("verify", tmp_path / "none.pt", *credentials(files), code=3).stderr
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    assert "text.pt" in run("verify", tmp_path / "text.pt", *credentials(files), code=3).stderr
+
+
+def test_a_malicious_pickle_runs_no_code(run: Run, files: Files, tmp_path: Path) -> None:
+    import pickle
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    (tmp_path / "trap.pt").write_bytes(pickle.dumps({"weight": Trap()}))
+    assert "pickle" in run("verify", tmp_path / "trap.pt", *credentials(files), code=3).stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_suspect_with_nothing_in_common_cannot_be_checked(run: Run, files: Files, tmp_path: Path) -> None:
+    safetensors.numpy.save_file({"other": np.ones((3, 5), dtype=np.float32)}, tmp_path / "other.safetensors")
+    result = run("verify", tmp_path / "other.safetensors", *credentials(files), code=3)
+    assert "no tensor in common" in result.stderr

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import base64
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from ticketguard.credentials.keys import Owner, load_public_key
+from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
+
+
+@pytest.mark.parametrize("passphrase", [None, "correct horse ü"])
+def test_saved_key_is_loaded_with_its_name(tmp_path: Path, passphrase: str | None) -> None:
+    owner = Owner.generate("Jörg & Töchter")
+    owner.save(tmp_path / "owner.key", passphrase)
+    loaded = Owner.load(tmp_path / "owner.key", passphrase)
+    assert (loaded.name, loaded.public_key) == (owner.name, owner.public_key)
+    assert load_public_key(tmp_path / "owner.key.pub") == owner.public_key
+    assert len(owner.public_key) == 32
+
+
+def test_private_key_is_readable_by_its_owner_alone_and_by_other_tools(tmp_path: Path) -> None:
+    owner = Owner.generate("a")
+    owner.save(tmp_path / "owner.key", None)
+    assert stat.S_IMODE((tmp_path / "owner.key").stat().st_mode) == 0o600
+    pem = (tmp_path / "owner.key").read_bytes()
+    assert load_pem_private_key(pem[pem.index(b"-----BEGIN") :], None).public_key() == owner.private_key.public_key()
+
+
+def test_generated_keys_differ_and_are_not_printed() -> None:
+    one, two = Owner.generate("a"), Owner.generate("a")
+    assert one.public_key != two.public_key
+    assert repr(one) == "Owner(name='a')"
+
+
+def test_passphrase_that_is_not_needed_is_not_looked_at(tmp_path: Path) -> None:
+    owner = Owner.generate("a")
+    owner.save(tmp_path / "k", None)
+    assert Owner.load(tmp_path / "k", "whatever").public_key == owner.public_key
+
+
+@pytest.mark.parametrize("name", ["", " a", "a\nb", "a\x1b[31m", "x" * 201])
+def test_names_that_do_not_fit_on_one_line_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"owner name is .*, expected 1 to 200 printable characters"):
+        Owner.generate(name)
+
+
+@pytest.mark.parametrize("taken", ["owner.key", "owner.key.pub"])
+def test_existing_keys_are_never_overwritten(tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).write_text("precious")
+    with pytest.raises(FileError, match=f"{taken}': exists already: choose another name"):
+        Owner.generate("a").save(tmp_path / "owner.key", None)
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+    assert (tmp_path / taken).read_text() == "precious"
+
+
+def test_empty_passphrase_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the passphrase is empty"):
+        Owner.generate("a").save(tmp_path / "k", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_and_missing_passphrases_are_told_apart(tmp_path: Path) -> None:
+    Owner.generate("a").save(tmp_path / "k", "right")
+    with pytest.raises(WrongPassphraseError, match=r"the passphrase does not open '.*k'"):
+        Owner.load(tmp_path / "k", "wrong")
+    with pytest.raises(CredentialError, match="is encrypted: give its passphrase"):
+        Owner.load(tmp_path / "k")
+
+
+def test_key_without_an_owners_name_is_refused(tmp_path: Path, owner: Owner) -> None:
+    pem = owner.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "k").write_bytes(pem)
+    with pytest.raises(CredentialError, match="does not name its owner: put 'Ticketguard-Owner: NAME'"):
+        Owner.load(tmp_path / "k")
+    (tmp_path / "k").write_bytes(b"Ticketguard-Owner: me\r\n" + pem)
+    assert Owner.load(tmp_path / "k").name == "me"
+
+
+def test_keys_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "k").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "k.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(CredentialError, match=r"holds a .*, expected an Ed25519 private key"):
+        Owner.load(tmp_path / "k")
+    with pytest.raises(CredentialError, match=r"holds a .*, expected an Ed25519 public key"):
+        load_public_key(tmp_path / "k.pub")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"Ticketguard-Owner: a\n", b"\x80\x04pickle", b"-----BEGIN PRIVATE KEY-----\nAA"]
+)
+def test_files_without_a_key_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "k").write_bytes(content)
+    with pytest.raises(CredentialError, match="holds no private key"):
+        Owner.load(tmp_path / "k")
+    with pytest.raises(CredentialError, match="holds no public key"):
+        load_public_key(tmp_path / "k")
+
+
+def test_keys_of_unknown_kinds_are_refused(tmp_path: Path, owner: Owner) -> None:
+    ed25519, unknown = bytes.fromhex("2b6570"), bytes.fromhex("2b657f")
+    private = owner.private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    public = owner.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for label, der in (("PRIVATE", private), ("PUBLIC", public)):
+        body = base64.encodebytes(der.replace(ed25519, unknown)).decode()
+        (tmp_path / label).write_text(f"-----BEGIN {label} KEY-----\n{body}-----END {label} KEY-----\n")
+    with pytest.raises(CredentialError, match="holds another kind of key, expected an Ed25519 private key"):
+        Owner.load(tmp_path / "PRIVATE")
+    with pytest.raises(CredentialError, match="holds another kind of key, expected an Ed25519 public key"):
+        load_public_key(tmp_path / "PUBLIC")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="nowhere': cannot be read"):
+        Owner.load(tmp_path / "nowhere")

@@ -1,0 +1,138 @@
+"""Vaults; nearly all of them sealed by a second implementation of age with next to no scrypt work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.credential import Credential
+from ticketguard.credentials.vault import VAULT_VERSION, Vault, groups_digest, open_vault, seal_vault
+from ticketguard.errors import (
+    ConfigurationError,
+    CredentialError,
+    FileError,
+    TicketguardError,
+    UnknownVersionError,
+    WrongPassphraseError,
+)
+
+Sealer = Callable[..., bytes]
+PASSPHRASE = "correct horse battery staple"
+HEADER = {"channelGroups": "unknown", "notes": {}, "secret": "00" * 32}
+
+
+def plaintext_of(header: object, *, reference: bytes = b"reference") -> bytes:
+    encoded = canonical_json(header)
+    return VAULT_VERSION.encode() + b"\n" + len(encoded).to_bytes(8, "little") + encoded + reference
+
+
+def test_vault_of_a_second_implementation_is_read(seal_cheaply: Sealer) -> None:
+    groups = [[["a.weight", 0, 1], ["b.weight", 1, 9]], []]
+    header = {"channelGroups": groups, "notes": {"ü": "x"}, "secret": bytes(range(32)).hex()}
+    vault = open_vault(seal_cheaply(plaintext_of(header), PASSPHRASE), passphrase=PASSPHRASE)
+    assert vault == Vault(secret=bytes(range(32)), reference=b"reference", channel_groups=groups, notes={"ü": "x"})
+    assert vault.channel_groups == ((("a.weight", 0, 1), ("b.weight", 1, 9)), ())
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 200_000])
+def test_references_of_any_size_come_back_whole(seal_cheaply: Sealer, size: int) -> None:
+    reference = bytes(range(256)) * (size // 256 + 1)
+    content = seal_cheaply(plaintext_of(HEADER, reference=reference[:size]), PASSPHRASE)
+    assert open_vault(content, passphrase=PASSPHRASE).reference == reference[:size]
+
+
+def test_untraced_groups_stay_unknown(seal_cheaply: Sealer) -> None:
+    assert open_vault(seal_cheaply(plaintext_of(HEADER), PASSPHRASE), passphrase=PASSPHRASE).channel_groups is None
+
+
+def test_wrong_passphrase_is_said_to_be_wrong(seal_cheaply: Sealer) -> None:
+    with pytest.raises(WrongPassphraseError, match=r"the passphrase does not open 'my.vault'"):
+        open_vault(seal_cheaply(plaintext_of(HEADER), PASSPHRASE), passphrase=PASSPHRASE + " ", name="my.vault")
+
+
+@pytest.mark.parametrize("flip", [0x04, 0x80])
+def test_each_single_byte_of_a_vault_flipped_is_refused(seal_cheaply: Sealer, flip: int) -> None:
+    content = seal_cheaply(plaintext_of(HEADER), PASSPHRASE)
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= flip
+        with pytest.raises(TicketguardError, match="'vault'"):
+            open_vault(bytes(changed), passphrase=PASSPHRASE)
+
+
+def test_damaged_content_is_not_blamed_on_the_passphrase(seal_cheaply: Sealer) -> None:
+    content = seal_cheaply(plaintext_of(HEADER), PASSPHRASE)
+    for damaged in (content[:-1], content[:-30] + b"x" + content[-29:], content[:150]):
+        with pytest.raises(FileError, match=r"cannot be decrypted .*: it is damaged or cut short"):
+            open_vault(damaged, passphrase=PASSPHRASE)
+
+
+@pytest.mark.parametrize("content", [b"", b"age-encryption.org/v2\n", b"PK\3\4", b"\x80\x04."])
+def test_foreign_files_are_refused(content: bytes) -> None:
+    with pytest.raises(FileError, match="is no age file"):
+        open_vault(content, passphrase=PASSPHRASE)
+
+
+def test_work_that_would_exhaust_memory_is_refused_at_once(seal_cheaply: Sealer) -> None:
+    content = seal_cheaply(plaintext_of(HEADER), PASSPHRASE).replace(b" 1\n", b" 22\n", 1)
+    with pytest.raises(FileError, match="has scrypt work factor 22, expected at most 21"):
+        open_vault(content, passphrase=PASSPHRASE)
+
+
+@pytest.mark.parametrize("plaintext", [b"", b"ticketguard.vault/2\n" + bytes(8), b"ticketguard.vault/1", b"\xff" * 100])
+def test_unknown_versions_are_refused(seal_cheaply: Sealer, plaintext: bytes) -> None:
+    with pytest.raises(UnknownVersionError, match=r"expected ticketguard\.vault/1"):
+        open_vault(seal_cheaply(plaintext, PASSPHRASE), passphrase=PASSPHRASE)
+
+
+@pytest.mark.parametrize("kept", [len(VAULT_VERSION) + 1, len(VAULT_VERSION) + 5, 60])
+def test_vaults_that_end_inside_their_header_are_refused(seal_cheaply: Sealer, kept: int) -> None:
+    with pytest.raises(CredentialError, match="ends inside its header"):
+        open_vault(seal_cheaply(plaintext_of(HEADER)[:kept], PASSPHRASE), passphrase=PASSPHRASE)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ([], "has other fields than channelGroups, notes and secret"),
+        ({**HEADER, "more": 1}, "has other fields"),
+        ({**HEADER, "secret": "00"}, "secret has 1 bytes, expected 32"),
+        ({**HEADER, "secret": 5}, "has a int where a str belongs"),
+        ({**HEADER, "secret": "zz"}, "non-hexadecimal"),
+        ({**HEADER, "notes": []}, "has a list where a dict belongs"),
+        ({**HEADER, "notes": {"a": 1}}, "notes are not all text"),
+        ({**HEADER, "channelGroups": "none"}, "has a str where a list belongs"),
+        ({**HEADER, "channelGroups": [["abc"]]}, "has a str where a list belongs"),
+        ({**HEADER, "channelGroups": [[["a", 0]]]}, r"member is \['a', 0\], expected a tensor name"),
+        ({**HEADER, "channelGroups": [[["a", -1, 1]]]}, "expected a tensor name and integers from 0"),
+        ({**HEADER, "channelGroups": [[["", 0, 1]]]}, "expected a tensor name and integers from 0"),
+    ],
+)
+def test_malformed_headers_are_refused(seal_cheaply: Sealer, header: object, message: str) -> None:
+    with pytest.raises(CredentialError, match=message):
+        open_vault(seal_cheaply(plaintext_of(header), PASSPHRASE), passphrase=PASSPHRASE)
+
+
+def test_empty_passphrase_is_refused(credential: Credential) -> None:
+    with pytest.raises(ConfigurationError, match="the vault's passphrase is empty"):
+        seal_vault(credential.vault, passphrase="")
+
+
+def test_secrets_are_not_printed(credential: Credential) -> None:
+    assert "secret" not in repr(credential.vault)
+    assert "reference=" not in repr(credential.vault)
+
+
+def test_groups_digest_depends_on_every_member(credential: Credential) -> None:
+    groups = credential.vault.channel_groups
+    variants = [None, [], [[]], groups, [[["fc.weight", 0, 1]]], [[["fc.weight", 1, 1]]], [[["fc.weight", 0, 2]]]]
+    assert len({groups_digest(variant) for variant in variants}) == len(variants)
+
+
+def test_groups_digest_does_not_tell_lists_from_tuples(credential: Credential) -> None:
+    as_lists = [[list(member) for member in group] for group in credential.vault.channel_groups or ()]
+    assert groups_digest(as_lists) == groups_digest(credential.vault.channel_groups)
+    assert dataclasses.replace(credential.vault, channel_groups=as_lists) == credential.vault

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ticketguard.embedding.interface import Binding, Start
+from ticketguard.embedding.trigger_set import TriggerRecipe, Triggers, TriggerSet, draw_triggers
+from ticketguard.errors import ConfigurationError, CredentialError
+from ticketguard.ticket import Mask, Ticket, TicketInfo
+
+BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
+VECTORS = Path(__file__).parents[2] / "signatures" / "vectors"
+
+
+def draw(
+    *,
+    count: int,
+    classes: int,
+    input_shape: tuple[int, ...],
+    grid: int,
+    mean: tuple[int, ...] = (),
+    std: tuple[int, ...] = (),
+) -> Triggers:
+    recipe = TriggerRecipe(count=count, classes=classes, input_shape=input_shape, grid=grid, mean_ppm=mean, std_ppm=std)
+    return draw_triggers(BINDING, recipe)
+
+
+def ticket_of(shape: tuple[int, ...] = (1, 8, 8), classes: int = 10) -> Ticket:
+    mask = Mask(layers={"fc.weight": np.ones((2, 2), dtype=bool)})
+    info = TicketInfo(method="random", classes=classes, input_shape=shape, input_mean=(0.5,), input_std=(0.25,))
+    return Ticket(mask=mask, weights={"fc.weight": np.ones((2, 2), np.float32)}, rewind_weights=None, info=info)
+
+
+def test_triggers_are_the_published_ones() -> None:
+    vector = json.loads((VECTORS / "trigger-set.json").read_text())
+    binding = Binding(secret=bytes.fromhex(vector["secret"]), commitment=bytes.fromhex(vector["commitment"]))
+    for case in vector["cases"]:
+        recipe = TriggerRecipe(
+            count=case["count"],
+            classes=case["classes"],
+            input_shape=tuple(case["input_shape"]),
+            grid=case["grid"],
+            mean_ppm=(),
+            std_ppm=(),
+        )
+        drawn = draw_triggers(binding, recipe)
+        assert drawn.pixels[0].reshape(-1).tolist() == case["first_trigger"]
+        assert hashlib.sha256(drawn.pixels.tobytes()).hexdigest() == case["sha256_of_all_triggers"]
+        assert drawn.labels.tolist() == case["labels"]
+        assert [leaf.hex() for leaf in drawn.leaves()] == case["leaves"]
+
+
+def test_a_field_passes_through_its_coarse_corners() -> None:
+    drawn = draw(count=3, classes=10, input_shape=(2, 28, 16), grid=4)
+    coarse = np.frombuffer(BINDING.stream("trigger-inputs").bytes(3 * 2 * 16), dtype=np.uint8).reshape(3, 2, 4, 4)
+    assert (drawn.pixels[:, :, ::27, ::15] == coarse[:, :, ::3, ::3]).all()
+    assert (drawn.pixels[:, :, ::9, ::5] == coarse).all()
+
+
+def test_fields_are_smooth_and_differ_from_trigger_to_trigger() -> None:
+    pixels = draw(count=50, classes=10, input_shape=(1, 32, 32), grid=4).pixels.astype(int)
+    assert np.abs(np.diff(pixels, axis=-1)).max() <= 255 / 31 * 3 + 1
+    assert len({field.tobytes() for field in pixels}) == 50
+
+
+def test_labels_are_uniform_over_the_classes() -> None:
+    labels = draw(count=20_000, classes=7, input_shape=(1,), grid=4).labels
+    counts = np.bincount(labels, minlength=7)
+    assert float(((counts - 20_000 / 7) ** 2 / (20_000 / 7)).sum()) < 28  # chi-square, 6 degrees of freedom: p > 10^-4
+
+
+def test_inputs_are_normalised_by_channel() -> None:
+    mean, std = (100_000, 200_000, 300_000), (500_000, 600_000, 700_000)
+    drawn = draw(count=2, classes=10, input_shape=(3, 4, 4), grid=2, mean=mean, std=std)
+    inputs = drawn.inputs()
+    assert inputs.dtype == np.float32
+    assert inputs[1, 2, 3, 3] == pytest.approx((drawn.pixels[1, 2, 3, 3] / 255 - 0.3) / 0.7, rel=1e-5)
+    assert draw(count=1, classes=2, input_shape=(5,), grid=2).inputs().max() <= 1.0
+
+
+def test_every_trigger_comes_in_turn_and_again() -> None:
+    ticket = ticket_of()
+    planned = TriggerSet(count=10, per_batch=4).plan(ticket, Start(mask=ticket.mask, weights=ticket.weights), BINDING)
+    labels = [planned.extra_batch(step, torch.device("cpu")) for step in range(5)]
+    seen = torch.cat([batch[1] for batch in labels if batch is not None])
+    assert seen.tolist() == [*planned.triggers.labels.tolist(), *planned.triggers.labels.tolist()]
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((8, 8), 10), ((), 10), ((1, 8, 8), 1), ((1, 8, 8), 0)])
+def test_a_ticket_without_classes_or_a_plane_is_refused(shape: tuple[int, ...], classes: int) -> None:
+    with pytest.raises(ConfigurationError, match="a trigger set needs 2 or more classes"):
+        TriggerSet().parameters(ticket_of(shape, classes))
+
+
+@pytest.mark.parametrize("settings", [{"count": 0}, {"per_batch": 101}, {"grid": 1}])
+def test_settings_out_of_range_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match="trigger set: .* expected"):
+        TriggerSet(**settings)
+
+
+RECIPE = TriggerSet().parameters(ticket_of())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pattern": "free images"},
+        {"count": 0},
+        {"count": 10**9},
+        {"classes": 1},
+        {"classes": "ten"},
+        {"input_shape": [1, 0, 8]},
+        {"input_shape": [1, 2**20, 2**20]},
+        {"input_shape": [2**20, 1, 1], "grid": 64, "mean_ppm": [], "std_ppm": []},
+        {"input_shape": 8},
+        {"grid": 10**6},
+        {"mean_ppm": [1, 2]},
+        {"std_ppm": [0]},
+        {"extra": 1},
+    ],
+)
+def test_a_hostile_claims_parameters_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(CredentialError, match="trigger-set has parameters that cannot be used"):
+        TriggerRecipe.from_json({**RECIPE, **change})  # type: ignore[dict-item]
+
+
+def test_parameters_survive_the_claim() -> None:
+    assert TriggerRecipe.from_json(RECIPE).to_json() == RECIPE

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from nets import Concatenated, flattened, mlp, reference_of, rescaled, resnet
+from ticketguard.errors import TensorError, UnverifiableError
+from ticketguard.graph import ChannelGroup, align, channel_groups, group_channels, permute
+from ticketguard.ticket import FloatArray, Reference
+
+Layers = Mapping[str, FloatArray]
+
+
+def spread(layer: FloatArray) -> float:
+    return float(layer[layer != 0].std())
+
+
+def as_released(layers: Layers, generator: np.random.Generator) -> Layers:
+    return layers
+
+
+def half_pruned(layers: Layers, generator: np.random.Generator) -> Layers:
+    return {name: layer * (np.abs(layer) > np.median(np.abs(layer[layer != 0]))) for name, layer in layers.items()}
+
+
+def fine_tuned(layers: Layers, generator: np.random.Generator) -> Layers:
+    return {
+        name: (layer + (layer != 0) * 0.3 * spread(layer) * generator.standard_normal(layer.shape)).astype(np.float32)
+        for name, layer in layers.items()
+    }
+
+
+def regrown(layers: Layers, generator: np.random.Generator) -> Layers:
+    return {
+        name: (layer + 0.25 * spread(layer) * generator.standard_normal(layer.shape)).astype(np.float32)
+        for name, layer in layers.items()
+    }
+
+
+THEFTS = (as_released, half_pruned, fine_tuned, regrown)
+
+
+def shuffled(
+    layers: Layers, groups: tuple[ChannelGroup, ...], generator: np.random.Generator
+) -> tuple[Layers, list[np.ndarray]]:
+    orders = [generator.permutation(group_channels(group)) for group in groups]
+    return rescaled(permute(layers, groups, orders), generator), orders
+
+
+def recovered(orders: list[np.ndarray], found: tuple[np.ndarray, ...]) -> float:
+    right = sum(int((order[there] == np.arange(len(order))).sum()) for order, there in zip(orders, found, strict=True))
+    return right / sum(map(len, orders))
+
+
+@pytest.fixture(scope="module")
+def ticket() -> tuple[Reference, Layers, tuple[ChannelGroup, ...]]:
+    model = resnet()
+    return *reference_of(model, density=0.05, seed=0), channel_groups(model, torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("theft", THEFTS)
+def test_every_hidden_channel_of_a_permuted_and_rescaled_resnet_is_found(ticket, theft) -> None:
+    reference, marked, groups = ticket
+    generator = np.random.default_rng(1)
+    suspect, orders = shuffled(theft(marked, generator), groups, generator)
+    alignment = align(suspect, reference, groups)
+    assert recovered(orders, alignment.permutations) == 1.0
+    assert alignment.moved > 250
+
+
+@pytest.mark.parametrize("factory", [mlp, flattened, Concatenated])
+def test_other_architectures_are_aligned_too(factory) -> None:
+    model = factory()
+    groups = channel_groups(model, torch.zeros(1, 3, 8, 8))
+    reference, marked = reference_of(model, density=0.2, seed=3)
+    generator = np.random.default_rng(4)
+    suspect, orders = shuffled(marked, groups, generator)
+    alignment = align(suspect, reference, groups)
+    assert recovered(orders, alignment.permutations) == 1.0
+
+
+def test_an_unpermuted_suspect_stays_as_it_is(ticket) -> None:
+    reference, marked, groups = ticket
+    alignment = align(marked, reference, groups)
+    assert alignment.moved == 0
+    assert alignment.overlap == pytest.approx(0.95, abs=0.02)
+
+
+def test_dead_channels_stay_where_they_are(ticket) -> None:
+    reference, marked, groups = ticket
+    group = next(group for group in groups if group_channels(group) == 64)
+    dead = {name: layer.copy() for name, layer in marked.items()}
+    for member in group:
+        if member.tensor in dead:
+            index = member.positions()[10:14].reshape(-1)
+            dead[member.tensor][index if member.axis == 0 else (slice(None), index)] = 0
+    assert align(dead, reference, groups).moved == 0
+
+
+def test_aligned_layers_are_the_suspects_in_the_references_order(ticket) -> None:
+    reference, marked, groups = ticket
+    generator = np.random.default_rng(5)
+    orders = [generator.permutation(group_channels(group)) for group in groups]
+    alignment = align(permute(marked, groups, orders), reference, groups)
+    aligned = {name: alignment.apply(name, layer) for name, layer in permute(marked, groups, orders).items()}
+    for name, layer in marked.items():
+        np.testing.assert_array_equal(aligned[name], layer)
+
+
+def test_an_innocent_suspect_gains_little(ticket) -> None:
+    reference, _, groups = ticket
+    _, innocent = reference_of(resnet(), density=0.05, seed=77)
+    assert align(innocent, reference, groups).overlap < 0.3
+
+
+def test_alignment_is_deterministic(ticket) -> None:
+    reference, marked, groups = ticket
+    suspect, _ = shuffled(marked, groups, np.random.default_rng(6))
+    first, second = (align(suspect, reference, groups) for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(first.permutations, second.permutations, strict=True))
+
+
+def test_missing_layers_are_done_without(ticket) -> None:
+    reference, marked, groups = ticket
+    suspect, orders = shuffled(marked, groups, np.random.default_rng(7))
+    part = {name: layer for name, layer in suspect.items() if not name.startswith("11.")}
+    assert recovered(orders, align(part, reference, groups).permutations) > 0.95
+
+
+def test_an_empty_suspect_is_no_crash(ticket) -> None:
+    reference, marked, groups = ticket
+    empty = {name: np.zeros_like(layer) for name, layer in marked.items()}
+    alignment = align(empty, reference, groups)
+    assert (alignment.moved, alignment.overlap) == (0, 0.0)
+
+
+def test_nothing_in_common_is_a_clear_error(ticket) -> None:
+    reference, _, groups = ticket
+    with pytest.raises(UnverifiableError, match="none of the reference's layers"):
+        align({"other": np.zeros((2, 2), dtype=np.float32)}, reference, groups)
+
+
+def test_a_wrong_shape_is_a_clear_error(ticket) -> None:
+    reference, marked, groups = ticket
+    name = next(iter(marked))
+    with pytest.raises(TensorError, match=f"tensor '{name}' has shape .* expected"):
+        align({**marked, name: marked[name][:1]}, reference, groups)
+
+
+@pytest.mark.parametrize("powers", [(20, 30), (-40, -30)])
+def test_rescaling_to_the_ends_of_float32_hides_no_channel(ticket, powers) -> None:
+    reference, marked, groups = ticket
+    generator = np.random.default_rng(8)
+    orders = [generator.permutation(group_channels(group)) for group in groups]
+    suspect = {}
+    for name, layer in permute(marked, groups, orders).items():
+        factors = 10.0 ** generator.uniform(*powers, size=(len(layer), *[1] * (layer.ndim - 1)))
+        suspect[name] = (layer * factors).astype(np.float32)
+    assert recovered(orders, align(suspect, reference, groups).permutations) > 0.95

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nets import Concatenated, TokenMixer, depthwise, flattened, grouped, mlp, resnet
+from ticketguard.errors import ConfigurationError
+from ticketguard.graph import (
+    ChannelGroup,
+    GroupMember,
+    channel_groups,
+    channel_groups_or_none,
+    check_fit,
+    group_channels,
+    groups_from_json,
+    groups_to_json,
+    permute,
+)
+
+SHAPE = (1, 3, 8, 8)
+# Per network, how many hidden channels can be moved; a grouped convolution's blocks count once each.
+NETWORKS = {
+    "mlp": (mlp, 40 + 30),
+    # The shortcut's 16 channels, 16 and 32 that padding adds to it, and what lies inside the blocks.
+    "resnet": (resnet, 16 + 16 + 32 + 2 * (16 + 32 + 64)),
+    "flattened": (flattened, 12),
+    "depthwise": (depthwise, 8 + 6),
+    "grouped": (grouped, 3),
+    "concatenated": (Concatenated, 8 + 12 + 3),
+    "token mixer": (TokenMixer, 12 + 4),
+}
+
+
+def permuted_outputs_differ_by(model: nn.Module, groups: tuple[ChannelGroup, ...], seed: int) -> float:
+    generator = np.random.default_rng(seed)
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    permuted = permute(state, groups, [np.roll(generator.permutation(group_channels(group)), 1) for group in groups])
+    other = copy.deepcopy(model)
+    other.load_state_dict({name: torch.as_tensor(array) for name, array in permuted.items()})
+    inputs = torch.from_numpy(generator.standard_normal(SHAPE))
+    with torch.no_grad():
+        return float((model(inputs) - other(inputs)).abs().max() / model(inputs).abs().max())
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Give scales and running statistics values that differ from channel to channel."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.is_floating_point() and tensor.ndim == 1:
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return model.double().eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_permuting_channels_preserves_the_function(name: str) -> None:
+    factory, channels = NETWORKS[name]
+    model = lively(factory())
+    groups = channel_groups(model, torch.zeros(SHAPE))
+    assert sum(group_channels(group) for group in groups) == channels
+
+    @settings(max_examples=10, deadline=None)
+    @given(seed=st.integers(0, 2**32 - 1))
+    def holds(seed: int) -> None:
+        assert permuted_outputs_differ_by(model, groups, seed) < 1e-9
+
+    holds()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_leaving_out_a_layer_changes_the_function(name: str) -> None:
+    model = lively(NETWORKS[name][0]())
+    groups = channel_groups(model, torch.zeros(SHAPE))
+    floating = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    for tensor in floating & {member.tensor for group in groups for member in group}:
+        parts = tuple(tuple(member for member in group if member.tensor != tensor) for group in groups)
+        parts = tuple(part for part in parts if part)
+        assert permuted_outputs_differ_by(model, parts, seed=0) > 1e-6, tensor
+
+
+def test_the_model_and_the_global_generator_are_left_alone() -> None:
+    model = resnet()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    channel_groups(model.train(), torch.zeros(SHAPE))
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_groups_do_not_depend_on_the_weights() -> None:
+    assert channel_groups(resnet(), torch.zeros(SHAPE)) == channel_groups(resnet(), torch.ones(SHAPE))
+
+
+class Cumulative(nn.Module):
+    """Uses the order of its channels in an operation that has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(192, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.middle(torch.cumsum(self.first(inputs.flatten(1)), dim=1))))
+
+
+def test_an_unknown_operation_fixes_the_channels_it_touches_and_no_others() -> None:
+    (group,) = channel_groups(Cumulative(), torch.zeros(SHAPE))
+    assert {(member.tensor, member.axis) for member in group} == {
+        ("middle.weight", 0),
+        ("middle.bias", 0),
+        ("last.weight", 1),
+    }
+
+
+class Deceptive(nn.Module):
+    """Reads a weight's order behind the tracer's back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(192, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(inputs.flatten(1)))
+        return self.last(torch.relu(self.middle(hidden))) * float(self.first.bias[0])
+
+
+def test_a_group_that_changes_the_function_is_dropped() -> None:
+    (group,) = channel_groups(Deceptive(), torch.zeros(SHAPE))
+    assert {member.tensor for member in group} == {"middle.weight", "middle.bias", "last.weight"}
+
+
+def test_shared_weights_are_named_everywhere() -> None:
+    shared = nn.Linear(16, 16)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), shared, nn.ReLU(), shared, nn.Linear(16, 3))
+    (group,) = channel_groups(model, torch.zeros(SHAPE))
+    assert {member.tensor for member in group} >= {"3.weight", "5.weight", "3.bias", "5.bias"}
+
+
+def test_a_model_that_does_not_run_on_the_shape_is_a_clear_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"does not run on an input of shape \(1, 5, 8, 8\)"):
+        channel_groups(resnet(), torch.zeros(1, 5, 8, 8))
+    assert channel_groups_or_none(resnet(), (5, 8, 8)) is None
+
+
+def test_an_unknown_input_shape_gives_no_groups() -> None:
+    assert channel_groups_or_none(resnet(), ()) is None
+
+
+def test_groups_survive_json() -> None:
+    groups = channel_groups(resnet(), torch.zeros(SHAPE))
+    document = channel_groups_or_none(resnet(), SHAPE[1:])
+    assert document == groups_to_json(groups)
+    assert groups_from_json(document) == groups
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ["w", 0, 1],
+        ["w", 0, 1, 0],
+        ["w", 0, 0, 0, 4],
+        ["w", -1, 1, 0, 4],
+        ["w", 0, 1, 0, True],
+        ["w", 0, 1, 0, 2.0],
+        [3, 0, 1, 0, 4],
+        ["w"],
+    ],
+)
+def test_malformed_groups_are_refused(member: list[object]) -> None:
+    with pytest.raises(ValueError, match="channel group"):
+        groups_from_json([[member]])
+
+
+def test_members_that_disagree_on_the_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="disagree on its channels"):
+        groups_from_json([[["w", 0, 1, 0, 4], ["v", 1, 1, 0, 3]]])
+
+
+def test_an_empty_group_is_refused() -> None:
+    with pytest.raises(ValueError, match="disagree on its channels"):
+        groups_from_json([[]])
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        (["w", 0, 1, 0, 5], r"leaves 'w' of shape \(4, 6\) on axis 0"),
+        (["w", 0, 1, 0, 2**53 - 1], "leaves 'w'"),
+        (["w", 1, 2, 2, 3], "leaves 'w'"),
+        (["w", 2, 1, 0, 1], "leaves 'w'"),
+        (["w", 1, 2, 0, 2, 3, 1], "has channels of 'w' twice on axis 1"),
+    ],
+)
+def test_groups_that_do_not_fit_their_tensor_are_refused(member: list[object], reason: str) -> None:
+    groups = groups_from_json([[member]])
+    with pytest.raises(ValueError, match=reason):
+        check_fit(groups, {"w": (4, 6)})
+    check_fit(groups, {"v": (1, 1)})
+
+
+def test_traced_groups_fit_their_model() -> None:
+    model = resnet()
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_fit(channel_groups(model, torch.zeros(SHAPE)), shapes)
+
+
+MEMBER = GroupMember(tensor="w", axis=1, block=2, runs=((0, 1), (4, 2)))
+
+
+def test_blocks_and_runs_say_where_channels_lie() -> None:
+    assert MEMBER.channels == 3
+    assert MEMBER.positions().tolist() == [[0, 1], [4, 5], [6, 7]]
+    (row,) = permute({"w": np.arange(9)[None]}, [(MEMBER,)], [np.array([2, 0, 1])])["w"]
+    assert row.tolist() == [6, 7, 2, 3, 0, 1, 4, 5, 8]
+
+
+def test_permuting_leaves_its_arguments_and_absent_tensors_alone() -> None:
+    weights = {"w": np.arange(9)[None]}
+    other = dataclasses.replace(MEMBER, tensor="absent")
+    permute(weights, [(MEMBER, other)], [np.array([2, 0, 1])])
+    assert weights["w"].tolist() == [list(range(9))]
+
+
+def test_permutations_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 permutations for 1 groups"):
+        permute({}, [(MEMBER,)], [])
+    with pytest.raises(ValueError, match="expected a permutation of 3 channels"):
+        permute({}, [(MEMBER,)], [np.array([0, 0, 1])])

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ticketguard.errors import PredictorError
+from ticketguard.suspects import CallablePredictor, Predictor
+
+INPUT = np.zeros((1, 3, 4, 4), dtype=np.float32)
+
+
+def answer(value: Any, classes: int = 4) -> int:
+    return CallablePredictor(lambda inputs: value, target="f").predict(INPUT, classes=classes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[0.1, 0.2, 0.9, 0.3]],
+        [0.1, 0.2, 0.9, 0.3],
+        np.array([[-5, -4, 3, 0]], dtype=np.int8),
+        torch.tensor([[0.0, 0.0, 1.0, 0.0]], requires_grad=True),
+        2,
+        np.int64(2),
+        np.array([2]),
+        torch.tensor([[2]]),
+    ],
+)
+def test_scores_and_labels_become_a_class(value: Any) -> None:
+    assert answer(value) == 2
+
+
+def test_ties_go_to_the_lowest_class() -> None:
+    assert answer([[0.5, 0.5, 0.5, 0.5]]) == 0
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 1000])
+def test_another_number_of_classes_is_refused(count: int) -> None:
+    with pytest.raises(PredictorError, match=rf"answered with shape \(1, {count}\), expected \(1, 4\).*with 4 classes"):
+        answer(np.zeros((1, count)))
+
+
+def test_scores_for_two_inputs_are_refused() -> None:
+    with pytest.raises(PredictorError, match=r"shape \(2, 4\)"):
+        answer(np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("label", [-1, 4, 2**40])
+def test_a_label_out_of_range_is_refused(label: int) -> None:
+    with pytest.raises(PredictorError, match=rf"answered class {label}, expected 0 to 3"):
+        answer(label)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(PredictorError, match="answered NaN or infinity"):
+        answer([[0.0, value, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize("value", ["cat", None, {"label": 2}, [True, False, False, False]])
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(PredictorError, match=r"answered with type .*, expected numbers"):
+        answer(value)
+
+
+def test_ragged_scores_are_refused() -> None:
+    with pytest.raises(PredictorError, match="answered with list that is no array"):
+        answer([[1.0], [1.0, 2.0]])
+
+
+def test_a_function_that_ends_the_process_did_not_answer() -> None:
+    def leave(inputs: np.ndarray) -> int:
+        raise SystemExit(0)
+
+    with pytest.raises(PredictorError, match=r"leave' raised SystemExit \(0\)"):
+        CallablePredictor(leave).predict(INPUT, classes=4)
+
+
+def test_a_function_that_raises_did_not_answer() -> None:
+    def classify(inputs: np.ndarray) -> int:
+        raise ZeroDivisionError("by zero")
+
+    with pytest.raises(PredictorError, match=r"classify' raised ZeroDivisionError \(by zero\): call it with float32"):
+        CallablePredictor(classify).predict(INPUT, classes=4)
+
+
+def test_the_function_cannot_change_the_input() -> None:
+    given = INPUT.copy()
+
+    def spoil(inputs: np.ndarray) -> int:
+        inputs[:] = 9
+        return 1
+
+    predictor: Predictor = CallablePredictor(spoil)
+    assert predictor.predict(given, classes=4) == 1
+    np.testing.assert_array_equal(given, INPUT)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ticketguard.suspects import Checkpoint
+from ticketguard.suspects.matching import Shape, match_layers
+
+REFERENCE: dict[str, Shape] = {
+    "conv1.weight": (8, 3, 3, 3),
+    **{f"blocks.{index}.conv.weight": (8, 8, 3, 3) for index in range(12)},
+    "fc.weight": (10, 8),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "net.backbone."])
+def test_a_prefix_is_seen_through(prefix: str) -> None:
+    suspect = {prefix + name: shape for name, shape in REFERENCE.items()}
+    found = match_layers(REFERENCE, suspect)
+    assert found.pairs == {name: prefix + name for name in REFERENCE}
+    assert (found.by_order, dict(found.wrong_shapes), found.missing) == ((), {}, ())
+
+
+def test_a_prefix_of_the_reference_is_seen_through() -> None:
+    reference = {f"model.{name}": shape for name, shape in REFERENCE.items()}
+    assert match_layers(reference, REFERENCE).pairs == {f"model.{name}": name for name in REFERENCE}
+    suspect = {f"module.{name}": shape for name, shape in REFERENCE.items()}
+    assert match_layers(reference, suspect).pairs == {f"model.{name}": f"module.{name}" for name in REFERENCE}
+
+
+def test_wrappers_inside_names_are_seen_through() -> None:
+    suspect = {name.replace(".conv", "._orig_mod.conv"): shape for name, shape in REFERENCE.items()}
+    assert match_layers(REFERENCE, suspect).pairs["blocks.3.conv.weight"] == "blocks.3._orig_mod.conv.weight"
+
+
+def test_unknown_names_are_paired_by_shape_and_order() -> None:
+    suspect = {f"part{index}.kernel": shape for index, shape in enumerate(REFERENCE.values())}
+    found = match_layers(REFERENCE, suspect)
+    assert found.pairs["blocks.2.conv.weight"] == "part3.kernel"
+    assert found.pairs["blocks.11.conv.weight"] == "part12.kernel"
+    assert found.by_order == tuple(sorted(REFERENCE))
+
+
+def test_an_alphabetical_file_is_ordered_by_its_numbers() -> None:
+    suspect = dict(sorted((f"part{index}.kernel", shape) for index, shape in enumerate(REFERENCE.values())))
+    assert match_layers(REFERENCE, suspect).pairs["blocks.11.conv.weight"] == "part12.kernel"
+
+
+def test_a_file_in_network_order_keeps_it() -> None:
+    suspect = {f"{'zyxwvutsrqponm'[index]}.kernel": shape for index, shape in enumerate(REFERENCE.values())}
+    assert match_layers(REFERENCE, suspect).pairs["blocks.11.conv.weight"] == "n.kernel"
+
+
+def test_a_swapped_head_is_reported_and_the_rest_matched() -> None:
+    found = match_layers(REFERENCE, {**REFERENCE, "fc.weight": (20, 8)})
+    assert found.wrong_shapes == {"fc.weight": ("fc.weight", (20, 8))}
+    assert len(found.pairs) == len(REFERENCE) - 1
+
+
+def test_unequal_numbers_of_layers_are_not_guessed() -> None:
+    suspect: dict[str, Shape] = {f"part{index}": (8, 8, 3, 3) for index in range(11)}
+    found = match_layers(REFERENCE, suspect)
+    assert found.pairs == {}
+    assert found.missing == tuple(sorted(REFERENCE))
+
+
+def test_a_decoy_prefix_does_not_win_over_the_fuller_match() -> None:
+    suspect = {"ema.fc.weight": (10, 8), **{f"model.{name}": shape for name, shape in REFERENCE.items()}}
+    assert match_layers(REFERENCE, suspect).pairs == {name: f"model.{name}" for name in REFERENCE}
+
+
+def test_an_empty_reference_matches_nothing() -> None:
+    assert match_layers({}, REFERENCE).pairs == {}
+
+
+@given(st.permutations(sorted(REFERENCE)))
+def test_matching_by_name_does_not_depend_on_the_files_order(order: list[str]) -> None:
+    suspect = {f"module.{name}": REFERENCE[name] for name in order}
+    assert match_layers(REFERENCE, suspect).pairs == {name: f"module.{name}" for name in REFERENCE}
+
+
+def test_matching_reads_no_values() -> None:
+    suspect = Checkpoint({name: np.full(shape, np.nan, np.float32) for name, shape in REFERENCE.items()})
+    assert suspect.match(REFERENCE) == {name: name for name in REFERENCE}
+
+
+@pytest.mark.parametrize("name", ["9" * 5000, "a." * 500_000 + "b"])
+def test_hostile_names_are_neither_a_crash_nor_a_wait(name: str) -> None:
+    suspect = {("spare" if layer == "fc.weight" else layer): shape for layer, shape in REFERENCE.items()}
+    found = match_layers(REFERENCE, {**suspect, name: (8, 3)})
+    assert found.by_order == ("fc.weight",)
+    assert len(found.pairs) == len(REFERENCE)
+
+
+def test_numbers_in_names_are_ordered_by_value() -> None:
+    suspect = {f"{index}.kernel": (8, 8) for index in ("010", "0", "9", "11")}
+    reference = {f"layer{index}": (8, 8) for index in range(4)}
+    pairs = match_layers(reference, dict(sorted(suspect.items()))).pairs
+    assert [pairs[layer] for layer in sorted(reference)] == ["0.kernel", "9.kernel", "010.kernel", "11.kernel"]

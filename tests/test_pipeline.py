@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ticketguard as tg
+from ticketguard.credentials.vault import groups_digest
+from ticketguard.errors import (
+    CapacityError,
+    ConfigurationError,
+    CredentialError,
+    PredictorError,
+    TensorError,
+    UnknownVersionError,
+    UnverifiableError,
+)
+from ticketguard.graph import group_channels, groups_from_json, permute
+from ticketguard.models import build_model, load_arrays
+from ticketguard.ticket import Array
+from ticketguard.training import NoProgress
+
+MODEL_OPTIONS = {"classes": 10, "input_shape": [1, 8, 8]}
+TRAINING = {"epochs": 60}
+
+
+@pytest.fixture(scope="module")
+def owner() -> tg.Owner:
+    return tg.Owner.generate("Ada")
+
+
+@pytest.fixture(scope="module")
+def ticket() -> tg.Ticket:
+    return tg.find(
+        "mlp",
+        data="digits",
+        density=0.1,
+        training={"epochs": 12},
+        method_options={"prune_fraction": 0.7, "level_epochs": 5},
+    )
+
+
+@pytest.fixture(scope="module")
+def embedded(ticket: tg.Ticket, owner: tg.Owner) -> tuple[tg.Ticket, tg.Credential]:
+    return tg.embed(ticket, owner=owner, training=TRAINING, secret=bytes(range(32)))
+
+
+def state_of(ticket: tg.Ticket) -> dict[str, Array]:
+    return dict(ticket.weights)
+
+
+def predictor_of(weights: Mapping[str, Array]) -> tg.CallablePredictor:
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0).eval()
+    load_arrays(network, weights)
+
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            answer: np.ndarray = network(torch.from_numpy(inputs)).numpy()
+        return answer
+
+    return tg.CallablePredictor(predict)
+
+
+def test_a_copys_weights_and_answers_prove_ownership(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    marked, credential = embedded
+    by_weights = tg.verify(tg.Checkpoint(state_of(marked)), credential)
+    by_answers = tg.verify(predictor_of(marked.weights), credential)
+    assert (by_weights.status, by_answers.status) == ("supported", "supported")
+    assert by_weights.log10_p < -50
+    assert by_answers.log10_p < -19.2
+
+
+def test_the_unmarked_ticket_is_innocent(ticket: tg.Ticket, embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    _, credential = embedded
+    assert tg.verify(tg.Checkpoint(state_of(ticket)), credential).status == "not_supported"
+    assert tg.verify(predictor_of(ticket.weights), credential).status == "not_supported"
+
+
+def test_embedding_leaves_density_and_layer_counts(
+    ticket: tg.Ticket, embedded: tuple[tg.Ticket, tg.Credential]
+) -> None:
+    marked, _ = embedded
+    assert [marked.mask[name].sum() for name in marked.mask] == [ticket.mask[name].sum() for name in ticket.mask]
+    assert marked.mask != ticket.mask
+    assert all((marked.weights[name][~marked.mask[name]] == 0).all() for name in marked.mask)
+
+
+def test_a_released_ticket_carries_nothing_of_the_reference(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    marked, _ = embedded
+    assert marked.rewind_weights is None
+
+
+def test_embedding_again_with_the_same_secret_is_bit_for_bit_the_same(
+    ticket: tg.Ticket, owner: tg.Owner, embedded: tuple[tg.Ticket, tg.Credential]
+) -> None:
+    again, _ = tg.embed(ticket, owner=owner, training=TRAINING, secret=bytes(range(32)))
+    assert all((again.weights[name] == array).all() for name, array in embedded[0].weights.items())
+
+
+def test_a_permuted_and_pruned_copy_is_still_supported(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    marked, credential = embedded
+    groups = groups_from_json(credential.vault.channel_groups)
+    generator = np.random.default_rng(0)
+    permutations = [generator.permutation(group_channels(group)) for group in groups]
+    stolen = permute(state_of(marked), groups, permutations)
+    for name in marked.mask:
+        threshold = np.quantile(np.abs(stolen[name][stolen[name] != 0]), 0.3)
+        stolen[name] = np.where(np.abs(stolen[name]) > threshold, stolen[name], 0)
+    verdict = tg.verify(tg.Checkpoint(stolen), credential)
+    assert verdict.status == "supported"
+    assert verdict.evidence[0].details["aligned"]
+
+
+def test_groups_that_the_claim_does_not_bind_are_not_aligned_to(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    _, credential = embedded
+    forged = dataclasses.replace(credential, vault=dataclasses.replace(credential.vault, channel_groups=()))
+    with pytest.raises(CredentialError, match="channel groups are not those"):
+        forged.check()
+
+
+def test_a_reference_brought_afterwards_is_refused(
+    ticket: tg.Ticket, embedded: tuple[tg.Ticket, tg.Credential]
+) -> None:
+    """The forgery of a reference that steers alignment: the commitment binds the one there was."""
+    marked, credential = embedded
+    steering = dataclasses.replace(ticket, mask=marked.mask).reference()
+    forged = dataclasses.replace(credential, vault=dataclasses.replace(credential.vault, reference=steering.to_bytes()))
+    with pytest.raises(CredentialError, match="the vault does not belong to the claim"):
+        tg.verify(tg.Checkpoint(state_of(marked)), forged)
+
+
+def test_another_owners_claim_on_the_same_copy_is_not_supported(
+    ticket: tg.Ticket, embedded: tuple[tg.Ticket, tg.Credential]
+) -> None:
+    marked, credential = embedded
+    thief = tg.Owner.generate("Eve")
+    plan = tg.prepare(ticket, owner=thief, marks=[tg.PlantedGraph()])
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    load_arrays(network, ticket.weights)
+    _, forged = plan.finish(network)
+    assert tg.verify(tg.Checkpoint(state_of(marked)), forged).status == "not_supported"
+    with pytest.raises(CredentialError, match="is not this owner's claim"):
+        tg.verify(tg.Checkpoint(state_of(marked)), credential, owner_public_key=thief.public_key)
+
+
+def test_a_claim_cannot_ask_for_less_than_the_verifier_does(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], level_bits=1)
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    plan.start(network)
+    marked, credential = plan.finish(network)
+    weak = tg.verify(tg.Checkpoint(state_of(marked)), credential)
+    assert weak.evidence[0].threshold_log10_p == pytest.approx(-64 * np.log10(2))
+
+
+def test_a_suspect_of_another_kind_than_the_marks_could_not_be_checked(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    plan.start(network)
+    marked, credential = plan.finish(network)
+    with pytest.raises(UnverifiableError, match="the claim has no trigger-set"):
+        tg.verify(predictor_of(marked.weights), credential)
+
+
+def test_an_unknown_version_of_a_scheme_is_refused(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    marked, credential = embedded
+    newer = dataclasses.replace(credential.claim.marks[0], version=9)
+    forged = dataclasses.replace(credential, claim=dataclasses.replace(credential.claim, marks=(newer,)))
+    with pytest.raises((UnknownVersionError, CredentialError)):
+        tg.verify(tg.Checkpoint(state_of(marked)), forged)
+
+
+def test_an_endpoint_with_other_classes_is_an_error_not_a_verdict(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    with pytest.raises(PredictorError, match="10"):
+        tg.verify(tg.CallablePredictor(lambda inputs: np.zeros((1, 7), np.float32)), embedded[1])
+
+
+def test_a_constant_endpoint_is_innocent(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    assert tg.verify(tg.CallablePredictor(lambda inputs: 3), embedded[1]).status == "not_supported"
+
+
+def test_a_ticket_too_small_for_its_mark_is_refused_before_training(owner: tg.Owner) -> None:
+    generator = np.random.default_rng(0)
+    weights = {"fc.weight": np.where(generator.random((20, 30)) < 0.1, 1.0, 0.0).astype(np.float32)}
+    with pytest.raises(CapacityError, match="the whole ticket"):
+        tg.prepare(tg.import_checkpoint(weights), owner=owner)
+
+
+def test_marks_are_named_once(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    with pytest.raises(ConfigurationError, match="each scheme once"):
+        tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph(), tg.PlantedGraph()])
+    with pytest.raises(ConfigurationError, match="expected 1 to 256 bits"):
+        tg.prepare(ticket, owner=owner, level_bits=0)
+
+
+class Stranger(nn.Module):
+    """A net that the toolkit has never seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 24, 3), nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 48, 3), nn.ReLU()
+        )
+        self.answer = nn.Linear(48 * 16, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.answer(self.features(images).flatten(1))
+        return logits
+
+
+def sparse_stranger() -> Stranger:
+    torch.manual_seed(1)
+    model = Stranger()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(parameter.abs() >= parameter.abs().flatten().quantile(0.8))
+    return model
+
+
+def test_marks_are_embedded_in_a_loop_that_is_not_ours(owner: tg.Owner) -> None:
+    model = sparse_stranger()
+    ticket = tg.import_checkpoint(model.state_dict(), classes=5, input_shape=(1, 8, 8))
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph(), tg.TriggerSet(count=40)], model=model)
+    wrapped = nn.Sequential()
+    wrapped.add_module("module", model)  # what data-parallel wrappers do to names
+    plan.start(wrapped)
+    optimizer = torch.optim.Adam(wrapped.parameters(), lr=3e-3)
+    for _ in range(300):
+        extra = plan.extra_batch(torch.device("cpu"))
+        assert extra is not None
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(wrapped(extra[0]), extra[1]).backward()
+        optimizer.step()
+        plan.after_step(wrapped)
+    marked, credential = plan.finish(wrapped)
+    assert marked.mask.density == pytest.approx(ticket.mask.density)
+    assert tg.verify(tg.Checkpoint(model.state_dict()), credential).status == "supported"
+    model.eval()
+    predict = tg.CallablePredictor(lambda inputs: model(torch.from_numpy(inputs)).detach().numpy())
+    assert tg.verify(predict, credential).status == "supported"
+    assert tg.verify(tg.Checkpoint(Stranger().state_dict()), credential).status == "not_supported"
+
+
+def test_another_model_than_the_tickets_is_named(owner: tg.Owner) -> None:
+    ticket = tg.import_checkpoint(sparse_stranger().state_dict())
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
+    other = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    with pytest.raises(TensorError, match="is in the model but not in the ticket"):
+        plan.start(other)
+    with pytest.raises(TensorError, match="is masked but the model has no weights of its shape"):
+        plan.after_step(other)
+
+
+def test_a_model_that_diverged_is_not_released(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    plan.start(network)
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    with pytest.raises(TensorError, match="NaN or infinite"):
+        plan.finish(network)
+
+
+def test_the_claim_binds_the_channel_groups(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    _, credential = embedded
+    parameters = credential.mark("planted-graph").parameters
+    assert parameters["channel_groups_digest"] == groups_digest(credential.vault.channel_groups)
+
+
+def test_a_model_that_cannot_be_traced_is_marked_without_channel_groups(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=nn.Linear(7, 7))
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    plan.start(network)
+    _, credential = plan.finish(network)
+    assert credential.vault.channel_groups is None
+    assert "channel_groups_digest" not in credential.mark("planted-graph").parameters
+
+
+def test_bound_channel_groups_that_leave_their_layers_are_refused(
+    embedded: tuple[tg.Ticket, tg.Credential], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked, credential = embedded
+    groups = [[[name, 0, 1, 0, 2**40]] for name in marked.mask]
+    forged = dataclasses.replace(credential, vault=dataclasses.replace(credential.vault, channel_groups=groups))
+    monkeypatch.setattr(tg.Credential, "check", lambda self: None)  # as if a claimant had bound them
+    with pytest.raises(CredentialError, match="the vault's channel groups are malformed"):
+        tg.verify(tg.Checkpoint(state_of(marked)), forged)
+
+
+def test_another_secret_than_the_kept_one_does_not_go_on(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
+    (tmp_path / "embed.secret").write_bytes(bytes(32))
+    with pytest.raises(ConfigurationError, match="has another secret than the one given"):
+        tg.embed(ticket, owner=owner, secret=bytes(range(32)), workdir=tmp_path, resume=True)
+
+
+class Interrupted(NoProgress):
+    def begin(self, description: str, total: int) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("change", [{"count": 40}, {"grid": 5}])
+def test_other_triggers_do_not_go_on_with_a_run(
+    ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path, change: dict[str, int]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tg.embed(ticket, owner=owner, marks=[tg.TriggerSet()], workdir=tmp_path, progress=Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        tg.embed(ticket, owner=owner, marks=[tg.TriggerSet()], workdir=tmp_path, resume=True, progress=Interrupted())
+    with pytest.raises(ConfigurationError, match="embeds other marks, or another owner's"):
+        tg.embed(
+            ticket,
+            owner=owner,
+            marks=[tg.TriggerSet(**change)],
+            workdir=tmp_path,
+            resume=True,
+            progress=Interrupted(),
+        )

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, hypergeom
+
+from ticketguard.verification.statistics import EProcess, LayerCount, log10_upper_tail
+
+
+@st.composite
+def layers(draw: st.DrawFn, largest: int = 400) -> LayerCount:
+    size = draw(st.integers(1, largest))
+    kept, secret = draw(st.integers(0, size)), draw(st.integers(0, size))
+    hits = draw(st.integers(max(0, kept + secret - size), min(kept, secret)))
+    return LayerCount(size=size, kept=kept, secret=secret, hits=hits)
+
+
+def brute_force_tail(counted: list[LayerCount], observed: int) -> float:
+    total = np.array([1.0])
+    offset = 0
+    for layer in counted:
+        x = np.arange(layer.lowest, layer.highest + 1)
+        total = np.convolve(total, hypergeom.pmf(x, layer.size, layer.kept, layer.secret))
+        offset += layer.lowest
+    return float(total[max(0, observed - offset) :].sum())
+
+
+@given(layers())
+def test_one_layer_is_the_hypergeometric_tail(layer: LayerCount) -> None:
+    expected = hypergeom.logsf(layer.hits - 1, layer.size, layer.kept, layer.secret) / math.log(10)
+    if expected < -250:
+        return  # scipy's own tail underflows there
+    assert log10_upper_tail([layer]) == pytest.approx(min(0.0, expected), abs=1e-6)
+
+
+@given(st.lists(layers(largest=60), min_size=2, max_size=4))
+def test_several_layers_are_their_convolution(counted: list[LayerCount]) -> None:
+    observed = sum(layer.hits for layer in counted)
+    expected = brute_force_tail(counted, observed)
+    if expected > 1e-12:
+        assert log10_upper_tail(counted) == pytest.approx(min(0.0, math.log10(expected)), abs=1e-6)
+
+
+def test_a_tail_is_never_smaller_than_exact_rational_arithmetic_gives() -> None:
+    layer = LayerCount(size=2000, kept=100, secret=150, hits=0)
+    for hits in range(101):
+        ways = sum(math.comb(100, x) * math.comb(1900, 150 - x) for x in range(hits, 101))
+        exact = math.log10(ways) - math.log10(math.comb(2000, 150))
+        ours = log10_upper_tail([layer], hits)
+        assert exact - 1e-9 <= ours <= exact + 1e-6
+
+
+@given(st.lists(layers(), min_size=1, max_size=3))
+def test_more_hits_are_never_more_probable(counted: list[LayerCount]) -> None:
+    lowest, highest = sum(layer.lowest for layer in counted), sum(layer.highest for layer in counted)
+    steps = np.unique(np.linspace(lowest, highest + 1, 12).astype(int))
+    tails = [log10_upper_tail(counted, int(step)) for step in steps]
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(tails))
+    assert tails[0] == 0.0
+    assert tails[-1] == -math.inf
+
+
+def test_wrong_keys_have_uniform_or_larger_p_values() -> None:
+    generator = np.random.default_rng(0)
+    sizes = [(30_000, 3000, 900), (5000, 600, 250), (1200, 1000, 120)]
+    draws = sum(generator.hypergeometric(kept, size - kept, secret, size=400_000) for size, kept, secret in sizes)
+    counted = [LayerCount(size=size, kept=kept, secret=secret, hits=0) for size, kept, secret in sizes]
+    values, counts = np.unique(draws, return_counts=True)
+    p = np.repeat([10 ** log10_upper_tail(counted, int(value)) for value in values], counts)
+    for level in (0.5, 0.1, 0.01, 0.001):
+        share = float(np.mean(p <= level))
+        assert share <= level + 4 * math.sqrt(level * (1 - level) / len(p))
+        # The same test must see p-values that are half of what they should be.
+        assert np.mean(p / 2 <= level) > level + 4 * math.sqrt(level * (1 - level) / len(p))
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.1, 0.01])
+def test_the_e_process_has_mean_one_under_chance(chance: float) -> None:
+    for queries in (1, 7, 40):
+        matches = np.arange(queries + 1)
+        values = [10 ** EProcess(chance=chance, queries=queries, matches=int(match)).log10_e for match in matches]
+        assert float(binom.pmf(matches, queries, chance) @ values) == pytest.approx(1.0)
+
+
+def test_chance_answers_cross_the_level_no_more_often_than_it_says() -> None:
+    generator = np.random.default_rng(1)
+    matches = np.cumsum(generator.random((20_000, 40)) < 0.1, axis=1)
+    table = np.array(
+        [
+            [EProcess(chance=0.1, queries=q, matches=m).log10_e if m <= q else 0.0 for m in range(41)]
+            for q in range(1, 41)
+        ]
+    )
+    crossed = (table[np.arange(40), matches] >= 1.0).any(axis=1).mean()
+    assert 0.01 < crossed <= 0.1
+
+
+def test_an_intact_mark_is_proved_within_25_queries_for_10_classes() -> None:
+    process = EProcess(chance=0.1)
+    while process.log10_e < 64 * math.log10(2):
+        process = process.observe(True)
+    assert process.queries <= 25
+
+
+def test_half_the_triggers_answered_still_prove_within_100_queries() -> None:
+    assert EProcess(chance=0.1, queries=100, matches=50).log10_e >= 64 * math.log10(2)

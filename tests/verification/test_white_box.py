@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ticketguard.embedding.interface import Binding, Start
+from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
+from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.verification.verdict import Evidence
+from ticketguard.verification.white_box import READINGS, Layers, examine, kept_among, to_evidence
+
+BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
+SHAPES = {"conv.weight": (32, 16, 3, 3), "fc.weight": (100, 200)}
+LEVEL_BITS = 64
+PARAMETERS = PlantedParameters(secret_ppm=10_000, share_ppm=50_000)
+
+
+def tickets(seed: int = 0) -> tuple[Ticket, dict[str, np.ndarray]]:
+    """Return an unmarked ticket and the marked weights of the same, without training."""
+    generator = np.random.default_rng(seed)
+    state = {name: generator.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    mask = Mask(layers={name: generator.random(shape) < 0.05 for name, shape in SHAPES.items()})
+    weights = {name: np.where(mask[name], array, 0).astype(np.float32) for name, array in state.items()}
+    ticket = Ticket(mask=mask, weights=weights, rewind_weights=state, info=TicketInfo(method="random"))
+    planned = PlantedGraph().plan(ticket, Start(mask=mask, weights=weights), BINDING)
+    return ticket, dict(planned.start.weights)
+
+
+def evidence(weights: dict[str, np.ndarray], reference: Mask, binding: Binding = BINDING) -> Evidence:
+    layers = Layers(read=lambda name: weights[name], names={name: name for name in weights})
+    present = Mask(layers={name: reference[name] for name in reference if name in weights})
+    missing = [name for name in reference if name not in weights]
+    return to_evidence(
+        [examine(layers, present, binding, PARAMETERS)], level_bits=LEVEL_BITS, looks=len(READINGS), missing=missing
+    )
+
+
+@given(
+    arrays.arrays(np.float32, st.integers(1, 40), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0])),
+    st.integers(0, 45),
+)
+def test_kept_among_is_a_stable_sort_without_the_zeros(magnitudes: np.ndarray, keep: int) -> None:
+    order = [position for position in np.argsort(-magnitudes, kind="stable") if magnitudes[position] > 0]
+    expected = np.zeros(len(magnitudes), dtype=bool)
+    expected[order[:keep]] = True
+    assert kept_among(magnitudes, keep, np.arange(len(magnitudes))).tolist() == expected.tolist()
+
+
+def test_a_copy_is_supported() -> None:
+    ticket, marked = tickets()
+    found = evidence(marked, ticket.mask)
+    assert found.status == "supported"
+    assert found.log10_p < -19.3
+    assert found.observed > 5 * found.expected
+
+
+def test_the_unmarked_ticket_is_not_supported() -> None:
+    ticket, _ = tickets()
+    found = evidence(dict(ticket.weights), ticket.mask)
+    assert found.status == "not_supported"
+    assert found.log10_p > -3
+
+
+def test_a_wrong_key_is_not_supported() -> None:
+    ticket, marked = tickets()
+    wrong = Binding(secret=bytes(32), commitment=bytes(32))
+    assert evidence(marked, ticket.mask, wrong).status == "not_supported"
+
+
+def test_dense_weights_on_top_do_not_hide_the_mark() -> None:
+    ticket, marked = tickets()
+    generator = np.random.default_rng(1)
+    dense = {
+        name: array + 0.02 * generator.normal(size=array.shape).astype(np.float32) for name, array in marked.items()
+    }
+    found = evidence(dense, ticket.mask)
+    assert found.status == "supported"
+    assert "largest weights" in found.details["reading"]
+
+
+@pytest.mark.parametrize("decades", [4, 12])
+def test_dense_noise_and_rescaled_channels_do_not_hide_the_mark(decades: int) -> None:
+    """A thief rescales channels for free (the next layer, or batch norm, takes it back) and fills up what is pruned."""
+    ticket, marked = tickets()
+    generator = np.random.default_rng(2)
+    hidden = {}
+    for name, array in marked.items():
+        noisy = array + np.where(array == 0, 1e-3 * generator.normal(size=array.shape), 0)
+        rows = 10.0 ** generator.uniform(-decades, decades, size=(array.shape[0], *[1] * (array.ndim - 1)))
+        columns = 10.0 ** generator.uniform(-decades, decades, size=(1, array.shape[1], *[1] * (array.ndim - 2)))
+        hidden[name] = (noisy * rows * columns).astype(np.float32)
+    found = evidence(hidden, ticket.mask)
+    assert found.status == "supported"
+    assert "for their channels" in found.details["reading"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
+def test_a_constant_suspect_is_never_supported(value: float) -> None:
+    ticket, marked = tickets()
+    constant = {name: np.full(array.shape, value, dtype=np.float32) for name, array in marked.items()}
+    assert evidence(constant, ticket.mask).status != "supported"
+
+
+def test_an_empty_suspect_could_not_be_checked() -> None:
+    ticket, marked = tickets()
+    assert (
+        evidence({name: np.zeros_like(array) for name, array in marked.items()}, ticket.mask).status == "inconclusive"
+    )
+
+
+def test_too_little_of_a_suspect_is_inconclusive_and_names_what_is_missing() -> None:
+    generator = np.random.default_rng(0)
+    shapes = {"big.weight": (300, 100), "tiny.weight": (10, 30)}
+    mask = Mask(layers={name: generator.random(shape) < 0.05 for name, shape in shapes.items()})
+    tiny = {"tiny.weight": generator.normal(size=(10, 30)).astype(np.float32)}
+    found = evidence(tiny, mask)
+    assert found.status == "inconclusive"
+    assert found.details["missing_layers"] == ["big.weight"]
+
+
+def test_a_suspect_with_a_few_edges_left_is_inconclusive() -> None:
+    ticket, _ = tickets()
+    few = {
+        name: np.where(np.arange(array.size).reshape(array.shape) < 5, 1.0, 0.0)
+        for name, array in ticket.weights.items()
+    }
+    assert (
+        evidence({name: array.astype(np.float32) for name, array in few.items()}, ticket.mask).status == "inconclusive"
+    )
+
+
+def test_every_look_is_paid_for() -> None:
+    ticket, marked = tickets()
+    layers = Layers(read=lambda name: marked[name], names={name: name for name in marked})
+    passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
+    once, eight = (to_evidence([passage], level_bits=LEVEL_BITS, looks=looks, missing=[]) for looks in (1, 8))
+    assert eight.log10_p - once.log10_p == pytest.approx(np.log10(8))
+
+
+def test_decoy_keys_find_nothing() -> None:
+    ticket, marked = tickets()
+    found = evidence(marked, ticket.mask)
+    assert found.details["decoy_keys"] == 20
+    assert found.details["decoy_log10_p"] > -4
+
+
+def test_wrong_keys_reach_small_p_values_as_rarely_as_they_should() -> None:
+    ticket, marked = tickets()
+    results = [
+        evidence(marked, ticket.mask, Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32))).log10_p
+        for index in range(1, 301)
+    ]
+    # All readings are paid for with a factor, so that even the corrected p is uniform or larger.
+    assert np.mean(np.array(results) <= -1) <= 0.1 + 4 * np.sqrt(0.09 / 300)
+    assert min(results) > -6
