@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks.NAME` measures one thing and writes results/NAME.json."""

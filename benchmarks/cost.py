@@ -1,0 +1,146 @@
+"""Cost: a masked step against a dense one, white-box verification of a ResNet-50, start-up of the command line.
+
+Step times are medians of steps that alternate in one run. Verification runs in its own process, as a user runs it,
+with a vault that is opened by a key: opening one by passphrase spends about a second and 256 MiB on scrypt by design,
+and is measured beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ticketguard as tg
+from benchmarks.results import Bar, write_result
+from ticketguard.models import build_model, prunable_layers, state_arrays
+from ticketguard.plan import prepare
+from ticketguard.ticket import Mask, Ticket, TicketInfo
+
+STEPS = 60
+VERIFY = """
+import json, sys, time
+begin = time.perf_counter()
+import ticketguard as tg
+credential = tg.load_credential(sys.argv[2], sys.argv[3], {opened_by})
+opened = time.perf_counter()
+verdict = tg.verify(tg.Checkpoint(sys.argv[1]), credential)
+end = time.perf_counter()
+# The high-water mark of this program alone: ru_maxrss would count what its parent held before it was started.
+lines = open("/proc/self/status").read().splitlines()
+peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+print(json.dumps({{"status": verdict.status, "log10_p": verdict.log10_p, "open_s": opened - begin,
+                  "verify_s": end - opened, "total_s": end - begin, "peak_bytes": peak,
+                  "torch": "torch" in sys.modules}}))
+"""
+
+
+def random_ticket(model: torch.nn.Module, *, density: float, info: TicketInfo) -> Ticket:
+    """Return a ticket with a random mask: cost does not depend on how a mask was found."""
+    generator = np.random.default_rng(0)
+    state = state_arrays(model)
+    mask = Mask(layers={name: generator.random(state[name].shape) < density for name in prunable_layers(model)})
+    weights = {
+        name: np.where(mask[name], array, 0).astype(array.dtype) if name in mask else array
+        for name, array in state.items()
+    }
+    return Ticket(mask=mask, weights=weights, rewind_weights=state, info=info)
+
+
+def masked_step_ratio() -> dict[str, Any]:
+    """Return median times of a dense and of a masked, marked step of ResNet-20 at 32x32, batch 128."""
+    options = {"classes": 10, "input_shape": (3, 32, 32)}
+    models = {kind: build_model("resnet20", options=options, seed=0) for kind in ("dense", "masked")}
+    ticket = random_ticket(models["masked"], density=0.05, info=TicketInfo(method="random"))
+    plan = prepare(ticket, owner=tg.Owner.generate("benchmark"), marks=[tg.PlantedGraph()])
+    plan.start(models["masked"])
+    optimisers = {kind: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9) for kind, model in models.items()}
+    inputs, labels = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
+    seconds: dict[str, list[float]] = {kind: [] for kind in models}
+    for _ in range(STEPS):
+        for kind, model in models.items():
+            begin = time.perf_counter()
+            optimisers[kind].zero_grad()
+            torch.nn.functional.cross_entropy(model(inputs), labels).backward()
+            optimisers[kind].step()
+            if kind == "masked":
+                plan.after_step(model)
+            seconds[kind].append(time.perf_counter() - begin)
+    medians = {kind: statistics.median(values[5:]) for kind, values in seconds.items()}
+    return {"median_step_s": medians, "ratio": medians["masked"] / medians["dense"]}
+
+
+def verification(folder: Path) -> dict[str, Any]:
+    """Return time and memory of verifying a ResNet-50-sized safetensors file, vault opened by key and by passphrase."""
+    model = build_model("resnet50", options={"classes": 100, "input_shape": (3, 32, 32)}, seed=0)
+    ticket = random_ticket(model, density=0.05, info=TicketInfo(method="random"))
+    owner = tg.Owner.generate("benchmark")
+    plan = prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
+    plan.start(model)
+    marked, credential = plan.finish(model)
+    suspect = folder / "suspect.safetensors"
+    tg.export_weights(marked, suspect)
+    vault_key = tg.VaultKey.generate()
+    vault_key.save(folder / "vault.key")
+    credential.save(folder / "claim.json", folder / "by-key.vault", owner=owner, recipient=vault_key.recipient)
+    credential.save(folder / "claim.json", folder / "by-passphrase.vault", owner=owner, passphrase="benchmark")
+    file_bytes = suspect.stat().st_size
+    key_path = str(folder / "vault.key")
+    openers = {"key": f"vault_key=tg.VaultKey.load({key_path!r})", "passphrase": "passphrase='benchmark'"}
+    runs: dict[str, Any] = {"file_bytes": file_bytes}
+    for kind, opened_by in openers.items():
+        code = VERIFY.format(opened_by=opened_by)
+        arguments = [str(suspect), str(folder / "claim.json"), str(folder / f"by-{kind}.vault")]
+        outcomes = [
+            json.loads(subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True).stdout)
+            for _ in range(5)
+        ]
+        runs[kind] = {
+            "total_s": statistics.median(outcome["total_s"] for outcome in outcomes),
+            "peak_ratio": max(outcome["peak_bytes"] for outcome in outcomes) / file_bytes,
+            "runs": outcomes,
+        }
+    return runs
+
+
+def help_seconds() -> list[float]:
+    """Return wall times of ``ticketguard --help``."""
+    seconds = []
+    for _ in range(11):
+        begin = time.perf_counter()
+        subprocess.run([str(Path(sys.executable).parent / "ticketguard"), "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def main() -> None:
+    """Measure and write results/cost.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        verified = verification(Path(folder))
+    step, started = masked_step_ratio(), help_seconds()
+    bars = {
+        "masked step over dense step": Bar(value=step["ratio"], bound=1.05, at_most=True),
+        "seconds to verify a ResNet-50": Bar(value=verified["key"]["total_s"], bound=3.0, at_most=True),
+        "peak memory over file size": Bar(value=verified["key"]["peak_ratio"], bound=3.0, at_most=True),
+        "seconds of --help": Bar(value=statistics.median(started), bound=0.3, at_most=True),
+    }
+    raw = {"step": step, "verification": verified, "help_s": started}
+    setting = {
+        "steps": STEPS,
+        "threads": torch.get_num_threads(),
+        "own_peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+    write_result("cost", setting=setting, seeds=[0], raw=raw, bars=bars)
+
+
+if __name__ == "__main__":
+    main()
