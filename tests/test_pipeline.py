@@ -116,6 +116,18 @@ def test_a_permuted_and_pruned_copy_is_still_supported(embedded: tuple[tg.Ticket
     assert verdict.evidence[0].details["aligned"]
 
 
+def test_a_copy_under_other_names_is_supported_and_the_pairing_is_told(
+    embedded: tuple[tg.Ticket, tg.Credential],
+) -> None:
+    marked, credential = embedded
+    plain = tg.verify(tg.Checkpoint(marked.weights), credential).evidence[0]
+    renamed = {f"blob{index}": weight for index, weight in enumerate(marked.weights.values())}
+    evidence = tg.verify(tg.Checkpoint(renamed), credential).evidence[0]
+    assert evidence.log10_p == plain.log10_p
+    assert plain.details["layers_paired_by_order"] == []
+    assert evidence.details["layers_paired_by_order"] == list(marked.mask)
+
+
 def test_groups_that_the_claim_does_not_bind_are_not_aligned_to(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
     _, credential = embedded
     forged = dataclasses.replace(credential, vault=dataclasses.replace(credential.vault, channel_groups=()))

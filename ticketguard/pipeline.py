@@ -112,6 +112,7 @@ def embed(
     marks: Sequence[Mark] | None = None,
     model: str | Callable[..., torch.nn.Module] | None = None,
     data: str | Dataset | Callable[..., Dataset] | None = None,
+    data_options: Mapping[str, Any] | None = None,
     training: TrainingConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
     level_bits: int = DEFAULT_LEVEL_BITS,
@@ -128,6 +129,7 @@ def embed(
         marks: Kinds of marks; by default a planted graph and a trigger set.
         model: By default what the ticket was found with.
         data: By default what the ticket was found with.
+        data_options: Arguments of the data loader; without *data*, changes to those the ticket was found with.
         training: A recipe, or changes to the ticket's own.
         seed: Fixes order and augmentation.
         level_bits: A verdict will need p ≤ 2^-level_bits.
@@ -151,7 +153,8 @@ def embed(
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
         raise ConfigurationError("the ticket does not say its model and data: name both")
-    dataset = load_data(data or info.data, options=info.data_options if data is None else {})
+    found_with = info.data_options if data is None else {}
+    dataset = load_data(data or info.data, options={**found_with, **(data_options or {})})
     network = build_model(model or info.model, options=info.model_options, seed=seed)
     own = (
         TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
@@ -266,7 +269,8 @@ def verify(
 
 def _examine_weights(suspect: Checkpoint, credential: Credential, mark: MarkClaim, *, level_bits: int) -> Evidence:
     reference = Reference.from_bytes(credential.vault.reference)
-    names = suspect.match({name: reference.mask[name].shape for name in reference.mask})
+    found = suspect.match({name: reference.mask[name].shape for name in reference.mask})
+    names = found.pairs
     layers = white_box.Layers(read=suspect.read, names=names)
     present = Mask(layers={name: reference.mask[name] for name in reference.mask if name in names})
     binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
@@ -278,7 +282,9 @@ def _examine_weights(suspect: Checkpoint, credential: Credential, mark: MarkClai
         aligned = white_box.Layers(read=suspect.read, names=names, alignment=align(layers, reference, groups))
         passages.append(white_box.examine(aligned, present, binding, parameters))
     missing = [name for name in reference.mask if name not in names]
-    return white_box.to_evidence(passages, level_bits=level_bits, looks=looks, missing=missing)
+    return white_box.to_evidence(
+        passages, level_bits=level_bits, looks=looks, missing=missing, paired_by_order=found.by_order
+    )
 
 
 def _bound_groups(credential: Credential, mark: MarkClaim, mask: Mask) -> Sequence[ChannelGroup]:

@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ from ticketguard.embedding.trigger_set import TriggerSet
 from ticketguard.errors import CapacityError, ConfigurationError, TensorError
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
-from ticketguard.ticket import Array, Mask, Ticket, weights_digest
+from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import level_log10
 from ticketguard.verification.white_box import count_hits
@@ -126,6 +127,12 @@ def prepare(
 
 def _masked(array: Array, mask: Mask, name: str) -> Array:
     return np.where(mask[name], array, 0).astype(array.dtype) if name in mask else array
+
+
+def _for_release(info: TicketInfo) -> TicketInfo:
+    """Forget where the owner keeps the data: a ticket that is given away tells nobody's folders."""
+    options = {name: value for name, value in info.data_options.items() if name not in ("folder", "test_path")}
+    return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options)
 
 
 def _check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkClaim) -> None:
@@ -238,7 +245,7 @@ class Plan:
                 raise TensorError(
                     name=name, reason="has values that are NaN or infinite", hint="train with a lower rate"
                 )
-        info = dataclasses.replace(self._ticket.info, accuracy=accuracy)
+        info = dataclasses.replace(_for_release(self._ticket.info), accuracy=accuracy)
         marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
         moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
         claim = Claim(

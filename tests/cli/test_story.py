@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from ticketguard.credentials.keys import Owner
@@ -62,6 +64,26 @@ def test_find_embed_verify(run: Run, folder: Path) -> None:
     run("verify", folder / "marked2.safetensors", *sealed, "--vault-key", folder / "vault.key")
     again = run("embed", ticket, *arguments, code=2)
     assert "replace it with --force" in again.stderr
+
+
+def test_embedding_finds_data_that_has_moved_and_tells_nobody_where_it_is(run: Run, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    here, there = tmp_path / "here", tmp_path / "there"
+    for label in ("hat", "shoe"):
+        (here / label).mkdir(parents=True)
+        for number in range(10):
+            image = generator.integers(256, size=(8, 8), dtype=np.uint8)
+            PIL.Image.fromarray(image).save(here / label / f"{number}.png")
+    owner, ticket, marked = tmp_path / "owner.key", tmp_path / "ticket.safetensors", tmp_path / "marked.safetensors"
+    Owner.generate("Ada").save(owner, passphrase=None)
+    run("find", "--model", "mlp", "--data", here, "--test-data", here, "--density", 0.2, "--epochs", 1, "--out", ticket)
+    here.rename(there)
+    embed = ["embed", ticket, "--owner", owner, "--out", marked, "--marks", "planted-graph"]
+    embed += ["--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age"]
+    run(*embed, code=2)
+    run(*embed, "--force", "--data", there, "--test-data", there)
+    assert str(tmp_path).encode() in ticket.read_bytes()
+    assert str(tmp_path).encode() not in marked.read_bytes()
 
 
 @pytest.mark.parametrize(

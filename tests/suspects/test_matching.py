@@ -83,7 +83,7 @@ def test_matching_by_name_does_not_depend_on_the_files_order(order: list[str]) -
 
 def test_matching_reads_no_values() -> None:
     suspect = Checkpoint({name: np.full(shape, np.nan, np.float32) for name, shape in REFERENCE.items()})
-    assert suspect.match(REFERENCE) == {name: name for name in REFERENCE}
+    assert suspect.match(REFERENCE).pairs == {name: name for name in REFERENCE}
 
 
 @pytest.mark.parametrize("name", ["9" * 5000, "a." * 500_000 + "b"])

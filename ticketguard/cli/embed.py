@@ -13,6 +13,7 @@ import click
 from ticketguard.cli.options import (
     PASSPHRASE_VARIABLE,
     checkpoint_folder,
+    data_options,
     force_option,
     json_option,
     passphrase_option,
@@ -20,6 +21,7 @@ from ticketguard.cli.options import (
     refuse_to_replace,
     resume_option,
     seed_option,
+    take_data_options,
     take_training,
     training_options,
 )
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help="By default the model the ticket was found with.")
 @click.option("--data", help="By default the data the ticket was found with.")
+@data_options
 @training_options
 @seed_option
 @click.option("--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key, not by the passphrase.")
@@ -122,6 +125,7 @@ def command(
             marks=chosen,
             model=model,
             data=data,
+            data_options=take_data_options(options),
             training=take_training(options),
             seed=seed,
             level_bits=level_bits,

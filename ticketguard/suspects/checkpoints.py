@@ -121,8 +121,8 @@ class Checkpoint:
         """
         return match_layers(shapes, {name: self.shape(name) for name in self.layer_names()})
 
-    def match(self, shapes: Mapping[str, Shape]) -> dict[str, str]:
-        """Return the suspect's tensor for every reference layer that has one.
+    def match(self, shapes: Mapping[str, Shape]) -> LayerMatch:
+        """Pair reference layers with this suspect's tensors as `compare` does, and insist on one pair at least.
 
         Args:
             shapes: Shapes of the reference's layers.
@@ -133,7 +133,7 @@ class Checkpoint:
         found = self.compare(shapes)
         if not found.pairs:
             raise UnverifiableError(_no_overlap(self, shapes, found))
-        return dict(found.pairs)
+        return found
 
 
 def _open(path: Path) -> TensorSource:

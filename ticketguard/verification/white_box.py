@@ -226,7 +226,14 @@ def _hits_of_a_copy(layers: Sequence[LayerCount], parameters: PlantedParameters)
     return sum(min(layer.highest, round(layer.expected + share * layer.kept)) for layer in layers)
 
 
-def to_evidence(passages: Sequence[Passage], *, level_bits: int, looks: int, missing: Sequence[str]) -> Evidence:
+def to_evidence(
+    passages: Sequence[Passage],
+    *,
+    level_bits: int,
+    looks: int,
+    missing: Sequence[str],
+    paired_by_order: Sequence[str] = (),
+) -> Evidence:
     """Correct the strongest passage for every look that could have been taken, and say what it means.
 
     Args:
@@ -234,6 +241,7 @@ def to_evidence(passages: Sequence[Passage], *, level_bits: int, looks: int, mis
         level_bits: A verdict needs p ≤ 2^-level_bits.
         looks: Readings in all passes that the rule allows, made or not.
         missing: Reference layers that the suspect lacks.
+        paired_by_order: Reference layers whose names the suspect does not have, paired by shape and order.
     """
     best = min(passages, key=lambda passage: passage.log10_p)
     correction = math.log10(looks)
@@ -260,6 +268,7 @@ def to_evidence(passages: Sequence[Passage], *, level_bits: int, looks: int, mis
             "positions": sum(layer.size for layer in best.counts),
             "layers": len(best.counts),
             "missing_layers": list(missing),
+            "layers_paired_by_order": list(paired_by_order),
         },
         assumptions=ASSUMPTIONS,
     )
