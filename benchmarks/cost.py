@@ -86,7 +86,7 @@ def verification(folder: Path) -> dict[str, Any]:
     owner = tg.Owner.generate("benchmark")
     plan = prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
     plan.start(model)
-    marked, credential = plan.finish(model)
+    marked, credential = plan.finish(model, check=False)
     suspect = folder / "suspect.safetensors"
     tg.export_weights(marked, suspect)
     vault_key = tg.VaultKey.generate()

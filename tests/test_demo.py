@@ -12,6 +12,7 @@ from ticketguard.errors import FileError
 from .cli.conftest import validate
 
 
+@pytest.mark.filterwarnings("ignore::ticketguard.TicketguardWarning")  # so few epochs teach few triggers
 def test_a_shortened_demo_tells_thefts_from_innocence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TRAINING", {"epochs": 4})
     monkeypatch.setattr(demo, "ROUNDS", {"level_epochs": 1, "prune_fraction": 0.6})

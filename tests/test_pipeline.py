@@ -154,7 +154,7 @@ def test_another_owners_claim_on_the_same_copy_is_not_supported(
     plan = tg.prepare(ticket, owner=thief, marks=[tg.PlantedGraph()])
     network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
     load_arrays(network, ticket.weights)
-    _, forged = plan.finish(network)
+    _, forged = plan.finish(network, check=False)
     assert tg.verify(tg.Checkpoint(state_of(marked)), forged).status == "not_supported"
     with pytest.raises(CredentialError, match="is not this owner's claim"):
         tg.verify(tg.Checkpoint(state_of(marked)), credential, owner_public_key=thief.public_key)
@@ -258,6 +258,15 @@ def test_marks_are_embedded_in_a_loop_that_is_not_ours(owner: tg.Owner) -> None:
     assert tg.verify(tg.Checkpoint(Stranger().state_dict()), credential).status == "not_supported"
 
 
+def test_a_loop_that_left_the_triggers_out_is_warned(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    plan = tg.prepare(ticket, owner=owner)
+    network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
+    plan.start(network)
+    plan.after_step(network)
+    with pytest.warns(tg.TicketguardWarning, match="carries [0-9]+% of the trigger-set: .* append extra_batch"):
+        plan.finish(network)
+
+
 def test_another_model_than_the_tickets_is_named(owner: tg.Owner) -> None:
     ticket = tg.import_checkpoint(sparse_stranger().state_dict())
     plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
@@ -304,6 +313,11 @@ def test_bound_channel_groups_that_leave_their_layers_are_refused(
         tg.verify(tg.Checkpoint(state_of(marked)), forged)
 
 
+def test_a_finished_embedding_leaves_no_secret_behind(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
+    tg.embed(ticket, owner=owner, marks=[tg.PlantedGraph()], training={"epochs": 1}, workdir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_secret_than_the_kept_one_does_not_go_on(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
     (tmp_path / "embed.secret").write_bytes(bytes(32))
     with pytest.raises(ConfigurationError, match="has another secret than the one given"):
@@ -315,7 +329,7 @@ class Interrupted(NoProgress):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("change", [{"count": 40}, {"grid": 5}])
+@pytest.mark.parametrize("change", [{"count": 40}, {"grid": 5}, {"per_batch": 4}])
 def test_other_triggers_do_not_go_on_with_a_run(
     ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path, change: dict[str, int]
 ) -> None:

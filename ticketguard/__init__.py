@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.embedding.planted_graph import PlantedGraph
     from ticketguard.embedding.trigger_set import TriggerSet
-    from ticketguard.errors import TicketguardError
+    from ticketguard.errors import TicketguardError, TicketguardWarning
     from ticketguard.exporting import export_weights, import_checkpoint
     from ticketguard.pipeline import embed, find, verify
     from ticketguard.plan import Plan, prepare
@@ -57,6 +57,7 @@ __all__ = [
     "Ticket",
     "TicketInfo",
     "TicketguardError",
+    "TicketguardWarning",
     "TrainingConfig",
     "TriggerSet",
     "VaultKey",
@@ -89,6 +90,7 @@ _HOMES = {
     "Ticket": "ticketguard.ticket",
     "TicketInfo": "ticketguard.ticket",
     "TicketguardError": "ticketguard.errors",
+    "TicketguardWarning": "ticketguard.errors",
     "TrainingConfig": "ticketguard.training",
     "TriggerSet": "ticketguard.embedding.trigger_set",
     "VaultKey": "ticketguard.credentials.vault_key",

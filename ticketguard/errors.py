@@ -8,6 +8,10 @@ is the calling code's bug. Errors carry their facts as fields and build their ow
 from __future__ import annotations
 
 
+class TicketguardWarning(UserWarning):
+    """Something was done as asked, but is worth less than whoever asked may think."""
+
+
 class TicketguardError(Exception):
     """Base of all errors raised on purpose; its text says what is wrong and what to do next."""
 

@@ -22,7 +22,7 @@ from ticketguard.errors import ConfigurationError, CredentialError, UnknownVersi
 from ticketguard.files import read_whole, write_whole
 from ticketguard.graph import ChannelGroup, align, check_fit, groups_from_json
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, prepare
+from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.ticket import Mask, Reference, Ticket
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.training import Progress, TrainingConfig
 
+# What an embedding keeps in its folder, beside the checkpoint, while it runs.
+SECRET_FILE, IDENTITY_FILE = "embed.secret", "embed.identity"
 # The schemes this release verifies, with the version of each.
 KNOWN_VERSIONS = {planted_graph.SCHEME: planted_graph.VERSION, trigger_set.SCHEME: trigger_set.VERSION}
 
@@ -162,9 +164,10 @@ def embed(
     config = _recipe(training, own)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: _secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
-    plan = prepare(ticket, owner=owner, marks=marks, model=network, level_bits=level_bits, secret=key)
+    chosen = default_marks(ticket) if marks is None else marks
+    plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
     if workdir is not None:
-        _keep_commitments(workdir / "embed.commitments", plan, resume=resume)
+        _keep_identity(workdir / IDENTITY_FILE, plan, chosen, resume=resume)
     result = train(
         network,
         dataset,
@@ -177,6 +180,9 @@ def embed(
         progress=progress,
     )
     load_arrays(network, result.state)
+    if workdir is not None:
+        for name in (SECRET_FILE, IDENTITY_FILE):
+            (workdir / name).unlink(missing_ok=True)
     return plan.finish(network, accuracy=result.accuracy)
 
 
@@ -186,7 +192,7 @@ def _secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) 
     Raises:
         ConfigurationError: The run to go on with has another secret than the one given.
     """
-    kept = None if workdir is None else workdir / "embed.secret"
+    kept = None if workdir is None else workdir / SECRET_FILE
     if kept is not None and resume and kept.exists():
         key = read_whole(kept, limit_bytes=SECRET_BYTES)
         if secret not in (None, key):
@@ -200,19 +206,20 @@ def _secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) 
     return key
 
 
-def _keep_commitments(path: Path, plan: Plan, *, resume: bool) -> None:
-    """Keep what is embedded beside the checkpoint: weights that learned other triggers look like those of this run.
+def _keep_identity(path: Path, plan: Plan, marks: Sequence[Mark], *, resume: bool) -> None:
+    """Keep what is embedded, and how, beside the checkpoint: weights under other marks look like those of this run.
 
     Raises:
         ConfigurationError: The run to go on with embeds other marks.
     """
-    commitments = b"".join(mark.commitment for mark in plan.claims)
-    if resume and path.exists() and path.read_bytes() != commitments:
+    commitments = " ".join(mark.commitment.hex() for mark in plan.claims)
+    identity = f"{commitments} {' '.join(map(repr, marks))}".encode()
+    if resume and path.exists() and path.read_bytes() != identity:
         raise ConfigurationError(
             f"the run kept in '{path.parent}' embeds other marks, or another owner's: "
             "resume with the settings it was started with, or start anew"
         )
-    write_whole(path, commitments)
+    write_whole(path, identity)
 
 
 def verify(

@@ -10,6 +10,7 @@ import bisect
 import dataclasses
 import datetime
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Start
 from ticketguard.embedding.planted_graph import SCHEME as PLANTED_GRAPH
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.embedding.trigger_set import TriggerSet
-from ticketguard.errors import CapacityError, ConfigurationError, TensorError
+from ticketguard.errors import CapacityError, ConfigurationError, TensorError, TicketguardWarning
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import torch
 
 DEFAULT_LEVEL_BITS = 64
+# A trained model that carries less of a mark than this is released with a warning.
+LEARNED_SHARE = 0.95
 
 
 def default_marks(ticket: Ticket) -> tuple[Mark, ...]:
@@ -225,7 +228,12 @@ class Plan:
             mark.after_step(self._step, parameters)
 
     def finish(
-        self, model: torch.nn.Module, *, accuracy: float | None = None, created: datetime.datetime | None = None
+        self,
+        model: torch.nn.Module,
+        *,
+        accuracy: float | None = None,
+        created: datetime.datetime | None = None,
+        check: bool = True,
     ) -> tuple[Ticket, Credential]:
         """Return the marked ticket, made for release, and the owner's credential.
 
@@ -233,6 +241,7 @@ class Plan:
             model: The trained model.
             accuracy: Its test accuracy, for the ticket's metadata.
             created: When the claim says it was made; by default now.
+            check: Warn, with a `TicketguardWarning`, of a mark that the model did not learn.
 
         Raises:
             TensorError: A weight is NaN or infinite, or the model no longer fits the mask.
@@ -245,6 +254,8 @@ class Plan:
                 raise TensorError(
                     name=name, reason="has values that are NaN or infinite", hint="train with a lower rate"
                 )
+        if check:
+            self._warn_of_what_was_not_learned(model)
         info = dataclasses.replace(_for_release(self._ticket.info), accuracy=accuracy)
         marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
         moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
@@ -258,3 +269,13 @@ class Plan:
             parent=None,
         )
         return marked, Credential(claim=claim, vault=self._vault)
+
+    def _warn_of_what_was_not_learned(self, model: torch.nn.Module) -> None:
+        for mark, claim in zip(self._planned, self.claims, strict=True):
+            share = mark.learned(model)
+            if share < LEARNED_SHARE:
+                message = (
+                    f"the model carries {share:.0%} of the {claim.scheme}: a copy may not prove ownership; "
+                    "train longer, and append extra_batch to the batches of a loop of your own"
+                )
+                warnings.warn(message, TicketguardWarning, stacklevel=3)

@@ -76,6 +76,7 @@ def test_the_owner_can_draw_the_secret_edges(run: Run, files: Files, tmp_path: P
     secrets = ("--claim", files.claim, "--vault", files.vault)
     run("inspect", files.marked, "--picture", tmp_path / "secret.png", *secrets)
     run("inspect", files.marked, "--picture", tmp_path / "plain.png")
+    assert "ends in .png" in run("inspect", files.marked, "--picture", tmp_path / "mask.jpg", code=2).stderr
     assert (tmp_path / "secret.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
 
 

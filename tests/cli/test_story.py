@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore::ticketguard.TicketguardWarning")  # so few epochs may teach too few triggers
 def test_find_embed_verify(run: Run, folder: Path) -> None:
     ticket, marked = folder / "ticket.safetensors", folder / "marked.safetensors"
     found = run(*FIND, "--epochs", 4, "--seed", 3, "--out", ticket, "--json")

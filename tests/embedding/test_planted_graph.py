@@ -120,9 +120,11 @@ def test_planning_leaves_the_ticket_alone() -> None:
     assert all((before[name] == ticket.rewind_weights[name]).all() for name in before)
 
 
-@pytest.mark.parametrize("settings", [{"share": 0.0}, {"share": 0.6}, {"secret_share": -1.0}, {"rate": 2.0}])
+@pytest.mark.parametrize(
+    "settings", [{"share": 0.0}, {"share": 1e-7}, {"share": 0.6}, {"secret_share": -1.0}, {"rate": 2.0}]
+)
 def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match="planted graph: .* expected above 0"):
+    with pytest.raises(ConfigurationError, match="planted graph: .* expected 0.[01]+ to"):
         PlantedGraph(**settings)  # type: ignore[arg-type]
 
 

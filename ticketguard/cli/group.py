@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 import ticketguard
-from ticketguard.errors import ConfigurationError, TicketguardError
+from ticketguard.errors import ConfigurationError, TicketguardError, TicketguardWarning
 
 # Exit codes (DESIGN: the same everywhere).
 SUPPORTED = DONE = 0
@@ -50,14 +53,26 @@ class CommandGroup(click.Group):
         extra["standalone_mode"] = False
         code = DONE
         try:
-            # A command returns its exit code, or nothing if it is done.
-            code = super().main(*args, **extra) or DONE
+            with warnings.catch_warnings():
+                warnings.showwarning = functools.partial(_show_warning, others=warnings.showwarning)
+                # A command returns its exit code, or nothing if it is done.
+                code = super().main(*args, **extra) or DONE
         except SystemExit:
             # click ends so, with 1 ("not supported" here), when whoever read our output has left.
             code = NOT_CHECKED
         except Exception as error:
             code = _report(error)
         sys.exit(code)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *where: Any, others: Callable[..., None], **extra: Any
+) -> None:
+    """Show a warning of ours as a line, and those of other packages as Python does."""
+    if issubclass(category, TicketguardWarning):
+        click.echo(f"ticketguard: warning: {message}", err=True)
+    else:
+        others(message, category, *where, **extra)
 
 
 def _report(error: Exception) -> int:

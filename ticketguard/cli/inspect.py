@@ -49,6 +49,8 @@ def command(
 
     if (claim is None) != (vault is None) or (claim is not None and picture is None):
         raise click.UsageError("--claim and --vault go together, with --picture.")
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise click.UsageError(f"--picture is '{picture}', expected a name that ends in .png.")
     if picture is not None:
         refuse_to_replace((picture,), force=force, inputs=(file, claim, vault, vault_key, passphrase_file))
     unlock = functools.partial(read_unlocker, passphrase_file, vault_key)

@@ -61,6 +61,10 @@ class PlannedMark(Protocol):
         """Correct the live *parameters* (by state-dict name) in place after optimiser step number *step*, from 1."""
         ...
 
+    def learned(self, model: torch.nn.Module) -> float:
+        """Return the share of the mark that the trained *model* carries, in [0, 1]."""
+        ...
+
     def leaves(self) -> tuple[bytes, ...]:
         """Return the salted leaves whose Merkle root the claim discloses; none if the mark has no parts to reveal."""
         ...

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEME = "trigger-set"
 VERSION = 1
-PATTERN = "smooth-field"
+PATTERN = "two-tone-field"
 LEAF_DOMAIN = b"ticketguard/trigger/v1\0"
 SALT_BYTES = 16
 PARTS = 1_000_000
@@ -33,6 +33,7 @@ MOST_TRIGGERS = 100_000
 # A claim is somebody else's file: what it asks a verifier to draw is bounded.
 MOST_PIXELS = 2**28
 LARGEST_GRID = 64
+ANSWERED_AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,28 +166,35 @@ def draw_triggers(binding: Binding, recipe: TriggerRecipe) -> Triggers:
     salts = binding.stream("trigger-salts").bytes(recipe.count * SALT_BYTES)
     return Triggers(
         recipe=recipe,
-        pixels=_smooth_fields(binding, recipe),
+        pixels=_two_tone_fields(binding, recipe),
         labels=binding.stream("trigger-labels").integers(recipe.classes, recipe.count),
         salts=tuple(salts[start : start + SALT_BYTES] for start in range(0, len(salts), SALT_BYTES)),
     )
 
 
-def _smooth_fields(binding: Binding, recipe: TriggerRecipe) -> npt.NDArray[np.uint8]:
+def _two_tone_fields(binding: Binding, recipe: TriggerRecipe) -> npt.NDArray[np.uint8]:
+    """Draw smooth random fields and cut them at half their range, so that every pixel is 0 or 255.
+
+    Full contrast lies far from natural images, so that training on those moves the answers to triggers less.
+    """
     stream = binding.stream("trigger-inputs")
     count, grid = recipe.count, recipe.grid
     if len(recipe.input_shape) == 1:
-        raw = stream.bytes(count * recipe.input_shape[0])
-        return np.frombuffer(raw, dtype=np.uint8).reshape(count, *recipe.input_shape)
+        raw = np.frombuffer(stream.bytes(count * recipe.input_shape[0]), dtype=np.uint8)
+        return _cut(raw.reshape(count, *recipe.input_shape), highest=255)
     channels, height, width = recipe.input_shape
     coarse = np.frombuffer(stream.bytes(count * channels * grid * grid), dtype=np.uint8)
     rows, columns = _weights(height, grid), _weights(width, grid)
     # Exact integer arithmetic, so that every implementation gets the same bytes: each axis' weights sum to
-    # its denominator, and the quotient is rounded half up.
+    # its denominator.
     fields: npt.NDArray[np.int64] = np.einsum(
         "yr,ncrs,xs->ncyx", rows, coarse.reshape(count, channels, grid, grid).astype(np.int64), columns, optimize=True
     )
-    denominator = int(rows[0].sum() * columns[0].sum())
-    return np.asarray((2 * fields + denominator) // (2 * denominator), dtype=np.uint8)
+    return _cut(fields, highest=255 * int(rows[0].sum() * columns[0].sum()))
+
+
+def _cut(field: npt.NDArray[np.integer[Any]], *, highest: int) -> npt.NDArray[np.uint8]:
+    return np.where(field > highest // 2, np.uint8(255), np.uint8(0))
 
 
 def _weights(size: int, grid: int) -> npt.NDArray[np.int64]:
@@ -298,6 +306,21 @@ class PlannedTriggers:
 
     def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
         """Leave the weights alone."""
+
+    def learned(self, model: torch.nn.Module) -> float:
+        """Return the share of the triggers that *model* answers with their labels."""
+        import torch
+
+        was_training = model.training
+        device = next(model.parameters()).device
+        model.eval()
+        with torch.no_grad():
+            answers = [
+                model(torch.from_numpy(self._inputs[first : first + ANSWERED_AT_ONCE]).to(device)).argmax(dim=1).cpu()
+                for first in range(0, len(self._inputs), ANSWERED_AT_ONCE)
+            ]
+        model.train(was_training)
+        return float((torch.cat(answers).numpy() == self.triggers.labels).mean())
 
     def leaves(self) -> tuple[bytes, ...]:
         """Return one salted leaf a trigger."""
