@@ -92,7 +92,7 @@ def test_any_sequence_of_draws_agrees_with_a_word_by_word_implementation(
             assert stream.integers(bound, count).tolist() == [plain.integer(bound) for _ in range(count)]
         else:
             wanted = min(count, (bound + 1) // 2)
-            assert stream.distinct(bound, wanted).tolist() == plain.distinct(bound, wanted)
+            assert stream.distinct(bound, wanted).tolist() == sorted(plain.distinct(bound, wanted))
     assert stream.bytes(8) == plain.bytes(8)
 
 
@@ -224,8 +224,8 @@ def test_distinct_draws_are_distinct_and_below_the_bound() -> None:
     assert drawn.max() <= 100_000
 
 
-def test_distinct_draws_of_different_length_start_alike() -> None:
-    assert open_stream().distinct(1000, 400)[:30].tolist() == open_stream().distinct(1000, 30).tolist()
+def test_a_smaller_distinct_set_is_part_of_a_larger_one() -> None:
+    assert set(open_stream().distinct(1000, 30)) < set(open_stream().distinct(1000, 400))
 
 
 @pytest.mark.parametrize("count", [-1, 6])

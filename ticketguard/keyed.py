@@ -117,9 +117,9 @@ class KeyedStream:
         return drawn
 
     def distinct(self, bound: int, count: int) -> npt.NDArray[np.int64]:
-        """Draw a uniformly random set of *count* distinct integers below *bound*, in the order drawn.
+        """Draw a uniformly random set of *count* distinct integers below *bound*; returns them ascending.
 
-        Integers are drawn one after the other; one that was seen before is skipped. At most half of them can be
+        Integers are drawn one after the other until *count* different ones were seen. At most half of them can be
         drawn: near the bound nearly every draw would be skipped, and whoever writes a claim could hang its reader.
 
         Raises:
@@ -129,9 +129,8 @@ class KeyedStream:
             raise ValueError(f"cannot draw {count} distinct integers below {bound}, expected at most half of them")
         kept = np.empty(0, dtype=np.int64)
         while len(kept) < count:
-            drawn = np.concatenate([kept, self.integers(bound, count - len(kept))])
-            _, first = np.unique(drawn, return_index=True)
-            kept = drawn[np.sort(first)]
+            drawn = np.sort(np.concatenate([kept, self.integers(bound, count - len(kept))]))
+            kept = drawn[np.diff(drawn, prepend=-1) > 0]
         return kept
 
 

@@ -45,7 +45,7 @@ def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, sec
         Per layer distinct flat positions (C order), ascending.
     """
     return {
-        name: np.sort(binding.stream(f"edges/{name}").distinct(size, (size * secret_ppm + PARTS // 2) // PARTS))
+        name: binding.stream(f"edges/{name}").distinct(size, (size * secret_ppm + PARTS // 2) // PARTS)
         for name, shape in sorted(shapes.items())
         for size in (int(np.prod(shape)),)
     }

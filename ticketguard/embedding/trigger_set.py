@@ -209,7 +209,7 @@ def _weights(size: int, grid: int) -> npt.NDArray[np.int64]:
     return weights
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class TriggerSet:
     """Settings of the trigger set.
 
@@ -220,6 +220,7 @@ class TriggerSet:
     """
 
     count: int = 100
+    _: dataclasses.KW_ONLY
     per_batch: int = 8
     grid: int = 4
 
