@@ -19,7 +19,6 @@ def main() -> None:
         rows.append(
             {
                 "seed": seed,
-                "dense": tickets.unmarked.info.dense_accuracy,
                 "unmarked": unmarked,
                 "marked": marked,
                 "points_lost": 100 * (unmarked - marked),

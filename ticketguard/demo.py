@@ -109,7 +109,6 @@ class Story:
             "folder": str(self.folder),
             "seconds": self.seconds,
             "density": self.ticket.mask.density,
-            "dense_accuracy": self.ticket.info.dense_accuracy,
             "ticket_accuracy": self.ticket.info.accuracy,
             "marked_accuracy": self.marked.info.accuracy,
             "as_expected": self.as_expected,
@@ -290,7 +289,7 @@ def story_lines(story: Story) -> list[str]:
     header = ("suspect", "claimed by", "accuracy", "its weights say", "p", "its answers say", "p")
     return [
         f"found   {info.model} on {info.data}: {story.ticket.mask.density:.0%} of the weights kept, "
-        f"accuracy {info.accuracy:.1%} (dense {info.dense_accuracy:.1%})",
+        f"accuracy {info.accuracy:.1%}",
         f"marked  with Ada's planted graph and trigger set: accuracy {story.marked.info.accuracy:.1%}",
         "",
         *table_lines(header, rows),

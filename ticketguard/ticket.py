@@ -155,7 +155,7 @@ class TicketInfo:
         input_mean: Per-channel mean that inputs in [0, 1] are normalised with.
         input_std: Per-channel standard deviation.
         accuracy: Test accuracy in [0, 1] of the trained weights; None if not measured.
-        dense_accuracy: Test accuracy of the dense network it was found in; None if not measured.
+        dense_accuracy: Test accuracy of the dense network it was found in, trained as long; None if not measured.
         cost: What finding it took: examples, seconds, and the like.
         history: One entry per level: density, accuracy, seconds.
     """

@@ -106,6 +106,8 @@ def command(
             "density": ticket.mask.density,
             "edges": ticket.mask.kept,
             "accuracy": ticket.info.accuracy,
-            "dense_accuracy": ticket.info.dense_accuracy,
+            "dense_accuracy": "not measured: its round was shorter"
+            if ticket.info.dense_accuracy is None
+            else ticket.info.dense_accuracy,
         },
     )

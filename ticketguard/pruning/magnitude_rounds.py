@@ -141,7 +141,8 @@ class _Rounds:
         info = self._problem.info(
             self._method,
             accuracy=result.accuracy,
-            dense_accuracy=history[0]["accuracy"],
+            # Only a dense network that was trained as long as the ticket says whether the ticket is a winning one.
+            dense_accuracy=history[0]["accuracy"] if self._level_training == self._problem.training else None,
             cost={
                 "steps": sum(past["steps"] for past in history),
                 "examples": sum(past["steps"] for past in history) * self._batch,
