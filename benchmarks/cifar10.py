@@ -47,11 +47,12 @@ LEVEL = -19.3
 
 
 class Shell:
-    """Runs ticketguard's commands in one folder and keeps what they said."""
+    """Runs ticketguard's commands in one folder, and keeps there what ran and how long it took."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.log: list[dict[str, Any]] = []
+        self._kept = folder / "commands.json"
+        self.log: list[dict[str, Any]] = json.loads(self._kept.read_text()) if self._kept.exists() else []
         self._environment = {**os.environ, "TICKETGUARD_PASSPHRASE": "benchmark"}
 
     def run_long(self, command: str, *, checkpoints: str) -> None:
@@ -68,6 +69,7 @@ class Shell:
         if done.returncode not in (0, 1):
             raise SystemExit(f"{command} exited with {done.returncode}")
         self.log.append({"command": command, "seconds": time.monotonic() - begin, "exit_code": done.returncode})
+        self._kept.write_text(json.dumps(self.log))
         print(self.log[-1], flush=True)
         return json.loads(done.stdout) if "--json" in words else {}
 
@@ -116,7 +118,6 @@ def main() -> None:
     }
     setting = {"training": marked.info.training, "budget": FULL if full else SMALL, "density": marked.mask.density}
     raw = {
-        "dense_accuracy": unmarked.info.dense_accuracy,
         "unmarked_accuracy": unmarked.info.accuracy,
         "marked_accuracy": marked.info.accuracy,
         "history": [dict(entry) for entry in unmarked.info.history],
@@ -129,7 +130,7 @@ def main() -> None:
 
 def judge(shell: Shell, unmarked: Ticket, marked: Ticket) -> list[dict[str, Any]]:
     """Verify the released weights, the innocent unmarked ticket, and every theft, by the command line."""
-    data = load_data(marked.info.data, options=marked.info.data_options)
+    data = load_data(unmarked.info.data, options=unmarked.info.data_options)
     build = lambda: build_model("resnet20", options=marked.info.model_options, seed=0)  # noqa: E731
     victim = Victim(ticket=marked, build=build, data=data)
     rows = []
