@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ ATTACKS = (
     MagnitudePruning(share=0.5),
     FineTuning(training=FINE_TUNING),
 )
+# Fine-tuning at the training rate is noisy: what it leaves differs from run to run by a tenth and more.
+RUNS = 3
 
 
 def measure(ticket: Ticket, tickets: Pair) -> dict[str, Any]:
@@ -47,8 +50,9 @@ def measure(ticket: Ticket, tickets: Pair) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and write results/black_box.json."""
-    rows = judge(ATTACKS, measure)
-    pruned, _, trained = (attack.name for attack in ATTACKS[:3])
+    rows = judge(ATTACKS, measure, runs=RUNS)
+    pruned, _, trained = (attack.name for attack in ATTACKS)
+    left = [row["suspects"][trained]["trigger_accuracy"] for row in rows]
     bars = {
         "queries to 2^-64, unattacked, most over seeds": Bar(
             value=max(row["suspects"]["unattacked"]["queries"] for row in rows), bound=25, at_most=True
@@ -56,9 +60,13 @@ def main() -> None:
         f"trigger accuracy, {pruned}, lowest seed": Bar(
             value=min(row["suspects"][pruned]["trigger_accuracy"] for row in rows), bound=0.95, at_most=False
         ),
-        f"trigger accuracy, {trained}, lowest seed": Bar(
-            value=min(row["suspects"][trained]["trigger_accuracy"] for row in rows), bound=0.5, at_most=False
+        f"trigger accuracy, {trained}, mean": Bar(value=statistics.mean(left), bound=0.5, at_most=False),
+        f"trigger accuracy, {trained}, lowest seed's mean": Bar(
+            value=min(statistics.mean(left[first : first + RUNS]) for first in range(0, len(left), RUNS)),
+            bound=0.5,
+            at_most=False,
         ),
+        f"trigger accuracy, {trained}, lowest run": Bar(value=min(left), bound=0.5, at_most=False),
     }
     write_result("black_box", setting=SETTING, seeds=SEEDS, raw=rows, bars=bars)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -128,29 +129,31 @@ FINE_TUNING = dataclasses.replace(TRAINING, epochs=2, schedule="constant")
 DENSE_FINE_TUNING = dataclasses.replace(FINE_TUNING, learning_rate=0.05)
 
 
-def stolen(tickets: Pair, attack: Attack, data: Dataset) -> Ticket:
-    """Return what *attack* makes of a marked ticket, made once."""
-    path = FOLDER / f"stolen-{tickets.seed}-{attack.name.replace(' ', '-')}.safetensors"
+def stolen(tickets: Pair, attack: Attack, data: Dataset, *, run: int = 0) -> Ticket:
+    """Return what *attack* makes of a marked ticket, made once; another *run* draws other numbers."""
+    path = FOLDER / f"stolen-{tickets.seed}-{run}-{attack.name.replace(' ', '-')}.safetensors"
     if not path.exists():
         victim = Victim(ticket=tickets.marked, build=network, data=data)
-        attack.run(victim, generator=np.random.default_rng(tickets.seed)).save(path)
+        attack.run(victim, generator=np.random.default_rng([tickets.seed, run])).save(path)
     return Ticket.load(path)
 
 
-def judge(attacks: Sequence[Attack], measure: Callable[[Ticket, Pair], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return, a row a seed, what *measure* says of the unmarked, the marked and every stolen ticket, by name."""
+def judge(
+    attacks: Sequence[Attack], measure: Callable[[Ticket, Pair], dict[str, Any]], *, runs: int = 1
+) -> list[dict[str, Any]]:
+    """Return, a row a seed and run, what *measure* says of the unmarked, the marked and every stolen ticket."""
     rows = []
     data = dataset()
-    for seed in SEEDS:
+    for seed, run in itertools.product(SEEDS, range(runs)):
         tickets = pair(seed)
         suspects = {
             "unmarked ticket": measure(tickets.unmarked, tickets),
             "unattacked": measure(tickets.marked, tickets),
         }
         for attack in attacks:
-            suspects[attack.name] = measure(stolen(tickets, attack, data), tickets)
-            print(seed, attack.name, suspects[attack.name], flush=True)
-        rows.append({"seed": seed, "suspects": suspects})
+            suspects[attack.name] = measure(stolen(tickets, attack, data, run=run), tickets)
+            print(seed, run, attack.name, suspects[attack.name], flush=True)
+        rows.append({"seed": seed, "run": run, "suspects": suspects})
     return rows
 
 
