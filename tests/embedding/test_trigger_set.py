@@ -111,12 +111,22 @@ def test_inputs_are_normalised_by_channel() -> None:
     assert draw(count=1, classes=2, input_shape=(5,), grid=2).inputs().max() <= 1.0
 
 
-def test_every_trigger_comes_in_turn_and_again() -> None:
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        (TriggerSet(10, per_batch=4), [4, 4, 4, 4, 4]),
+        (TriggerSet(5), [5, 5, 5, 5]),  # fewer than a batch takes: all of them, every time
+    ],
+)
+def test_triggers_come_in_turn_and_again(settings: TriggerSet, sizes: list[int]) -> None:
     ticket = ticket_of()
-    planned = TriggerSet(count=10, per_batch=4).plan(ticket, Start(mask=ticket.mask, weights=ticket.weights), BINDING)
-    labels = [planned.extra_batch(step, torch.device("cpu")) for step in range(5)]
-    seen = torch.cat([batch[1] for batch in labels if batch is not None])
-    assert seen.tolist() == [*planned.triggers.labels.tolist(), *planned.triggers.labels.tolist()]
+    planned = settings.plan(ticket, Start(mask=ticket.mask, weights=ticket.weights), BINDING)
+    batches = [planned.extra_batch(step, torch.device("cpu")) for step in range(len(sizes))]
+    labels = [batch[1].tolist() for batch in batches if batch is not None]
+    assert [len(few) for few in labels] == sizes
+    assert [label for few in labels for label in few] == planned.triggers.labels.tolist() * (
+        sum(sizes) // settings.count
+    )
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((8, 8), 10), ((), 10), ((1, 8, 8), 1), ((1, 8, 8), 0)])
@@ -125,7 +135,7 @@ def test_a_ticket_without_classes_or_a_plane_is_refused(shape: tuple[int, ...], 
         TriggerSet().parameters(ticket_of(shape, classes))
 
 
-@pytest.mark.parametrize("settings", [{"count": 0}, {"per_batch": 101}, {"grid": 1}])
+@pytest.mark.parametrize("settings", [{"count": 0}, {"per_batch": 0}, {"grid": 1}])
 def test_settings_out_of_range_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match="trigger set: .* expected"):
         TriggerSet(**settings)

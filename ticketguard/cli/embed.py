@@ -166,7 +166,7 @@ def _choose_marks(text: str, *, share: float, triggers: int) -> list[Mark]:
 
     known: dict[str, Callable[[], Mark]] = {
         "planted-graph": lambda: PlantedGraph(share=share),
-        "trigger-set": lambda: TriggerSet(count=triggers, per_batch=min(TriggerSet().per_batch, triggers)),
+        "trigger-set": lambda: TriggerSet(triggers),
     }
     names = [name.strip() for name in text.split(",")]
     for name in names:

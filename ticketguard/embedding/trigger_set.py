@@ -215,7 +215,7 @@ class TriggerSet:
 
     Attributes:
         count: Number of triggers.
-        per_batch: Triggers appended to every training batch.
+        per_batch: Triggers appended to every training batch; of fewer triggers, all.
         grid: Side of the coarse random field.
     """
 
@@ -227,8 +227,8 @@ class TriggerSet:
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST_TRIGGERS:
             raise ConfigurationError(f"trigger set: count is {self.count}, expected 1 to {MOST_TRIGGERS}")
-        if not 1 <= self.per_batch <= self.count:
-            raise ConfigurationError(f"trigger set: per_batch is {self.per_batch}, expected 1 to {self.count}")
+        if not 1 <= self.per_batch <= MOST_TRIGGERS:
+            raise ConfigurationError(f"trigger set: per_batch is {self.per_batch}, expected 1 to {MOST_TRIGGERS}")
         if not 2 <= self.grid <= LARGEST_GRID:
             raise ConfigurationError(f"trigger set: grid is {self.grid}, expected 2 to {LARGEST_GRID}")
 
@@ -282,7 +282,7 @@ class PlannedTriggers:
 
     def __init__(self, *, settings: TriggerSet, start: Start, triggers: Triggers) -> None:
         self.triggers = triggers
-        self._per_batch = settings.per_batch
+        self._per_batch = min(settings.per_batch, settings.count)
         self._start = start
         self._inputs = triggers.inputs()
         self._on_device: tuple[torch.Tensor, torch.Tensor] | None = None
