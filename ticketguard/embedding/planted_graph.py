@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ticketguard.embedding.interface import Binding, Json, Start
 from ticketguard.errors import ConfigurationError, CredentialError
+from ticketguard.keyed import KeyedStream
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ VERSION = 1
 PARTS = 1_000_000
 # Uniform draws in [0, 1) have as many bits as a double's fraction holds.
 LEVEL_STEPS = 2**53
+# The highest probability of an edge that its channels' degrees may say: odds have to end somewhere.
+MOST_LIKELY = 0.95
 
 
 def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, secret_ppm: int) -> dict[str, Positions]:
@@ -93,7 +96,7 @@ class PlantedGraph:
     """
 
     share: float = 0.05
-    secret_share: float = 0.01
+    secret_share: float = 0.03
     every_steps: int = 10
     rate: float = 0.2
 
@@ -124,10 +127,10 @@ class PlantedGraph:
         return {"secret_ppm": round(self.secret_share * PARTS), "share_ppm": round(self.share * PARTS)}
 
     def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedGraph:
-        """Draw S and move edges into it: weakest kept edges outside S out, strongest pruned edges inside S in.
+        """Draw S and move edges into it: weakest kept edges outside S out, pruned edges inside S in.
 
-        Kept edges are ranked by the ticket's trained weights, pruned ones by its rewind weights, where they are
-        not zeroed; every layer keeps its number of edges.
+        Kept edges are ranked by the ticket's trained weights; those that come are drawn where edges are many, so that
+        their channels' degrees are like the others'. Every layer keeps its number of edges.
         """
         shapes = {name: start.mask[name].shape for name in start.mask}
         secret = secret_edges(binding, shapes, secret_ppm=round(self.secret_share * PARTS))
@@ -139,7 +142,7 @@ class PlantedGraph:
                 start.mask[name],
                 secret=secret[name],
                 kept_strength=np.abs(ticket.weights[name]).reshape(-1),
-                pruned_strength=np.abs(state[name]).reshape(-1),
+                luck=binding.stream(f"coming/{name}"),
                 share=self.share,
             )
         mask = Mask(layers=layers)
@@ -156,19 +159,40 @@ class PlantedGraph:
 
 
 def _move_edges(
-    layer: BoolArray, *, secret: Positions, kept_strength: Array, pruned_strength: Array, share: float
+    layer: BoolArray, *, secret: Positions, kept_strength: Array, luck: KeyedStream, share: float
 ) -> tuple[BoolArray, Positions]:
     flat = layer.reshape(-1).copy()
     is_secret = np.zeros(flat.size, dtype=np.bool_)
     is_secret[secret] = True
     leaving = np.flatnonzero(flat & ~is_secret)
     coming = np.flatnonzero(~flat & is_secret)
+    odds = _odds_of_an_edge(layer)[coming]
     count = min(round(share * int(flat.sum())), len(leaving), len(coming))
     leaving = leaving[np.argsort(kept_strength[leaving], kind="stable")[:count]]
-    coming = coming[np.argsort(-pruned_strength[coming], kind="stable")[:count]]
+    coming = coming[_drawn_by_weight(odds, luck)[:count]]
     flat[leaving] = False
     flat[coming] = True
     return flat.reshape(layer.shape), np.sort(coming)
+
+
+def _odds_of_an_edge(layer: BoolArray) -> Levels:
+    """Return, per flat position, the odds that an edge is there, given the degrees of its row and column."""
+    kernels = layer.reshape(layer.shape[0], layer.shape[1], -1)
+    rows, columns = kernels.mean(axis=(1, 2)), kernels.mean(axis=(0, 2))
+    likely = np.multiply.outer(rows, columns) / max(float(layer.mean()), 1 / layer.size)
+    likely = np.repeat(likely.reshape(-1), kernels.shape[2]).clip(0.0, MOST_LIKELY)
+    return np.asarray(likely / (1.0 - likely))
+
+
+def _drawn_by_weight(weights: Levels, luck: KeyedStream) -> Positions:
+    """Return the order in which items are drawn, one after the other, with probabilities proportional to weights.
+
+    Those without weight come last. (Exponential keys: Efraimidis and Spirakis, "Weighted random sampling with a
+    reservoir", Inf. Process. Lett. 97(5), 2006.)
+    """
+    uniform = (luck.integers(LEVEL_STEPS, len(weights)) + 0.5) / LEVEL_STEPS
+    with np.errstate(divide="ignore"):
+        return np.argsort(-np.log(uniform) / weights, kind="stable")
 
 
 def _with_signs(weights: Array, planted: Positions, binding: Binding, name: str) -> Array:
