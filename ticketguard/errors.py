@@ -85,8 +85,8 @@ class CapacityError(ConfigurationError):
         self.needed_edges = needed_edges
         self.free_edges = free_edges
         super().__init__(
-            f"layer '{layer}' has {free_edges} free edges, the mark needs {needed_edges}: "
-            "raise the density or lower the share of edges to move"
+            f"{layer} has room for {free_edges} edges of the mark, which needs {needed_edges}: "
+            "raise the density, or the share of edges to move"
         )
 
 
