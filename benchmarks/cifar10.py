@@ -102,8 +102,9 @@ def main() -> None:
     shell = Shell(folder)
     if not (folder / "owner.key").exists():
         shell.run(KEYGEN)
-    if not (folder / "marked.safetensors").exists():
+    if not (folder / "ticket.safetensors").exists():
         shell.run_long(FIND.format(budget=FULL if full else SMALL), checkpoints="ticket.safetensors.find-run")
+    if not (folder / "marked.safetensors").exists():
         shell.run_long(EMBED, checkpoints="marked.safetensors.embed-run")
     shell.run(EXPORT)
     unmarked, marked = (Ticket.load(folder / file) for file in ("ticket.safetensors", "marked.safetensors"))
