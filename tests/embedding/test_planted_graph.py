@@ -95,6 +95,15 @@ def test_edges_come_where_edges_are_many() -> None:
     assert came > 3 * likely[~layer].mean()
 
 
+@pytest.mark.parametrize(("density", "secret_ppm"), [(0.02, 10_000), (0.2, 18_750), (0.6, 30_000)])
+def test_the_secret_set_is_as_large_as_the_ticket_needs(density: float, secret_ppm: int) -> None:
+    layer = (np.arange(10_000) % 100 < 100 * density).reshape(100, 100)
+    mask, weights = Mask(layers={"a": layer}), {"a": layer.astype(np.float32)}
+    ticket = Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="random"))
+    assert PlantedGraph().parameters(ticket) == {"secret_ppm": secret_ppm, "share_ppm": 50_000}
+    assert PlantedGraph(secret_share=0.2).parameters(ticket)["secret_ppm"] == 200_000
+
+
 def test_planted_edges_start_with_the_others_magnitudes() -> None:
     start, planted = plan(random_ticket(density=0.3), secret_share=0.1, share=0.1)
     for name, positions in planted.items():

@@ -34,6 +34,9 @@ PARTS = 1_000_000
 LEVEL_STEPS = 2**53
 # The highest probability of an edge that its channels' degrees may say: odds have to end somewhere.
 MOST_LIKELY = 0.95
+# The secret set's size where none is asked for: between these shares of the positions, with room to choose from, after
+# the densest layers that together hold this share of the edges.
+LEAST_SECRET, MOST_SECRET, SECRET_ROOM, DENSEST_EDGES = 0.01, 0.03, 1.5, 0.1
 
 
 def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, secret_ppm: int) -> dict[str, Positions]:
@@ -90,13 +93,14 @@ class PlantedGraph:
 
     Attributes:
         share: Share of each layer's kept edges that is moved into the secret set, from 0.000001 to 0.5.
-        secret_share: Share of each layer's positions that is secret, from 0.000001 to 0.5.
+        secret_share: Share of each layer's positions that is secret, from 0.000001 to 0.5; by default 0.01 to 0.03, as
+            much as the ticket's denser layers need to have edges to choose from.
         every_steps: Training steps between two rank matchings.
         rate: How far a planted edge moves towards the quantile of its rank each time, from 0.01 to 1.
     """
 
     share: float = 0.05
-    secret_share: float = 0.03
+    secret_share: float | None = None
     every_steps: int = 10
     rate: float = 0.2
 
@@ -107,7 +111,7 @@ class PlantedGraph:
             ("rate", 0.01, 1.0),
         ):
             value = getattr(self, field)
-            if not lowest <= value <= highest:
+            if value is not None and not lowest <= value <= highest:
                 raise ConfigurationError(f"planted graph: {field} is {value}, expected {lowest:f} to {highest}")
         if self.every_steps < 1:
             raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
@@ -124,7 +128,22 @@ class PlantedGraph:
 
     def parameters(self, ticket: Ticket) -> dict[str, Json]:
         """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there."""
-        return {"secret_ppm": round(self.secret_share * PARTS), "share_ppm": round(self.share * PARTS)}
+        return {"secret_ppm": self._secret_ppm(ticket.mask), "share_ppm": round(self.share * PARTS)}
+
+    def _secret_ppm(self, mask: Mask) -> int:
+        if self.secret_share is not None:
+            return round(self.secret_share * PARTS)
+        # Moving a share of the edges takes share·d/(1−d) of the positions of a layer of density d. A larger set is
+        # weaker evidence, so the densest few layers, the first and the last, do not count.
+        layers = sorted((mask[name] for name in mask), key=lambda layer: -float(layer.mean()))
+        passed = 0
+        for layer in layers:
+            passed += int(layer.sum())
+            if passed > DENSEST_EDGES * mask.kept:
+                break
+        density = min(float(layer.mean()), MOST_LIKELY)
+        needed = SECRET_ROOM * self.share * density / (1.0 - density)
+        return round(min(max(needed, LEAST_SECRET), MOST_SECRET) * PARTS)
 
     def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedGraph:
         """Draw S and move edges into it: weakest kept edges outside S out, pruned edges inside S in.
@@ -133,7 +152,7 @@ class PlantedGraph:
         their channels' degrees are like the others'. Every layer keeps its number of edges.
         """
         shapes = {name: start.mask[name].shape for name in start.mask}
-        secret = secret_edges(binding, shapes, secret_ppm=round(self.secret_share * PARTS))
+        secret = secret_edges(binding, shapes, secret_ppm=self._secret_ppm(ticket.mask))
         state = ticket.weights if ticket.rewind_weights is None else ticket.rewind_weights
         layers: dict[str, BoolArray] = {}
         planted: dict[str, Positions] = {}
