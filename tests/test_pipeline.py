@@ -202,6 +202,13 @@ def test_a_ticket_too_small_for_its_mark_is_refused_before_training(owner: tg.Ow
         tg.prepare(tg.import_checkpoint(weights), owner=owner)
 
 
+def test_too_few_triggers_for_the_level_are_refused(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="20 triggers of 10 classes cannot reach 2.-64 .* use 21 or more"):
+        tg.embed(ticket, owner=owner, marks=[tg.TriggerSet(20)], workdir=tmp_path)
+    assert not list(tmp_path.iterdir())  # nothing began that could be resumed
+    tg.prepare(ticket, owner=owner, marks=[tg.TriggerSet(21)])
+
+
 def test_marks_are_named_once(ticket: tg.Ticket, owner: tg.Owner) -> None:
     with pytest.raises(ConfigurationError, match="each scheme once"):
         tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph(), tg.PlantedGraph()])

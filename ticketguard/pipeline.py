@@ -167,6 +167,7 @@ def embed(
     chosen = default_marks(ticket) if marks is None else marks
     plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
     if workdir is not None:
+        write_whole(workdir / SECRET_FILE, key, mode=0o600)
         _keep_identity(workdir / IDENTITY_FILE, plan, chosen, resume=resume)
     result = train(
         network,
@@ -187,7 +188,7 @@ def embed(
 
 
 def _secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -> bytes:
-    """Keep the secret beside the checkpoint, so that an interrupted embedding goes on with the same draws.
+    """Return the secret that an interrupted embedding began with, so that it goes on with the same draws, or a new one.
 
     Raises:
         ConfigurationError: The run to go on with has another secret than the one given.
@@ -200,10 +201,7 @@ def _secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) 
                 f"the run kept in '{workdir}' has another secret than the one given: resume without one, or start anew"
             )
         return key
-    key = os.urandom(SECRET_BYTES) if secret is None else secret
-    if kept is not None:
-        write_whole(kept, key, mode=0o600)
-    return key
+    return os.urandom(SECRET_BYTES) if secret is None else secret
 
 
 def _keep_identity(path: Path, plan: Plan, marks: Sequence[Mark], *, resume: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import datetime
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from ticketguard.errors import CapacityError, ConfigurationError, TensorError, T
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
-from ticketguard.verification.statistics import log10_upper_tail
+from ticketguard.verification.statistics import EProcess, log10_upper_tail
 from ticketguard.verification.verdict import level_log10
 from ticketguard.verification.white_box import count_hits
 
@@ -116,6 +117,8 @@ def prepare(
             )
         )
         planned.append(drawn)
+        if isinstance(mark, TriggerSet):
+            _check_triggers(mark.count, ticket.info.classes, level_bits)
         if mark.scheme == PLANTED_GRAPH:
             _check_capacity(start.mask, reference.mask, binding, claims[-1])
     return Plan(
@@ -154,6 +157,24 @@ def _check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkC
     possible = range(hits, highest)
     needed = hits + bisect.bisect_left(possible, -needed_log10_p, key=lambda count: -log10_upper_tail(reading, count))
     raise CapacityError(layer="the whole ticket", needed_edges=needed, free_edges=hits)
+
+
+def _check_triggers(count: int, classes: int, level_bits: int) -> None:
+    """Refuse fewer triggers than prove ownership where every one is answered.
+
+    Raises:
+        ConfigurationError: They are too few for the level.
+    """
+
+    def proves(number: int) -> bool:
+        return EProcess(chance=1.0 / classes, queries=number, matches=number).log10_e >= -level_log10(level_bits)
+
+    if not proves(count):
+        needed = next(number for number in itertools.count(count) if proves(number))
+        raise ConfigurationError(
+            f"trigger set: {count} triggers of {classes} classes cannot reach 2^-{level_bits} though all are answered: "
+            f"use {needed} or more, three times as many for copies that were fine-tuned"
+        )
 
 
 class Plan:
