@@ -209,6 +209,12 @@ def test_too_few_triggers_for_the_level_are_refused(ticket: tg.Ticket, owner: tg
     tg.prepare(ticket, owner=owner, marks=[tg.TriggerSet(21)])
 
 
+def test_a_ticket_without_layers_has_no_room_for_a_mark(owner: tg.Owner) -> None:
+    empty = tg.Ticket(mask=tg.Mask(layers={}), weights={}, rewind_weights=None, info=tg.TicketInfo(method="random"))
+    with pytest.raises(CapacityError):
+        tg.prepare(empty, owner=owner, marks=[tg.PlantedGraph()])
+
+
 def test_marks_are_named_once(ticket: tg.Ticket, owner: tg.Owner) -> None:
     with pytest.raises(ConfigurationError, match="each scheme once"):
         tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph(), tg.PlantedGraph()])

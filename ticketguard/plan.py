@@ -27,12 +27,14 @@ from ticketguard.credentials.vault import Vault, groups_digest
 from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Start
 from ticketguard.embedding.planted_graph import SCHEME as PLANTED_GRAPH
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
-from ticketguard.embedding.trigger_set import TriggerSet
+from ticketguard.embedding.trigger_set import SCHEME as TRIGGER_SET
+from ticketguard.embedding.trigger_set import TriggerRecipe, TriggerSet
 from ticketguard.errors import CapacityError, ConfigurationError, TensorError, TicketguardWarning
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
-from ticketguard.verification.statistics import EProcess, log10_upper_tail
+from ticketguard.verification.black_box import attainable_log10_p
+from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import level_log10
 from ticketguard.verification.white_box import count_hits
 
@@ -84,8 +86,10 @@ def prepare(
     reference = ticket.reference()
     reference_digest = reference.digest()
     key = os.urandom(SECRET_BYTES) if secret is None else secret
-    state = ticket.weights if ticket.rewind_weights is None else ticket.rewind_weights
-    start = Start(mask=ticket.mask, weights={name: _masked(array, ticket.mask, name) for name, array in state.items()})
+    start = Start(
+        mask=ticket.mask,
+        weights={name: _masked(array, ticket.mask, name) for name, array in ticket.start_weights.items()},
+    )
     groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
     claims: list[MarkClaim] = []
     planned: list[PlannedMark] = []
@@ -117,10 +121,10 @@ def prepare(
             )
         )
         planned.append(drawn)
-        if isinstance(mark, TriggerSet):
-            _check_triggers(mark.count, ticket.info.classes, level_bits)
         if mark.scheme == PLANTED_GRAPH:
             _check_capacity(start.mask, reference.mask, binding, claims[-1])
+        elif mark.scheme == TRIGGER_SET:
+            _check_triggers(claims[-1])
     return Plan(
         ticket=ticket,
         owner=owner,
@@ -159,21 +163,23 @@ def _check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkC
     raise CapacityError(layer="the whole ticket", needed_edges=needed, free_edges=hits)
 
 
-def _check_triggers(count: int, classes: int, level_bits: int) -> None:
+def _check_triggers(mark: MarkClaim) -> None:
     """Refuse fewer triggers than prove ownership where every one is answered.
 
     Raises:
         ConfigurationError: They are too few for the level.
     """
-
-    def proves(number: int) -> bool:
-        return EProcess(chance=1.0 / classes, queries=number, matches=number).log10_e >= -level_log10(level_bits)
-
-    if not proves(count):
-        needed = next(number for number in itertools.count(count) if proves(number))
+    recipe = TriggerRecipe.from_json(mark.parameters)
+    threshold = level_log10(mark.level_bits)
+    needed = next(
+        count
+        for count in itertools.count(recipe.count)
+        if attainable_log10_p(triggers=count, classes=recipe.classes) <= threshold
+    )
+    if recipe.count < needed:
         raise ConfigurationError(
-            f"trigger set: {count} triggers of {classes} classes cannot reach 2^-{level_bits} though all are answered: "
-            f"use {needed} or more, three times as many for copies that were fine-tuned"
+            f"trigger set: {recipe.count} triggers of {recipe.classes} classes cannot reach 2^-{mark.level_bits} "
+            f"though all are answered: use {needed} or more, three times as many for copies that were fine-tuned"
         )
 
 

@@ -285,9 +285,14 @@ class Ticket:
                         name=name, reason="has a mask but no weights of its shape", hint="masks and weights must match"
                     )
 
+    @property
+    def start_weights(self) -> Mapping[str, Array]:
+        """What it is (re)trained from; a ticket without rewind weights stands on its own weights."""
+        return self.weights if self.rewind_weights is None else self.rewind_weights
+
     def reference(self) -> Reference:
-        """Return what an owner commits to; a ticket without rewind weights stands on its own weights."""
-        state = self.weights if self.rewind_weights is None else self.rewind_weights
+        """Return what an owner commits to."""
+        state = self.start_weights
         return Reference(
             mask=self.mask,
             kept_weights={name: state[name][self.mask[name]].astype(np.float32) for name in self.mask},

@@ -27,8 +27,7 @@ def random_ticket(*, density: float = 0.1, seed: int = 0, imported: bool = False
 
 
 def plan(ticket: Ticket, **settings: float) -> tuple[Start, dict[str, np.ndarray]]:
-    state = ticket.weights if ticket.rewind_weights is None else ticket.rewind_weights
-    planned = PlantedGraph(**settings).plan(ticket, Start(mask=ticket.mask, weights=state), BINDING)  # type: ignore[arg-type]
+    planned = PlantedGraph(**settings).plan(ticket, Start(mask=ticket.mask, weights=ticket.start_weights), BINDING)  # type: ignore[arg-type]
     return planned.start, dict(planned.planted)
 
 
@@ -102,6 +101,14 @@ def test_the_secret_set_is_as_large_as_the_ticket_needs(density: float, secret_p
     ticket = Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="random"))
     assert PlantedGraph().parameters(ticket) == {"secret_ppm": secret_ppm, "share_ppm": 50_000}
     assert PlantedGraph(secret_share=0.2).parameters(ticket)["secret_ppm"] == 200_000
+
+
+def test_layers_without_a_second_axis_are_moved_too() -> None:
+    layer = np.arange(2000) % 10 == 0
+    mask, weights = Mask(layers={"scale": layer}), {"scale": layer.astype(np.float32)}
+    start, planted = plan(Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="random")))
+    assert start.mask["scale"].sum() == layer.sum()
+    assert len(planted["scale"]) == 10
 
 
 def test_planted_edges_start_with_the_others_magnitudes() -> None:

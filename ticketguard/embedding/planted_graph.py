@@ -8,8 +8,10 @@ hypergeometric in every layer unless the suspect derives from the marked ticket.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +101,9 @@ class PlantedGraph:
         rate: How far a planted edge moves towards the quantile of its rank each time, from 0.01 to 1.
     """
 
+    scheme: ClassVar[str] = SCHEME
+    version: ClassVar[int] = VERSION
+
     share: float = 0.05
     secret_share: float | None = None
     every_steps: int = 10
@@ -116,16 +121,6 @@ class PlantedGraph:
         if self.every_steps < 1:
             raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
 
-    @property
-    def scheme(self) -> str:
-        """The scheme's name in claims."""
-        return SCHEME
-
-    @property
-    def version(self) -> int:
-        """The scheme's version in claims."""
-        return VERSION
-
     def parameters(self, ticket: Ticket) -> dict[str, Json]:
         """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there."""
         return {"secret_ppm": self._secret_ppm(ticket.mask), "share_ppm": round(self.share * PARTS)}
@@ -136,12 +131,10 @@ class PlantedGraph:
         # Moving a share of the edges takes share·d/(1−d) of the positions of a layer of density d. A larger set is
         # weaker evidence, so the densest few layers, the first and the last, do not count.
         layers = sorted((mask[name] for name in mask), key=lambda layer: -float(layer.mean()))
-        passed = 0
-        for layer in layers:
-            passed += int(layer.sum())
-            if passed > DENSEST_EDGES * mask.kept:
-                break
-        density = min(float(layer.mean()), MOST_LIKELY)
+        passed = itertools.accumulate(int(layer.sum()) for layer in layers)
+        ranked = zip(layers, passed, strict=True)
+        counting = (float(layer.mean()) for layer, edges in ranked if edges > DENSEST_EDGES * mask.kept)
+        density = min(next(counting, 0.0), MOST_LIKELY)
         needed = SECRET_ROOM * self.share * density / (1.0 - density)
         return round(min(max(needed, LEAST_SECRET), MOST_SECRET) * PARTS)
 
@@ -153,7 +146,6 @@ class PlantedGraph:
         """
         shapes = {name: start.mask[name].shape for name in start.mask}
         secret = secret_edges(binding, shapes, secret_ppm=self._secret_ppm(ticket.mask))
-        state = ticket.weights if ticket.rewind_weights is None else ticket.rewind_weights
         layers: dict[str, BoolArray] = {}
         planted: dict[str, Positions] = {}
         for name in start.mask:
@@ -167,9 +159,8 @@ class PlantedGraph:
         mask = Mask(layers=layers)
         weights: dict[str, Array] = {**start.weights}
         for name in mask:
-            weights[name] = np.where(mask[name], _with_signs(state[name], planted[name], binding, name), 0).astype(
-                start.weights[name].dtype
-            )
+            signed = _with_signs(ticket.start_weights[name], planted[name], binding, name)
+            weights[name] = np.where(mask[name], signed, 0).astype(start.weights[name].dtype)
         levels = {
             name: np.sort(binding.stream(f"levels/{name}").integers(LEVEL_STEPS, len(positions)) / LEVEL_STEPS)
             for name, positions in planted.items()
@@ -196,7 +187,7 @@ def _move_edges(
 
 def _odds_of_an_edge(layer: BoolArray) -> Levels:
     """Return, per flat position, the odds that an edge is there, given the degrees of its row and column."""
-    kernels = layer.reshape(layer.shape[0], layer.shape[1], -1)
+    kernels = layer.reshape(layer.shape[0], -1, math.prod(layer.shape[2:]))
     rows, columns = kernels.mean(axis=(1, 2)), kernels.mean(axis=(0, 2))
     likely = np.multiply.outer(rows, columns) / max(float(layer.mean()), 1 / layer.size)
     likely = np.repeat(likely.reshape(-1), kernels.shape[2]).clip(0.0, MOST_LIKELY)

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -219,6 +219,9 @@ class TriggerSet:
         grid: Side of the coarse random field.
     """
 
+    scheme: ClassVar[str] = SCHEME
+    version: ClassVar[int] = VERSION
+
     count: int = 100
     _: dataclasses.KW_ONLY
     per_batch: int = 8
@@ -231,16 +234,6 @@ class TriggerSet:
             raise ConfigurationError(f"trigger set: per_batch is {self.per_batch}, expected 1 to {MOST_TRIGGERS}")
         if not 2 <= self.grid <= LARGEST_GRID:
             raise ConfigurationError(f"trigger set: grid is {self.grid}, expected 2 to {LARGEST_GRID}")
-
-    @property
-    def scheme(self) -> str:
-        """The scheme's name in claims."""
-        return SCHEME
-
-    @property
-    def version(self) -> int:
-        """The scheme's version in claims."""
-        return VERSION
 
     def parameters(self, ticket: Ticket) -> dict[str, Json]:
         """Return what a verifier needs to draw the triggers.

@@ -113,16 +113,8 @@ class Checkpoint:
             whole[name] = values if counts else self.read(name)
         return whole
 
-    def compare(self, shapes: Mapping[str, Shape]) -> LayerMatch:
-        """Pair reference layers with this suspect's tensors, by names and shapes alone.
-
-        Args:
-            shapes: Shapes of the reference's layers.
-        """
-        return match_layers(shapes, {name: self.shape(name) for name in self.layer_names()})
-
     def match(self, shapes: Mapping[str, Shape]) -> LayerMatch:
-        """Pair reference layers with this suspect's tensors as `compare` does, and insist on one pair at least.
+        """Pair reference layers with this suspect's tensors, by names and shapes alone; one pair at least.
 
         Args:
             shapes: Shapes of the reference's layers.
@@ -130,7 +122,7 @@ class Checkpoint:
         Raises:
             UnverifiableError: No layer has one; the message names some of each side.
         """
-        found = self.compare(shapes)
+        found = match_layers(shapes, {name: self.shape(name) for name in self.layer_names()})
         if not found.pairs:
             raise UnverifiableError(_no_overlap(self, shapes, found))
         return found

@@ -23,6 +23,11 @@ ASSUMPTIONS = (
 )
 
 
+def attainable_log10_p(*, triggers: int, classes: int) -> float:
+    """Return log10 p of a suspect that answers all *triggers* with their labels."""
+    return -EProcess(chance=1.0 / classes, queries=triggers, matches=triggers).log10_e
+
+
 def interrogate(predictor: Predictor, triggers: Triggers, *, level_bits: int) -> Evidence:
     """Query *predictor* until the evidence is enough or the triggers are used up.
 
@@ -45,7 +50,7 @@ def interrogate(predictor: Predictor, triggers: Triggers, *, level_bits: int) ->
         strongest = max(strongest, process.log10_e)
         if -strongest <= threshold:
             break
-    attainable = -EProcess(chance=1.0 / classes, queries=len(triggers.labels), matches=len(triggers.labels)).log10_e
+    attainable = attainable_log10_p(triggers=len(triggers.labels), classes=classes)
     return Evidence(
         mark=SCHEME,
         status=decide(-strongest, level_bits=level_bits, attainable_log10_p=attainable),
