@@ -202,6 +202,21 @@ def test_a_ticket_too_small_for_its_mark_is_refused_before_training(owner: tg.Ow
         tg.prepare(tg.import_checkpoint(weights), owner=owner)
 
 
+class Steps(NoProgress):
+    total = 0
+
+    def begin(self, description: str, total: int) -> None:
+        self.total = total
+
+
+def test_embedding_changes_the_data_options_it_is_given(ticket: tg.Ticket, owner: tg.Owner) -> None:
+    steps = Steps()
+    options = {"train_limit": 2 * ticket.info.training["batch_size"]}
+    marks, training = [tg.PlantedGraph()], {"epochs": 3}
+    tg.embed(ticket, owner=owner, marks=marks, training=training, data_options=options, progress=steps)
+    assert steps.total == 2 * 3
+
+
 def test_too_few_triggers_for_the_level_are_refused(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="20 triggers of 10 classes cannot reach 2.-64 .* use 21 or more"):
         tg.embed(ticket, owner=owner, marks=[tg.TriggerSet(20)], workdir=tmp_path)
