@@ -25,7 +25,7 @@ from ticketguard.errors import FileError, TicketguardError
 from ticketguard.exporting import export_weights
 from ticketguard.files import write_whole
 from ticketguard.inspection import secret_positions
-from ticketguard.models import build_model, load_arrays
+from ticketguard.models import load_arrays, model_of
 from ticketguard.pipeline import embed, find, verify
 from ticketguard.plan import prepare
 from ticketguard.reporting.plots import draw_before_after
@@ -234,8 +234,7 @@ class _Stand:
         return Victim(ticket=self.ticket, build=self.network, data=self.data)
 
     def network(self, seed: int | None = None) -> torch.nn.Module:
-        info = self.ticket.info
-        return build_model(info.model, options=info.model_options, seed=self.seed if seed is None else seed)
+        return model_of(self.ticket, seed=self.seed if seed is None else seed)
 
     def claim_as(self, thief: Owner) -> Credential:
         """Return the credential of somebody who claims the stolen ticket with marks of their own that are not in it."""

@@ -25,7 +25,7 @@ from ticketguard.keyed import SECRET_BYTES
 from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
-from ticketguard.ticket import Mask, Reference, Ticket
+from ticketguard.ticket import Array, Mask, Reference, Ticket
 from ticketguard.verification import black_box, white_box
 from ticketguard.verification.verdict import Evidence, Verdict, level_log10
 
@@ -45,13 +45,15 @@ def find(
     model: str | Callable[..., torch.nn.Module],
     *,
     data: str | Dataset | Callable[..., Dataset],
-    density: float,
+    density: float | None = None,
     method: str = "imp",
     training: TrainingConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
     model_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
+    pretrained: Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str] | None = None,
+    rewind: Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str] | None = None,
     workdir: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -61,13 +63,15 @@ def find(
     Args:
         model: A model's name, an import path ``package.module:factory``, or the factory itself.
         data: A data set's name, a folder or tar of class folders, an import path, or the data set itself.
-        density: Kept fraction of the prunable weights, in (0, 1).
+        density: Kept fraction of the prunable weights, in (0, 1); None for a method whose options say what is removed.
         method: The pruning method's name.
         training: How each level is trained: a recipe, or changes to the recommended one for this model and data.
         seed: Fixes initialisation, order and augmentation.
         model_options: Arguments of the model's factory; classes and input shape are taken from the data.
         data_options: Arguments of the data loader.
         method_options: Arguments of the method.
+        pretrained: The trained dense network, for methods that start from one: a state dict, a ticket, or a file.
+        rewind: The weights that the ticket is trained from, likewise; by default what the method takes.
         workdir: Folder for checkpoints; without it the run cannot be resumed.
         resume: Go on from the checkpoints in *workdir*.
         progress: Where progress is shown.
@@ -94,11 +98,23 @@ def find(
         training=_recipe(training, recommended_training(model, dataset)),
         seed=seed,
         method_options=method_options or {},
+        pretrained=_state_of(pretrained),
+        rewind=_state_of(rewind),
         workdir=workdir,
         resume=resume,
         progress=progress or NoProgress(),
     )
     return METHODS[method].find(problem)
+
+
+def _state_of(
+    source: Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str] | None,
+) -> Mapping[str, Array] | None:
+    if source is None or isinstance(source, Mapping):
+        return source
+    if isinstance(source, Ticket):
+        return source.weights
+    return (source if isinstance(source, Checkpoint) else Checkpoint(source)).state()
 
 
 def _recipe(given: TrainingConfig | Mapping[str, Any] | None, default: TrainingConfig) -> TrainingConfig:
@@ -149,7 +165,7 @@ def embed(
         TicketguardError: Training diverged.
     """
     from ticketguard.data import load_data
-    from ticketguard.models import build_model, load_arrays
+    from ticketguard.models import load_arrays, model_of
     from ticketguard.training import TrainingConfig, drawn_once, recommended_training, train
 
     info = ticket.info
@@ -157,7 +173,7 @@ def embed(
         raise ConfigurationError("the ticket does not say its model and data: name both")
     found_with = info.data_options if data is None else {}
     dataset = load_data(data or info.data, options={**found_with, **(data_options or {})})
-    network = build_model(model or info.model, options=info.model_options, seed=seed)
+    network = model_of(ticket, seed=seed, model=model)
     own = (
         TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
     )

@@ -27,7 +27,9 @@ Array: TypeAlias = npt.NDArray[Any]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
-TICKET_VERSION = "ticketguard.ticket/1"
+TICKET_VERSION = "ticketguard.ticket/2"
+# The first version's tickets say neither what was removed nor whether they are ready: they are "weight", and not.
+TICKET_VERSIONS = ("ticketguard.ticket/1", TICKET_VERSION)
 REFERENCE_VERSION = "ticketguard.reference/1"
 MASK_DOMAIN = b"ticketguard/mask/v1\0"
 WEIGHTS_DOMAIN = b"ticketguard/weights/v1\0"
@@ -36,6 +38,7 @@ MASK_PREFIX = "ticketguard.mask/"
 REWIND_PREFIX = "ticketguard.rewind/"
 KEPT_PREFIX = "ticketguard.kept/"
 METADATA_KEY = "ticketguard"
+STRUCTURES = ("weight", "filter", "channel", "block")
 
 
 def _name_and_shape(name: str, shape: tuple[int, ...]) -> bytes:
@@ -158,6 +161,9 @@ class TicketInfo:
         dense_accuracy: Test accuracy of the dense network it was found in, trained as long; None if not measured.
         cost: What finding it took: examples, seconds, and the like.
         history: One entry per level: density, accuracy, seconds.
+        structure: What was removed as a whole: "weight" (single weights), "filter" or "channel" (tensors are smaller
+            than the model's own), or "block" (the model's options leave blocks out).
+        ready: Whether the weights were good as found, without the training that follows a search.
     """
 
     method: str
@@ -175,6 +181,8 @@ class TicketInfo:
     dense_accuracy: float | None = None
     cost: Mapping[str, float] = dataclasses.field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
+    structure: str = "weight"
+    ready: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -188,9 +196,11 @@ class TicketInfo:
             ValueError: A field is missing, unknown or of the wrong kind.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(document) != names:
-            raise ValueError(f"fields differ: {sorted(set(document) ^ names)}")
-        fields = dict(document)
+        fields = {"structure": "weight", "ready": False, **document}
+        if set(fields) != names:
+            raise ValueError(f"fields differ: {sorted(set(fields) ^ names)}")
+        if fields["structure"] not in STRUCTURES or not isinstance(fields["ready"], bool):
+            raise ValueError(f"structure is {fields['structure']!r} and ready {fields['ready']!r}")
         for name in ("input_shape", "input_mean", "input_std", "history"):
             if not isinstance(fields[name], list):
                 raise ValueError(f"field {name} is no list")
@@ -242,7 +252,7 @@ class Reference:
             UnknownVersionError: The version is unknown.
             TensorError: A layer does not fit its mask, or has values that are not finite.
         """
-        tensors, metadata = _parse(content, what="the reference ticket", version=REFERENCE_VERSION)
+        tensors, metadata = _parse(content, what="the reference ticket", versions=(REFERENCE_VERSION,))
         mask = _take_mask(tensors, metadata)
         kept: dict[str, FloatArray] = {}
         for name in mask:
@@ -314,7 +324,7 @@ class Ticket:
             UnknownVersionError: The version is unknown.
             TensorError: A tensor does not fit its mask, or has values that are not finite.
         """
-        tensors, metadata = _parse(content, what="the ticket", version=TICKET_VERSION)
+        tensors, metadata = _parse(content, what="the ticket", versions=TICKET_VERSIONS)
         mask = _take_mask(tensors, metadata)
         try:
             info = TicketInfo.from_json(metadata["info"])
@@ -365,7 +375,7 @@ def _serialise(tensors: Mapping[str, Array], mask: Mask, metadata: Mapping[str, 
     return safetensors.numpy.save({**tensors, **packed}, metadata={METADATA_KEY: document})
 
 
-def _parse(content: bytes, *, what: str, version: str) -> tuple[dict[str, Array], dict[str, Any]]:
+def _parse(content: bytes, *, what: str, versions: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Any]]:
     try:
         tensors = safetensors.numpy.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -380,9 +390,9 @@ def _parse(content: bytes, *, what: str, version: str) -> tuple[dict[str, Array]
         raise FileError(
             path=what, reason=f"is no whole safetensors file ({error})", hint="check that it is the file you meant"
         ) from error
-    if not isinstance(metadata, dict) or metadata.get("version") != version:
+    if not isinstance(metadata, dict) or metadata.get("version") not in versions:
         found = metadata.get("version") if isinstance(metadata, dict) else None
-        raise UnknownVersionError(what=what, found=found, known=(version,))
+        raise UnknownVersionError(what=what, found=found, known=versions)
     return tensors, metadata
 
 

@@ -77,7 +77,8 @@ def test_embedding_finds_data_that_has_moved_and_tells_nobody_where_it_is(run: R
             PIL.Image.fromarray(image).save(here / label / f"{number}.png")
     owner, ticket, marked = tmp_path / "owner.key", tmp_path / "ticket.safetensors", tmp_path / "marked.safetensors"
     Owner.generate("Ada").save(owner, passphrase=None)
-    run("find", "--model", "mlp", "--data", here, "--test-data", here, "--density", 0.2, "--epochs", 1, "--out", ticket)
+    run("find", "--model", "mlp", "--data", here, "--test-data", here, "--density", 0.2, "--epochs", 1,
+        "--batch-size", 20, "--out", ticket)  # fmt: skip
     here.rename(there)
     embed = ["embed", ticket, "--owner", owner, "--out", marked, "--marks", "planted-graph"]
     embed += ["--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age"]

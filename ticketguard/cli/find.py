@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,18 @@ from ticketguard.cli.output import print_document
 from ticketguard.cli.progress import ProgressBar
 
 
+def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from ticketguard.pruning import METHODS
+
+    for method in METHODS.values():
+        click.echo(f"{method.name:<14} {method.summary}")
+        for field in dataclasses.fields(method.config):
+            click.echo(f"{'':<14}   {field.name}={str(field.default).lower()}")
+    ctx.exit()
+
+
 @click.command(name="find", short_help="Find a winning lottery ticket.")
 @click.option(
     "--model", required=True, help="mlp, resnet20, resnet18, resnet50, or an import path package.module:factory."
@@ -38,18 +51,25 @@ from ticketguard.cli.progress import ProgressBar
     help="digits, fashion-mnist, cifar10, cifar100, a folder or tar of class folders, or package.module:factory.",
 )
 @data_options
-@click.option(
-    "--method", default="imp", show_default=True, help="Pruning method: imp, or ltr (rewinds to an early step)."
-)
+@click.option("--method", default="imp", show_default=True, help="Pruning method; --methods lists them.")
 @click.option(
     "--method-option", multiple=True, metavar="NAME=VALUE", help="Argument of the method, such as prune_fraction=0.2."
 )
 @click.option(
-    "--density",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    required=True,
-    help="Kept share of the weights.",
+    "--methods",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_methods,
+    help="List the pruning methods with their options, and exit.",
 )
+@click.option(
+    "--density", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Kept share of the prunable weights."
+)
+@click.option(
+    "--pretrained", type=click.Path(path_type=Path), help="Trained dense checkpoint, for methods that start from one."
+)
+@click.option("--rewind", type=click.Path(path_type=Path), help="Checkpoint that the ticket is trained from.")
 @training_options
 @seed_option
 @click.option(
@@ -64,7 +84,9 @@ def command(
     data: str,
     method: str,
     method_option: tuple[str, ...],
-    density: float,
+    density: float | None,
+    pretrained: Path | None,
+    rewind: Path | None,
     seed: int,
     out: Path,
     resume: bool,
@@ -92,6 +114,8 @@ def command(
             model_options=parse_assignments(model_option, option="--model-option"),
             data_options=take_data_options(options),
             method_options=parse_assignments(method_option, option="--method-option"),
+            pretrained=pretrained,
+            rewind=rewind,
             workdir=workdir,
             resume=resume,
             progress=progress,

@@ -15,7 +15,7 @@ from ticketguard.models.mlp import mlp
 from ticketguard.models.resnet_cifar import resnet20
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.plugins import is_import_path, load_object
-from ticketguard.ticket import Array, Mask
+from ticketguard.ticket import Array, Mask, Ticket
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
@@ -78,6 +78,20 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
     if not isinstance(network, nn.Module):
         raise ConfigurationError(f"model '{model}' returned a {type(network).__name__}, expected a torch.nn.Module")
     return network
+
+
+def model_of(ticket: Ticket, *, seed: int = 0, model: str | Factory | None = None) -> nn.Module:
+    """Build the model that *ticket* belongs to, at initialisation.
+
+    Args:
+        ticket: Says model and options.
+        seed: Fixes the initialisation.
+        model: Takes the place of the ticket's model.
+
+    Raises:
+        ConfigurationError: There is no such model.
+    """
+    return build_model(model or ticket.info.model, options=ticket.info.model_options, seed=seed)
 
 
 def _understood(factory: Factory, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,6 +186,7 @@ __all__ = [
     "load_arrays",
     "mask_tensors",
     "model_factory",
+    "model_of",
     "named_parameters",
     "prunable_layers",
     "state_arrays",

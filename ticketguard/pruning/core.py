@@ -1,13 +1,15 @@
-"""What every method needs once: exact global top-k, and the guard against empty layers."""
+"""What every method needs once: exact global top-k, the guard against empty layers, a quota of secret edges."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.ticket import Array, Mask
+from ticketguard.ticket import Array, BoolArray, Mask
 
 
 def full_mask(shapes: Mapping[str, tuple[int, ...]]) -> Mask:
@@ -23,7 +25,7 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
     "Pruning neural networks without any data by iteratively conserving synaptic flow", section 4).
 
     Args:
-        scores: Per layer, shape as its mask.
+        scores: Per layer, shape as its mask; no NaN.
         keep: Number of positions to keep, exactly.
         within: Where positions may be kept.
 
@@ -31,20 +33,70 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
         ConfigurationError: There are fewer positions than *keep*, or more layers.
     """
     names = list(within)
-    if not len(names) <= keep <= within.kept:
+    living = sum(bool(within[name].any()) for name in names)
+    if not living <= keep <= within.kept:
         raise ConfigurationError(
-            f"cannot keep {keep} of {within.kept} weights in {len(names)} layers: choose another density"
+            f"cannot keep {keep} of {within.kept} weights in {living} layers: choose another density"
         )
     flat = np.concatenate([np.asarray(scores[name], dtype=np.float64).reshape(-1) for name in names])
-    alive = np.flatnonzero(np.concatenate([within[name].reshape(-1) for name in names]))
-    ranked = alive[np.argsort(-flat[alive], kind="stable")]
-    ends = np.cumsum([within[name].size for name in names])
-    layer_of = np.searchsorted(ends, ranked, side="right")
+    alive = np.concatenate([within[name].reshape(-1) for name in names])
+    ends = [0, *np.cumsum([within[name].size for name in names])]
+    best = [
+        first + int(np.where(alive[first:end], flat[first:end], -np.inf).argmax())
+        for first, end in itertools.pairwise(ends)
+        if alive[first:end].any()
+    ]
     # The best of every layer goes first; behind them all others compete.
-    _, best = np.unique(layer_of, return_index=True)
-    others = np.setdiff1d(np.arange(len(ranked)), best, assume_unique=True)
-    chosen = ranked[np.concatenate([best, others])[:keep]]
-    kept = np.zeros(int(ends[-1]), dtype=np.bool_)
-    kept[chosen] = True
-    parts = np.split(kept, ends[:-1])
+    kept = np.zeros(flat.size, dtype=np.bool_)
+    kept[best] = True
+    alive[best] = False
+    others = np.flatnonzero(alive)
+    kept[others[largest(flat[others], keep - living)]] = True
+    parts = np.split(kept, ends[1:-1])
     return Mask(layers={name: part.reshape(within[name].shape) for name, part in zip(names, parts, strict=True)})
+
+
+def largest(values: npt.NDArray[np.float64], count: int) -> BoolArray:
+    """Mark the *count* largest of *values*, shape (n,); of equal ones the first. Takes O(n) time."""
+    if count <= 0:
+        return np.zeros(values.size, dtype=np.bool_)
+    if count >= values.size:
+        return np.ones(values.size, dtype=np.bool_)
+    threshold = np.partition(values, values.size - count)[values.size - count]
+    chosen: BoolArray = values > threshold
+    chosen[np.flatnonzero(values == threshold)[: count - int(chosen.sum())]] = True
+    return chosen
+
+
+def with_quota(
+    scores: Mapping[str, Array], mask: Mask, *, within: Mask, secret: Mapping[str, npt.NDArray[np.int64]], share: float
+) -> Mask:
+    """Exchange edges of *mask*, in each layer, until *share* of them more than chance gives are secret.
+
+    The highest scores of either kind stay: what a search prefers decides, at the quota, which edges the mark takes.
+
+    Args:
+        scores: Per layer, shape as its mask.
+        mask: What the scores alone would keep; every layer keeps its number of edges.
+        within: Where edges may be.
+        secret: Per layer flat positions of the secret edges.
+        share: Share of each layer's edges, in [0, 1).
+    """
+    layers = {}
+    for name in mask:
+        layer, allowed = mask[name].reshape(-1), within[name].reshape(-1)
+        is_secret = np.zeros(layer.size, dtype=np.bool_)
+        is_secret[secret[name]] = True
+        edges, inside, outside = (
+            int(layer.sum()),
+            np.flatnonzero(is_secret & allowed),
+            np.flatnonzero(allowed & ~is_secret),
+        )
+        quota = min(round(edges * (share + len(secret[name]) / layer.size)), len(inside), edges)
+        quota = max(quota, int((layer & is_secret).sum()), edges - len(outside))
+        flat = np.asarray(scores[name], dtype=np.float64).reshape(-1)
+        kept = np.zeros(layer.size, dtype=np.bool_)
+        kept[inside[largest(flat[inside], quota)]] = True
+        kept[outside[largest(flat[outside], edges - quota)]] = True
+        layers[name] = kept.reshape(mask[name].shape)
+    return Mask(layers=layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
+from ticketguard.pruning.options import create_config
 from ticketguard.ticket import Ticket
 
 
@@ -11,7 +12,10 @@ class IterativeMagnitudePruning:
     """Rounds of training, global magnitude pruning, and rewinding to the initial weights."""
 
     name = "imp"
+    summary = "rounds of training and magnitude pruning, rewinding to initialisation"
+    config = RoundsConfig
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's initialisation."""
-        return find_by_rounds(problem, method=self.name, config=RoundsConfig.create(problem.method_options))
+        config = create_config(RoundsConfig, problem.method_options)
+        return find_by_rounds(problem, method=self.name, config=config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +12,32 @@ from torch import nn
 
 from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import build_model, prunable_layers
-from ticketguard.ticket import Ticket, TicketInfo
-from ticketguard.training import NoProgress, Progress, TrainingConfig
+from ticketguard.models import build_model, load_arrays, prunable_layers, state_arrays
+from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
+from ticketguard.training import Hooks, NoProgress, Progress, TrainingConfig
+from ticketguard.training.checkpoint import run_identity
+
+
+class Planting(Protocol):
+    """Marks that are planted while the ticket is found; the search sees the secret edges."""
+
+    @property
+    def identity(self) -> str:
+        """What is planted, and by whom, for the checkpoints of a search."""
+        ...
+
+    def bind(self, start: Mapping[str, Array], everything: Mask) -> None:
+        """Draw the secret edges: they bind the rewind weights *start*, which are all there is before the search."""
+        ...
+
+    def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
+        """Return `global_top_k`'s mask, with the mark's share of edges on secret positions."""
+        ...
+
+    def hooks(self, mask: Mask, start: Mapping[str, Array]) -> Hooks:
+        """Return what takes part in the final training under *mask* from *start*."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,10 +50,13 @@ class SearchProblem:
         data: The data set.
         data_name: How the data is named in the ticket.
         data_options: Arguments of its loader.
-        density: Kept fraction of the prunable weights, in (0, 1).
+        density: Kept fraction of the prunable weights, in (0, 1); None where the method's options say what is removed.
         training: The recipe of the final training.
         seed: Fixes initialisation, order and augmentation.
         method_options: Arguments of the method.
+        pretrained: State dict of the trained dense network; None to have the methods that need one train it.
+        rewind: State dict that the ticket is trained from; None for what the method starts from.
+        planting: Marks to plant while the ticket is found; None for an unmarked ticket.
         workdir: Folder for checkpoints; None to keep none.
         resume: Go on from the checkpoints in *workdir*.
         progress: Where progress is shown.
@@ -40,22 +67,39 @@ class SearchProblem:
     data: Dataset
     data_name: str
     data_options: Mapping[str, Any]
-    density: float
+    density: float | None
     training: TrainingConfig
     seed: int = 0
     method_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pretrained: Mapping[str, Array] | None = None
+    rewind: Mapping[str, Array] | None = None
+    planting: Planting | None = None
     workdir: Path | None = None
     resume: bool = False
     progress: Progress = dataclasses.field(default_factory=NoProgress)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.density < 1.0:
+        if self.density is not None and not 0.0 < self.density < 1.0:
             raise ConfigurationError(f"density is {self.density}, expected above 0 and below 1")
+        self.require_batch(self.training.batch_size)
 
     @property
     def model_name(self) -> str:
         """The model's name or import path, as the ticket says it."""
         return self.model if isinstance(self.model, str) else f"{self.model.__module__}:{self.model.__qualname__}"
+
+    def require_batch(self, batch_size: int) -> None:
+        """Check that the data fills a batch.
+
+        Raises:
+            ConfigurationError: It does not.
+        """
+        examples = len(self.data.train_labels)
+        if examples < batch_size:
+            raise ConfigurationError(
+                f"data '{self.data.name}' has {examples} training examples, fewer than a batch of {batch_size}: "
+                "lower the batch size, or use more data"
+            )
 
     def build(self) -> nn.Module:
         """Return the model at initialisation.
@@ -67,30 +111,81 @@ class SearchProblem:
         layers = prunable_layers(network)
         if not layers:
             raise ConfigurationError(f"model '{self.model}' has no convolution or linear layers to prune")
-        state = network.state_dict()
-        positions = sum(state[name].numel() for name in layers)
-        if round(self.density * positions) < len(layers):
-            raise ConfigurationError(
-                f"density {self.density:g} keeps {round(self.density * positions)} of {positions} weights, fewer than "
-                f"the model's {len(layers)} layers: raise it"
-            )
+        if self.density is not None:
+            state = network.state_dict()
+            positions = sum(state[name].numel() for name in layers)
+            if round(self.density * positions) < len(layers):
+                raise ConfigurationError(
+                    f"density {self.density:g} keeps {round(self.density * positions)} of {positions} weights, fewer "
+                    f"than the model's {len(layers)} layers: raise it"
+                )
         return network
+
+    def start_state(self, network: nn.Module) -> dict[str, Array]:
+        """Return the weights a ticket starts from: the rewind weights that were given, else *network*'s own.
+
+        Raises:
+            TensorError: The rewind weights do not fit the model.
+        """
+        if self.rewind is not None:
+            load_arrays(network, self.rewind)
+        return state_arrays(network)
+
+    def everything(self, network: nn.Module) -> Mask:
+        """Return the mask that keeps all prunable weights of *network*."""
+        state = network.state_dict()
+        return full_mask({name: tuple(state[name].shape) for name in prunable_layers(network)})
+
+    def keep(self, positions: int) -> int:
+        """Return how many of *positions* weights the density keeps.
+
+        Raises:
+            ConfigurationError: No density was given.
+        """
+        if self.density is None:
+            raise ConfigurationError("this method needs a density: the kept share of the weights, such as 0.05")
+        return max(1, round(self.density * positions))
+
+    def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask, start: Mapping[str, Array]) -> Mask:
+        """Keep the *keep* highest scores, and let a mark that is planted meanwhile have its share of them.
+
+        Args:
+            scores: Per layer, shape as its mask.
+            keep: Number of positions to keep, exactly.
+            within: Where positions may be kept.
+            start: The rewind weights, which a mark binds.
+        """
+        if self.planting is None:
+            return global_top_k(scores, keep, within=within)
+        self.planting.bind(start, full_mask({name: within[name].shape for name in within}))
+        return self.planting.choose(scores, keep, within=within)
+
+    def identity(self, *parts: object) -> str:
+        """Return a digest of the search and *parts*, so that checkpoints of another search are not gone on with."""
+        options = (self.data_options, self.model_options, self.method_options)
+        return run_identity(
+            *parts, self.model_name, self.density, self.training, self.seed, self.data_name,
+            *(json.dumps(dict(given), sort_keys=True, default=repr) for given in options),
+            None if self.planting is None else self.planting.identity,
+        )  # fmt: skip
 
     def info(self, method: str, **measured: Any) -> TicketInfo:
         """Return the ticket's metadata, with what the method *measured*."""
         return TicketInfo(
-            method=method,
-            model=self.model_name,
-            model_options=self.model_options,
-            data=self.data_name,
-            data_options=self.data_options,
-            training=self.training.to_json(),
-            seed=self.seed,
-            classes=self.data.classes,
-            input_shape=self.data.input_shape,
-            input_mean=self.data.mean,
-            input_std=self.data.std,
-            **measured,
+            **{
+                "method": method,
+                "model": self.model_name,
+                "model_options": self.model_options,
+                "data": self.data_name,
+                "data_options": self.data_options,
+                "training": self.training.to_json(),
+                "seed": self.seed,
+                "classes": self.data.classes,
+                "input_shape": self.data.input_shape,
+                "input_mean": self.data.mean,
+                "input_std": self.data.std,
+                **measured,
+            }
         )
 
 
@@ -100,6 +195,16 @@ class PruningMethod(Protocol):
     @property
     def name(self) -> str:
         """The name users select it by."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        ...
+
+    @property
+    def config(self) -> type[Any]:
+        """The frozen dataclass of its options, each with a default."""
         ...
 
     def find(self, problem: SearchProblem) -> Ticket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
+from ticketguard.pruning.options import create_config
 from ticketguard.ticket import Ticket
 
 # The reference's extreme tickets rewind to epoch 3 of 182 (Chen et al. 2021, arXiv 2111.00162, appendix A).
@@ -14,9 +15,13 @@ class LotteryTicketRewinding:
     """Rounds of training, global magnitude pruning, and rewinding to weights from early in training."""
 
     name = "ltr"
+    summary = "rounds of training and magnitude pruning, rewinding to an early step"
+    config = RoundsConfig
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's after ``rewind_epochs``."""
         early = problem.training.epochs * REWIND_SHARE
-        config = RoundsConfig.create(problem.method_options, rewind_epochs=early)
+        # Rewind weights that were given are early ones already.
+        defaults = {} if problem.rewind is not None else {"rewind_epochs": early}
+        config = create_config(RoundsConfig, problem.method_options, **defaults)
         return find_by_rounds(problem, method=self.name, config=config)

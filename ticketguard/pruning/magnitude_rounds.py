@@ -8,8 +8,6 @@ the Lottery Ticket Hypothesis", section 4).
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,12 @@ import numpy as np
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import load_arrays, prunable_layers, state_arrays
-from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.models import load_arrays
+from ticketguard.pruning.finishing import Spent, costs
 from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.options import require_in_range
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import TrainingResult, train
-from ticketguard.training.checkpoint import run_identity
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,30 +39,11 @@ class RoundsConfig:
     rewind_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.prune_fraction < 1.0:
-            raise ConfigurationError(f"prune_fraction is {self.prune_fraction}, expected above 0 and below 1")
-        for name in ("level_epochs", "rewind_epochs"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        require_in_range(self, "prune_fraction", above=0.0, below=1.0)
+        require_in_range(self, "level_epochs rewind_epochs", least=0.0)
 
-    @classmethod
-    def create(cls, options: Mapping[str, Any], **defaults: Any) -> RoundsConfig:
-        """Check options that came from a user.
-
-        Raises:
-            ConfigurationError: An option is unknown or out of range.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise ConfigurationError(
-                f"unknown method option '{unknown[0]}', expected one of {', '.join(sorted(known))}"
-            )
-        return cls(**{**defaults, **options})
-
-    def kept_counts(self, positions: int, density: float) -> list[int]:
-        """Return how many weights each round's end keeps; the last is round(density · positions) exactly."""
-        target = max(1, round(density * positions))
+    def kept_counts(self, positions: int, target: int) -> list[int]:
+        """Return how many of *positions* weights each round's end keeps; the last is *target* exactly."""
         counts = []
         kept = float(positions)
         while (kept := kept * (1.0 - self.prune_fraction)) > target * 1.0001:
@@ -80,17 +59,18 @@ def find_by_rounds(problem: SearchProblem, *, method: str, config: RoundsConfig)
     there: a caller that is interrupted before it has saved its own copy resumes to it at once.
     """
     network = problem.build()
-    initial = state_arrays(network)
-    everything = full_mask({name: initial[name].shape for name in prunable_layers(network)})
-    counts = config.kept_counts(everything.size, problem.density)
+    initial = problem.start_state(network)
+    everything = problem.everything(network)
+    keep = problem.keep(everything.size)
+    counts = config.kept_counts(everything.size, keep)
     rounds = _Rounds(problem, config, method, count=len(counts) + 1)
     done, ticket = rounds.latest()
     if ticket is None:
         ticket = rounds.run(network, everything, initial, number=0, history=())
     for number, keep in enumerate(counts[done:], start=done + 1):
         scores = {name: np.abs(ticket.weights[name]) for name in ticket.mask}
-        mask = global_top_k(scores, keep, within=ticket.mask)
         assert ticket.rewind_weights is not None
+        mask = problem.choose(scores, keep, within=ticket.mask, start=ticket.rewind_weights)
         ticket = rounds.run(network, mask, ticket.rewind_weights, number=number, history=ticket.info.history)
     return ticket
 
@@ -101,6 +81,8 @@ class _Rounds:
     def __init__(self, problem: SearchProblem, config: RoundsConfig, method: str, *, count: int) -> None:
         self._problem, self._method, self._count = problem, method, count
         epochs = config.level_epochs or problem.training.epochs
+        if config.rewind_epochs and problem.rewind is not None:
+            raise ConfigurationError("rewind weights were given, and rewind_epochs too: leave one of them out")
         if config.rewind_epochs >= epochs:
             raise ConfigurationError(
                 f"rewind_epochs is {config.rewind_epochs:g}, expected below the {epochs:g} epochs of a round"
@@ -109,10 +91,7 @@ class _Rounds:
         self._batch = min(problem.training.batch_size, len(problem.data.train_labels))
         early = round(config.rewind_epochs * (len(problem.data.train_labels) // self._batch))
         self._rewind_step = max(1, early) if config.rewind_epochs else 0
-        self._identity = run_identity(
-            method, config, problem.model_name, problem.density, problem.training, problem.seed, problem.data_name,
-            *(json.dumps(dict(options), sort_keys=True) for options in (problem.data_options, problem.model_options)),
-        )  # fmt: skip
+        self._identity = problem.identity(method, config)
         if not problem.resume:
             for number in range(count):
                 self._forget(number)
@@ -128,7 +107,7 @@ class _Rounds:
     ) -> Ticket:
         """Train one round under *mask* from *rewind*, and keep it in place of the one before."""
         load_arrays(network, rewind)
-        result = self._train(network, mask, number)
+        result = self._train(network, mask, rewind, number)
         if number == 0 and self._rewind_step:
             rewind = result.snapshots[self._rewind_step]
         entry = {
@@ -143,11 +122,7 @@ class _Rounds:
             accuracy=result.accuracy,
             # Only a dense network that was trained as long as the ticket says whether the ticket is a winning one.
             dense_accuracy=history[0]["accuracy"] if self._level_training == self._problem.training else None,
-            cost={
-                "steps": sum(past["steps"] for past in history),
-                "examples": sum(past["steps"] for past in history) * self._batch,
-                "seconds": sum(past["seconds"] for past in history),
-            },
+            cost=self._cost(history),
             history=history,
         )
         ticket = Ticket(mask=mask, weights=result.state, rewind_weights=rewind, info=info)
@@ -157,7 +132,7 @@ class _Rounds:
             self._forget(number - 1)
         return ticket
 
-    def _train(self, network: nn.Module, mask: Mask, number: int) -> TrainingResult:
+    def _train(self, network: nn.Module, mask: Mask, rewind: Mapping[str, Array], number: int) -> TrainingResult:
         problem = self._problem
         last = number == self._count - 1
         return train(
@@ -167,12 +142,20 @@ class _Rounds:
             # Each round sees the data in another order, as IMP's rounds do.
             seed=problem.seed if last else problem.seed + 1000 * (number + 1),
             mask=mask,
+            hooks=None if problem.planting is None or not last else problem.planting.hooks(mask, rewind),
             snapshot_steps=(self._rewind_step,) if number == 0 and self._rewind_step else (),
             checkpoint=None if problem.workdir is None else problem.workdir / f"round-{number}.checkpoint",
             resume=problem.resume,
             progress=problem.progress,
             description=f"round {number + 1} of {self._count}, density {mask.density:.3g}",
         )
+
+    def _cost(self, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        spent = [
+            Spent(steps=past["steps"], examples=past["steps"] * self._batch, seconds=past["seconds"])
+            for past in history
+        ]
+        return costs(sum(spent[:-1], Spent()), sum(spent, Spent()))
 
     def latest(self) -> tuple[int, Ticket | None]:
         """Return number and ticket of the last round that an earlier run finished; 0 and None if there is none."""

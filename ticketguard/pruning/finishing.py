@@ -1,0 +1,174 @@
+"""What follows every search: the ticket's training under its mask, or its accuracy as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ticketguard.errors import ConfigurationError
+from ticketguard.models import load_arrays, state_arrays
+from ticketguard.pruning.interface import SearchProblem
+from ticketguard.ticket import Array, Mask, Ticket
+from ticketguard.training import TrainingConfig, train
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a search took.
+
+    Attributes:
+        examples: Training examples that passed forward and backward; one whose gradient was taken twice counts twice.
+        steps: Batches of them.
+        seconds: Wall time.
+    """
+
+    examples: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            examples=self.examples + other.examples,
+            steps=self.steps + other.steps,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found, before the ticket is trained.
+
+    Attributes:
+        mask: Which weights are kept.
+        start: The state dict that the ticket is trained from.
+        spent: What the search took.
+        dense_accuracy: Test accuracy in [0, 1] of the dense network, where the search trained or was given one.
+        history: One entry per stage of the search.
+    """
+
+    mask: Mask
+    start: Mapping[str, Array]
+    spent: Spent
+    dense_accuracy: float | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+def train_found(problem: SearchProblem, network: nn.Module, found: Found, *, method: str, **facts: Any) -> Ticket:
+    """Train what was found from its start weights, and return the ticket.
+
+    Args:
+        problem: The search's problem; its recipe and seed are those of the training.
+        network: The model, in the shape that *found* fits; it is changed.
+        found: What the search found.
+        method: The method's name.
+        facts: Other fields of `TicketInfo`.
+    """
+    load_arrays(network, found.start)
+    hooks = None if problem.planting is None else problem.planting.hooks(found.mask, found.start)
+    result = train(
+        network,
+        problem.data,
+        problem.training,
+        seed=problem.seed,
+        mask=found.mask,
+        hooks=hooks,
+        checkpoint=None if problem.workdir is None else problem.workdir / "ticket.checkpoint",
+        resume=problem.resume,
+        progress=problem.progress,
+        description=f"training the ticket, density {found.mask.density:.3g}",
+    )
+    total = found.spent + Spent(examples=result.examples, steps=result.steps, seconds=result.seconds)
+    info = problem.info(
+        method,
+        **{
+            "accuracy": result.accuracy,
+            "dense_accuracy": found.dense_accuracy,
+            "cost": costs(found.spent, total),
+            "history": found.history,
+            **facts,
+        },
+    )
+    return Ticket(mask=found.mask, weights=result.state, rewind_weights=found.start, info=info)
+
+
+def costs(search: Spent, total: Spent) -> dict[str, float]:
+    """Return what finding took, for the ticket: in all, and without the ticket's own training (``search_...``)."""
+    return {
+        **dataclasses.asdict(total),
+        **{f"search_{name}": value for name, value in dataclasses.asdict(search).items()},
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A trained dense network.
+
+    Attributes:
+        state: Its state dict.
+        accuracy: Its test accuracy, in [0, 1].
+        spent: What training it took; nothing if it was given.
+    """
+
+    state: Mapping[str, Array]
+    accuracy: float
+    spent: Spent
+
+
+def pretrained_network(problem: SearchProblem, network: nn.Module, *, epochs: float, method: str) -> Pretrained:
+    """Return the dense network that *method* prunes: the one given, or one trained now for *epochs*.
+
+    *network* is left holding its weights, on the CPU.
+
+    Raises:
+        ConfigurationError: None was given, and none is to be trained.
+        TensorError: The one given does not fit the model.
+    """
+    from ticketguard.training import evaluate
+
+    if problem.pretrained is not None:
+        load_arrays(network, problem.pretrained)
+        accuracy = evaluate(network, problem.data, device=problem.training.device)
+        network.cpu()
+        return Pretrained(state=state_arrays(network), accuracy=accuracy, spent=Spent())
+    if not epochs:
+        raise ConfigurationError(
+            f"method '{method}' starts from a trained dense network: give it as --pretrained (pretrained=), or train "
+            "it first with --method-option pretrain_epochs=N"
+        )
+    recipe = dataclasses.replace(problem.training, epochs=epochs)
+    state, accuracy, spent = _train_dense(problem, network, recipe)
+    load_arrays(network.cpu(), state)
+    return Pretrained(state=state, accuracy=accuracy, spent=spent)
+
+
+def _train_dense(
+    problem: SearchProblem, network: nn.Module, recipe: TrainingConfig
+) -> tuple[Mapping[str, Array], float, Spent]:
+    """Train the dense network once: a search that resumes finds it as a ticket file that keeps everything."""
+    path = None
+    if problem.workdir is not None:
+        path = problem.workdir / f"dense-{problem.identity('dense', recipe)[:16]}.ticket"
+        if problem.resume and path.exists():
+            kept = Ticket.load(path)
+            assert kept.info.accuracy is not None
+            cost = kept.info.cost
+            spent = Spent(examples=int(cost["examples"]), steps=int(cost["steps"]), seconds=cost["seconds"])
+            return kept.weights, kept.info.accuracy, spent
+    result = train(
+        network,
+        problem.data,
+        recipe,
+        seed=problem.seed,
+        checkpoint=None if problem.workdir is None else problem.workdir / "dense.checkpoint",
+        resume=problem.resume,
+        progress=problem.progress,
+        description="training the dense network",
+    )
+    spent = Spent(examples=result.examples, steps=result.steps, seconds=result.seconds)
+    if path is not None:
+        info = problem.info("dense", accuracy=result.accuracy, cost=dataclasses.asdict(spent))
+        Ticket(mask=problem.everything(network), weights=result.state, rewind_weights=None, info=info).save(path)
+    return result.state, result.accuracy, spent
