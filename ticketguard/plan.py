@@ -151,9 +151,9 @@ def _check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkC
     Raises:
         CapacityError: The intact mark's p does not reach the square of the level.
     """
-    secret_ppm = PlantedParameters.from_json(mark.parameters).secret_ppm
+    parameters = PlantedParameters.from_json(mark.parameters)
     weights = {name: marked[name].astype(np.float32) for name in marked}
-    reading = count_hits(weights, reference, [binding], secret_ppm=secret_ppm)[0][0]
+    reading = count_hits(weights, reference, [binding], parameters=parameters)[0][0]
     needed_log10_p = 2 * level_log10(mark.level_bits)
     hits, highest = sum(layer.hits for layer in reading), sum(layer.highest for layer in reading)
     if log10_upper_tail(reading) <= needed_log10_p:

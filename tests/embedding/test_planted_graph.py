@@ -94,7 +94,7 @@ def test_edges_come_where_edges_are_many() -> None:
     assert came > 3 * likely[~layer].mean()
 
 
-@pytest.mark.parametrize(("density", "secret_ppm"), [(0.02, 10_000), (0.2, 18_750), (0.6, 30_000)])
+@pytest.mark.parametrize(("density", "secret_ppm"), [(0.02, 10_000), (0.2, 18_750), (0.45, 30_000)])
 def test_the_secret_set_is_as_large_as_the_ticket_needs(density: float, secret_ppm: int) -> None:
     layer = (np.arange(10_000) % 100 < 100 * density).reshape(100, 100)
     mask, weights = Mask(layers={"a": layer}), {"a": layer.astype(np.float32)}

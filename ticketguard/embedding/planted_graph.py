@@ -39,6 +39,12 @@ MOST_LIKELY = 0.95
 # The secret set's size where none is asked for: between these shares of the positions, with room to choose from, after
 # the densest layers that together hold this share of the edges.
 LEAST_SECRET, MOST_SECRET, SECRET_ROOM, DENSEST_EDGES = 0.01, 0.03, 1.5, 0.1
+# A ticket at least this dense was pruned by its structure: there the mark is in what is missing. The evidence of holes
+# grows with s·(1 − s), s the secret share of the positions: a quarter has three quarters of what a half gives, at half
+# the draws.
+DENSE, DENSE_SECRET = 0.5, 0.25
+# An edge that moves changes two positions; in a full layer, where none can come, two edges go.
+HOLES_AN_EDGE = 2
 
 
 def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, secret_ppm: int) -> dict[str, Positions]:
@@ -67,10 +73,12 @@ class PlantedParameters:
         secret_ppm: Size of S in parts per million of each layer's positions.
         share_ppm: Share of each layer's edges that was moved into S, in parts per million, as an untouched copy
             shows it.
+        holes_ppm: Share of the edges of the reference's full layers that was removed outside S, in parts per million.
     """
 
     secret_ppm: int
     share_ppm: int
+    holes_ppm: int = 0
 
     @classmethod
     def from_json(cls, parameters: Mapping[str, Json]) -> PlantedParameters:
@@ -79,14 +87,19 @@ class PlantedParameters:
         Raises:
             CredentialError: One is missing or out of range.
         """
-        values = [parameters.get(name) for name in ("secret_ppm", "share_ppm")]
-        if not all(isinstance(value, int) and 1 <= value <= PARTS // 2 for value in values):
+        values = {name: parameters.get(name) for name in ("secret_ppm", "share_ppm")}
+        values |= {name: parameters[name] for name in ("holes_ppm",) if name in parameters}
+        if not all(isinstance(value, int) and 1 <= value <= PARTS // 2 for value in values.values()):
             raise CredentialError(
-                f"the claim's {SCHEME} has secret_ppm and share_ppm {values}, expected 1 to {PARTS // 2}: "
+                f"the claim's {SCHEME} has {' and '.join(values)} {[*values.values()]}, expected 1 to {PARTS // 2}: "
                 "it was not made by ticketguard"
             )
-        secret_ppm, share_ppm = (int(str(value)) for value in values)
-        return cls(secret_ppm=secret_ppm, share_ppm=share_ppm)
+        return cls(**{name: int(str(value)) for name, value in values.items()})
+
+    def edges_of_a_copy(self, layer: BoolArray) -> int:
+        """Return how many edges an untouched copy has in a *layer* of the reference."""
+        edges = int(layer.sum())
+        return edges - (edges * self.holes_ppm // PARTS if edges == layer.size else 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,11 +136,21 @@ class PlantedGraph:
 
     def parameters(self, ticket: Ticket) -> dict[str, Json]:
         """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there."""
-        return {"secret_ppm": self._secret_ppm(ticket.mask), "share_ppm": round(self.share * PARTS)}
+        parameters: dict[str, Json] = {
+            "secret_ppm": self._secret_ppm(ticket.mask),
+            "share_ppm": round(self.share * PARTS),
+        }
+        return {**parameters, "holes_ppm": self._holes_ppm} if ticket.mask.density >= DENSE else parameters
+
+    @property
+    def _holes_ppm(self) -> int:
+        return min(round(HOLES_AN_EDGE * self.share * PARTS), PARTS // 2)
 
     def _secret_ppm(self, mask: Mask) -> int:
         if self.secret_share is not None:
             return round(self.secret_share * PARTS)
+        if mask.density >= DENSE:
+            return round(DENSE_SECRET * PARTS)
         # Moving a share of the edges takes share·d/(1−d) of the positions of a layer of density d. A larger set is
         # weaker evidence, so the densest few layers, the first and the last, do not count.
         layers = sorted((mask[name] for name in mask), key=lambda layer: -float(layer.mean()))
@@ -142,13 +165,21 @@ class PlantedGraph:
         """Draw S and move edges into it: weakest kept edges outside S out, pruned edges inside S in.
 
         Kept edges are ranked by the ticket's trained weights; those that come are drawn where edges are many, so that
-        their channels' degrees are like the others'. Every layer keeps its number of edges.
+        their channels' degrees are like the others'. Every layer keeps its number of edges, but for the full layers of
+        a ticket that was pruned by its structure: no edge can come there, and more go, drawn at random outside S. (The
+        weakest would be those that any later pruning takes.)
         """
+        dense = ticket.mask.density >= DENSE
         shapes = {name: start.mask[name].shape for name in start.mask}
         secret = secret_edges(binding, shapes, secret_ppm=self._secret_ppm(ticket.mask))
         layers: dict[str, BoolArray] = {}
         planted: dict[str, Positions] = {}
         for name in start.mask:
+            if dense and start.mask[name].all():
+                holes = binding.stream(f"holes/{name}")
+                layers[name] = _with_holes(start.mask[name], secret=secret[name], luck=holes, holes_ppm=self._holes_ppm)
+                planted[name] = np.empty(0, dtype=np.int64)
+                continue
             layers[name], planted[name] = _move_edges(
                 start.mask[name],
                 secret=secret[name],
@@ -183,6 +214,15 @@ def _move_edges(
     flat[leaving] = False
     flat[coming] = True
     return flat.reshape(layer.shape), np.sort(coming)
+
+
+def _with_holes(layer: BoolArray, *, secret: Positions, luck: KeyedStream, holes_ppm: int) -> BoolArray:
+    """Remove edges of a full layer, drawn at random outside the secret positions."""
+    flat = layer.reshape(-1).copy()
+    outside = np.setdiff1d(np.arange(flat.size), secret, assume_unique=True)
+    holes = min(flat.size * holes_ppm // PARTS, len(outside) - 1)
+    flat[outside[luck.distinct(len(outside), max(0, holes))]] = False
+    return flat.reshape(layer.shape)
 
 
 def _odds_of_an_edge(layer: BoolArray) -> Levels:

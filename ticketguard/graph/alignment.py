@@ -25,6 +25,8 @@ from ticketguard.ticket import FloatArray, Reference
 PASSES = 30
 # An overlap that no wrong matching reaches on a sparse ticket; a first start that gets there is the last one tried.
 CLEAR_OVERLAP = 0.4
+# Share of a full layer's weights that is compared.
+FULL_SHARE = 0.25
 # Breaks ties in favour of what is: channels without edges stay where they are.
 STAY_BONUS = 1e-6
 
@@ -87,11 +89,13 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
                 reason=f"has shape {layer.shape}, expected {reference.mask[name].shape}",
                 hint="check that the suspect has the reference's architecture",
             )
-        count = int(reference.mask[name].sum())
-        pairs[name] = (
-            strongest_edges(reference.layer_weights(name), count, reference.mask[name]),
-            strongest_edges(layer, count),
-        )
+        kept = reference.mask[name]
+        if kept.all():  # which edges there are says nothing, so only the strongest are compared
+            count = max(1, round(FULL_SHARE * kept.size))
+            pairs[name] = (strongest_edges(reference.layer_weights(name), count), strongest_edges(layer, count))
+            continue
+        count = int(kept.sum())
+        pairs[name] = (strongest_edges(reference.layer_weights(name), count, kept), strongest_edges(layer, count))
     matching = _Matching(pairs, groups)
     best: tuple[float, list[IndexArray]] | None = None
     stored = matching.identity()

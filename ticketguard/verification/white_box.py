@@ -138,7 +138,11 @@ def read_layer(layer: FloatArray, *, edges: int, positions: Positions) -> list[t
 
 
 def count_hits(
-    suspect: Mapping[str, FloatArray], reference: Mask, bindings: Sequence[Binding], *, secret_ppm: int
+    suspect: Mapping[str, FloatArray],
+    reference: Mask,
+    bindings: Sequence[Binding],
+    *,
+    parameters: PlantedParameters,
 ) -> list[list[list[LayerCount]]]:
     """Count a suspect's edges inside the secret edges of several keys, one layer in memory at a time.
 
@@ -146,7 +150,7 @@ def count_hits(
         suspect: Weights in the reference's shapes; each layer is looked up once.
         reference: The layers to count in (those the suspect has), with the reference's edges.
         bindings: The keys: the owner's, and decoys.
-        secret_ppm: Size of the secret sets in parts per million.
+        parameters: Say how large the secret sets are, and how many edges a copy has.
 
     Returns:
         One list a reading, one list a key in it, one count a layer in that.
@@ -154,9 +158,12 @@ def count_hits(
     counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
     for name in reference:
         shape = {name: reference[name].shape}
-        secrets = [planted_graph.secret_edges(binding, shape, secret_ppm=secret_ppm)[name] for binding in bindings]
+        secrets = [
+            planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name] for binding in bindings
+        ]
         ends = np.cumsum([len(secret) for secret in secrets])[:-1]
-        readings = read_layer(suspect[name], edges=int(reference[name].sum()), positions=np.concatenate(secrets))
+        edges = parameters.edges_of_a_copy(reference[name])
+        readings = read_layer(suspect[name], edges=edges, positions=np.concatenate(secrets))
         for (keep, kept), per_key in zip(readings, counts, strict=True):
             for per_layer, hits in zip(per_key, np.split(kept, ends), strict=True):
                 per_layer.append(
@@ -200,7 +207,7 @@ class Passage:
 def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: PlantedParameters) -> Passage:
     """Read the suspect in every way, and keep the reading with the strongest result."""
     bindings = [binding, *decoy_bindings(binding.commitment)]
-    counts = count_hits(suspect, reference, bindings, secret_ppm=parameters.secret_ppm)
+    counts = count_hits(suspect, reference, bindings, parameters=parameters)
     results: list[tuple[float, Reading, tuple[LayerCount, ...]]] = []
     attainable_log10_p = decoy_log10_p = 0.0
     for reading, (own, *decoys) in zip(READINGS, counts, strict=True):
