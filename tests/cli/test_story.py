@@ -93,7 +93,7 @@ def test_embedding_finds_data_that_has_moved_and_tells_nobody_where_it_is(run: R
     [
         (("--model", "vgg"), "unknown model 'vgg'"),
         (("--data", "mnist"), "unknown data 'mnist'"),
-        (("--method", "snip"), "unknown method 'snip'"),
+        (("--method", "vanish"), "unknown method 'vanish'"),
         (("--method-option", "x"), "--method-option is 'x', expected NAME=VALUE"),
         (("--method-option", "x=1"), "unknown method option 'x'"),
         (("--density", "1.5"), "is not in the range"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ticketguard.pruning.grasp import Grasp
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
 from ticketguard.pruning.ltr import LotteryTicketRewinding
 from ticketguard.pruning.magnitude import Magnitude
 from ticketguard.pruning.random import Random
+from ticketguard.pruning.snip import Snip
+from ticketguard.pruning.synflow import Synflow
 
 METHODS: dict[str, PruningMethod] = {
     method.name: method
@@ -15,6 +18,9 @@ METHODS: dict[str, PruningMethod] = {
         LotteryTicketRewinding(),
         Magnitude(),
         Random(),
+        Snip(),
+        Grasp(),
+        Synflow(),
     )
 }
 
