@@ -63,14 +63,33 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
 
 def trace_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[ChannelGroup, ...]:
     """Find the channel groups of *model*; see `ticketguard.graph.channel_groups`."""
+    probe, example = probe_of(model, example_input)
+    groups = _collect(*_trace(probe, example))
+    return _that_hold(probe, example, groups)
+
+
+def probe_of(model: nn.Module, example_input: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+    """Return a copy of *model* in double precision with random tensors, and one random input: for trying changes."""
     probe = copy.deepcopy(model).to("cpu", torch.float64).eval()
     example = example_input[:1].detach().to("cpu")
     generator = torch.Generator().manual_seed(0)
     if example.is_floating_point():
         example = torch.randn(example.shape, generator=generator, dtype=torch.float64)
     _randomise(probe, generator)
-    groups = _collect(*_trace(probe, example))
-    return _that_hold(probe, example, groups)
+    return probe, example
+
+
+def outputs_agree(expected: Any, found: Any) -> bool:
+    """Say whether two outputs of a probe are the same up to the order of sums."""
+    pairs = [
+        (one, other)
+        for one, other in zip(_flat(expected), _flat(found), strict=True)
+        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    ]
+    return all(
+        one.shape == other.shape and bool((one - other).abs().max() <= FUNCTION_TOLERANCE * one.abs().max())
+        for one, other in pairs
+    )
 
 
 def _trace(model: nn.Module, example: torch.Tensor) -> tuple[Units, dict[str, Labels]]:
@@ -180,14 +199,10 @@ def _function_holds(model: nn.Module, example: torch.Tensor, groups: tuple[Chann
     arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
     permuted = permute(arrays, groups, permutations)
     with torch.no_grad():
-        expected = _flat(model(example))
+        expected = model(example)
         for name, tensor in state.items():
             tensor.copy_(torch.from_numpy(np.asarray(permuted[name])))
-        found = _flat(model(example))
+        found = model(example)
         for name, tensor in state.items():
             tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
-    return all(
-        bool((one - other).abs().max() <= FUNCTION_TOLERANCE * one.abs().max())
-        for one, other in zip(expected, found, strict=True)
-        if isinstance(one, torch.Tensor)
-    )
+    return outputs_agree(expected, found)

@@ -14,12 +14,15 @@ from ticketguard.errors import ConfigurationError, TensorError, TicketguardError
 from ticketguard.models.mlp import mlp
 from ticketguard.models.resnet_cifar import resnet20
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
+from ticketguard.models.shrinking import cuttable_groups, remove_channels, resize_to
 from ticketguard.plugins import is_import_path, load_object
 from ticketguard.ticket import Array, Mask, Ticket
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
 MODELS: dict[str, Factory] = {"mlp": mlp, "resnet18": resnet18, "resnet20": resnet20, "resnet50": resnet50}
+# Structures of tickets whose tensors are smaller than those of the model they were found in.
+CUT_STRUCTURES = ("filter", "channel")
 PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -81,17 +84,21 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
 
 
 def model_of(ticket: Ticket, *, seed: int = 0, model: str | Factory | None = None) -> nn.Module:
-    """Build the model that *ticket* belongs to, at initialisation.
+    """Build the model that *ticket* belongs to, at initialisation and in the ticket's size.
 
     Args:
-        ticket: Says model and options.
+        ticket: Says model and options, and by its tensors how large what remains of a structured one is.
         seed: Fixes the initialisation.
         model: Takes the place of the ticket's model.
 
     Raises:
-        ConfigurationError: There is no such model.
+        ConfigurationError: There is no such model, or it cannot be made as small as the ticket.
+        TensorError: The ticket's tensors are those of another model.
     """
-    return build_model(model or ticket.info.model, options=ticket.info.model_options, seed=seed)
+    network = build_model(model or ticket.info.model, options=ticket.info.model_options, seed=seed)
+    if ticket.info.structure in CUT_STRUCTURES:
+        resize_to(network, {name: array.shape for name, array in ticket.weights.items()})
+    return network
 
 
 def _understood(factory: Factory, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,12 +190,15 @@ __all__ = [
     "MODELS",
     "Factory",
     "build_model",
+    "cuttable_groups",
     "load_arrays",
     "mask_tensors",
     "model_factory",
     "model_of",
     "named_parameters",
     "prunable_layers",
+    "remove_channels",
+    "resize_to",
     "state_arrays",
     "unwrapped_name",
 ]
