@@ -51,3 +51,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch
         index, _, field = name.partition("/")
         states.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({**document, "state": states})
+    # A fused step walks memory, not positions: what belongs to a channels-last weight must be laid out as it is.
+    for parameter, state in optimizer.state.items():
+        for field, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[field] = torch.empty_like(parameter).copy_(value)
