@@ -24,7 +24,7 @@ from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.merkle import merkle_root
 from ticketguard.credentials.vault import Vault, groups_digest
-from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Start
+from ticketguard.embedding.interface import Binding, Json, Mark, PlannedMark, Start
 from ticketguard.embedding.planted_graph import SCHEME as PLANTED_GRAPH
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.embedding.trigger_set import SCHEME as TRIGGER_SET
@@ -76,63 +76,79 @@ def prepare(
         CapacityError: The ticket is too small for a planted graph of this level.
         ConfigurationError: A scheme is named twice, or a mark cannot work on this ticket.
     """
-    chosen = tuple(default_marks(ticket) if marks is None else marks)
-    if not chosen or len({mark.scheme for mark in chosen}) != len(chosen):
-        raise ConfigurationError(
-            f"marks are {[mark.scheme for mark in chosen]}, expected at least one, each scheme once"
-        )
-    if not 1 <= level_bits <= 256:
-        raise ConfigurationError(f"level is 2^-{level_bits}, expected 1 to 256 bits")
+    chosen = checked_marks(default_marks(ticket) if marks is None else marks, level_bits=level_bits)
     reference = ticket.reference()
-    reference_digest = reference.digest()
     key = os.urandom(SECRET_BYTES) if secret is None else secret
     start = Start(
         mask=ticket.mask,
         weights={name: _masked(array, ticket.mask, name) for name, array in ticket.start_weights.items()},
     )
     groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
+    vault = Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups)
     claims: list[MarkClaim] = []
     planned: list[PlannedMark] = []
     for mark in chosen:
-        parameters = mark.parameters(ticket)
-        if groups is not None and mark.scheme == PLANTED_GRAPH:
-            parameters[GROUPS_PARAMETER] = groups_digest(groups)
-        commitment = commit(
-            secret=key,
-            owner_public_key=owner.public_key,
-            reference_digest=reference_digest,
-            scheme=mark.scheme,
-            version=mark.version,
-            level_bits=level_bits,
-            parameters=canonical_json(parameters),
-        )
-        binding = Binding(secret=key, commitment=commitment)
-        drawn = mark.plan(ticket, start, binding)
-        start = drawn.start
-        leaves = drawn.leaves()
-        claims.append(
-            MarkClaim(
-                scheme=mark.scheme,
-                version=mark.version,
-                level_bits=level_bits,
-                parameters=parameters,
-                commitment=commitment,
-                merkle_root=merkle_root(leaves) if leaves else None,
-            )
-        )
-        planned.append(drawn)
+        claim = claim_of(mark, mark.parameters(ticket), vault, reference.digest(), owner=owner, level_bits=level_bits)
+        binding = Binding(secret=key, commitment=claim.commitment)
+        planned.append(mark.plan(ticket, start, binding))
+        start = planned[-1].start
         if mark.scheme == PLANTED_GRAPH:
-            _check_capacity(start.mask, reference.mask, binding, claims[-1])
-        elif mark.scheme == TRIGGER_SET:
-            _check_triggers(claims[-1])
-    return Plan(
-        ticket=ticket,
-        owner=owner,
-        vault=Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups),
-        start=start,
-        planned=planned,
-        claims=tuple(claims),
+            check_capacity(start.mask, reference.mask, binding, claim)
+        claims.append(with_leaves(claim, planned[-1]))
+    return Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=planned, claims=tuple(claims))
+
+
+def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]:
+    """Return *marks* if there are any, each scheme once, at a level that can be asked for.
+
+    Raises:
+        ConfigurationError: There are none, a scheme is named twice, or the level is out of range.
+    """
+    if not marks or len({mark.scheme for mark in marks}) != len(marks):
+        raise ConfigurationError(
+            f"marks are {[mark.scheme for mark in marks]}, expected at least one, each scheme once"
+        )
+    if not 1 <= level_bits <= 256:
+        raise ConfigurationError(f"level is 2^-{level_bits}, expected 1 to 256 bits")
+    return tuple(marks)
+
+
+def claim_of(
+    mark: Mark, parameters: dict[str, Json], vault: Vault, reference_digest: bytes, *, owner: Owner, level_bits: int
+) -> MarkClaim:
+    """Commit to a mark's parameters, the vault's secret and the reference; every draw is a function of that.
+
+    Raises:
+        ConfigurationError: There are too few triggers for the level.
+    """
+    if vault.channel_groups is not None and mark.scheme == PLANTED_GRAPH:
+        parameters = {**parameters, GROUPS_PARAMETER: groups_digest(vault.channel_groups)}
+    commitment = commit(
+        secret=vault.secret,
+        owner_public_key=owner.public_key,
+        reference_digest=reference_digest,
+        scheme=mark.scheme,
+        version=mark.version,
+        level_bits=level_bits,
+        parameters=canonical_json(parameters),
     )
+    claim = MarkClaim(
+        scheme=mark.scheme,
+        version=mark.version,
+        level_bits=level_bits,
+        parameters=parameters,
+        commitment=commitment,
+        merkle_root=None,
+    )
+    if mark.scheme == TRIGGER_SET:
+        _check_triggers(claim)
+    return claim
+
+
+def with_leaves(claim: MarkClaim, planned: PlannedMark) -> MarkClaim:
+    """Return *claim* with the Merkle root of the mark's parts, if it has any."""
+    leaves = planned.leaves()
+    return dataclasses.replace(claim, merkle_root=merkle_root(leaves)) if leaves else claim
 
 
 def _masked(array: Array, mask: Mask, name: str) -> Array:
@@ -145,7 +161,7 @@ def _for_release(info: TicketInfo) -> TicketInfo:
     return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options)
 
 
-def _check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkClaim) -> None:
+def check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkClaim) -> None:
     """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
 
     Raises:
