@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ticketguard.embedding.trigger_set import TriggerSet
     from ticketguard.errors import TicketguardError, TicketguardWarning
     from ticketguard.exporting import export_weights, import_checkpoint
-    from ticketguard.pipeline import embed, find, verify
+    from ticketguard.pipeline import embed, find, find_marked, verify
     from ticketguard.plan import Plan, prepare
     from ticketguard.suspects.checkpoints import Checkpoint
     from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
@@ -66,6 +66,7 @@ __all__ = [
     "embed",
     "export_weights",
     "find",
+    "find_marked",
     "import_checkpoint",
     "load_credential",
     "load_public_key",
@@ -98,6 +99,7 @@ _HOMES = {
     "embed": "ticketguard.pipeline",
     "export_weights": "ticketguard.exporting",
     "find": "ticketguard.pipeline",
+    "find_marked": "ticketguard.pipeline",
     "import_checkpoint": "ticketguard.exporting",
     "load_credential": "ticketguard.credentials.credential",
     "load_public_key": "ticketguard.credentials.keys",

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
@@ -23,6 +23,7 @@ from ticketguard.files import read_whole, write_whole
 from ticketguard.graph import ChannelGroup, align, check_fit, groups_from_json
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
+from ticketguard.planting import SearchPlanting
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.ticket import Array, Mask, Reference, Ticket
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
     import torch
 
     from ticketguard.data import Dataset
+    from ticketguard.pruning import PruningMethod, SearchProblem
     from ticketguard.training import Progress, TrainingConfig
+
+# Weights, in any form they come in.
+State: TypeAlias = "Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str]"
 
 # What an embedding keeps in its folder, beside the checkpoint, while it runs.
 SECRET_FILE, IDENTITY_FILE = "embed.secret", "embed.identity"
@@ -52,8 +57,8 @@ def find(
     model_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
-    pretrained: Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str] | None = None,
-    rewind: Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str] | None = None,
+    pretrained: State | None = None,
+    rewind: State | None = None,
     workdir: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -81,6 +86,110 @@ def find(
         FileError: The data cannot be read.
         TicketguardError: Training diverged.
     """
+    chosen, problem = _search(
+        model,
+        data=data,
+        density=density,
+        method=method,
+        training=training,
+        seed=seed,
+        model_options=model_options,
+        data_options=data_options,
+        method_options=method_options,
+        pretrained=pretrained,
+        rewind=rewind,
+        workdir=workdir,
+        resume=resume,
+        progress=progress,
+    )
+    return chosen.find(problem)
+
+
+def find_marked(
+    model: str | Callable[..., torch.nn.Module],
+    *,
+    owner: Owner,
+    density: float,
+    marks: Sequence[Mark] | None = None,
+    level_bits: int = DEFAULT_LEVEL_BITS,
+    secret: bytes | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    **search: Any,
+) -> tuple[Ticket, Credential]:
+    """Find a winning ticket that carries the owner's marks from the start: the search sees the secret edges.
+
+    The commitment binds the rewind weights, which are all there is before the search. Compared with `embed` afterwards,
+    the ticket is trained once, and the edges of the mark are the best of the secret ones.
+
+    Args:
+        model: As for `find`.
+        owner: Whose marks they are.
+        density: Kept fraction of the prunable weights, in (0, 1).
+        marks: Kinds of marks, a planted graph among them; by default that, and a trigger set where possible.
+        level_bits: A verdict will need p ≤ 2^-level_bits.
+        secret: 32 secret bytes; by default fresh from the operating system.
+        workdir: Folder for checkpoints; without it the run cannot be resumed.
+        resume: Go on from the checkpoints in *workdir*, with the secret that is kept there.
+        search: The other arguments of `find`.
+
+    Returns:
+        The marked ticket, made for release, and the owner's credential.
+
+    Raises:
+        CapacityError: The ticket is too small for the mark.
+        ConfigurationError: As `find`; or the method chooses no weights.
+    """
+    from ticketguard.graph import channel_groups_or_none
+    from ticketguard.models import load_arrays, model_of
+    from ticketguard.training import drawn_once
+
+    chosen, problem = _search(model, density=density, workdir=workdir, resume=resume, **search)
+    if not chosen.chooses_weights:
+        raise ConfigurationError(
+            f"method '{chosen.name}' removes whole parts of the network, so no mark can be planted meanwhile: "
+            "find the ticket first and embed the mark afterwards"
+        )
+    key = drawn_once(
+        lambda: _secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=problem.training
+    )
+    planting = SearchPlanting(
+        owner=owner,
+        info=problem.info(chosen.name),
+        density=density,
+        marks=marks,
+        groups=channel_groups_or_none(problem.build(), problem.data.input_shape),
+        level_bits=level_bits,
+        secret=key,
+    )
+    if workdir is not None:
+        write_whole(workdir / SECRET_FILE, key, mode=0o600)
+    ticket = chosen.find(dataclasses.replace(problem, planting=planting))
+    network = model_of(ticket)
+    load_arrays(network, ticket.weights)
+    found = planting.finish(ticket, network)
+    if workdir is not None:
+        (workdir / SECRET_FILE).unlink(missing_ok=True)
+    return found
+
+
+def _search(
+    model: str | Callable[..., torch.nn.Module],
+    *,
+    data: str | Dataset | Callable[..., Dataset],
+    density: float | None,
+    method: str = "imp",
+    training: TrainingConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    model_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    method_options: Mapping[str, Any] | None = None,
+    pretrained: State | None = None,
+    rewind: State | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> tuple[PruningMethod, SearchProblem]:
     from ticketguard.data import load_data
     from ticketguard.pruning import METHODS, SearchProblem
     from ticketguard.training import NoProgress, recommended_training
@@ -104,11 +213,11 @@ def find(
         resume=resume,
         progress=progress or NoProgress(),
     )
-    return METHODS[method].find(problem)
+    return METHODS[method], problem
 
 
 def _state_of(
-    source: Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str] | None,
+    source: State | None,
 ) -> Mapping[str, Array] | None:
     if source is None or isinstance(source, Mapping):
         return source
@@ -180,7 +289,7 @@ def embed(
     config = _recipe(training, own)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: _secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
-    chosen = default_marks(ticket) if marks is None else marks
+    chosen = default_marks(ticket.info) if marks is None else marks
     plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
     if workdir is not None:
         write_whole(workdir / SECRET_FILE, key, mode=0o600)

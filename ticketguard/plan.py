@@ -46,9 +46,9 @@ DEFAULT_LEVEL_BITS = 64
 LEARNED_SHARE = 0.95
 
 
-def default_marks(ticket: Ticket) -> tuple[Mark, ...]:
+def default_marks(info: TicketInfo) -> tuple[Mark, ...]:
     """Return a planted graph, and a trigger set where the ticket says what its inputs and classes are."""
-    can_trigger = ticket.info.classes >= 2 and len(ticket.info.input_shape) in (1, 3)
+    can_trigger = info.classes >= 2 and len(info.input_shape) in (1, 3)
     return (PlantedGraph(), TriggerSet()) if can_trigger else (PlantedGraph(),)
 
 
@@ -76,12 +76,12 @@ def prepare(
         CapacityError: The ticket is too small for a planted graph of this level.
         ConfigurationError: A scheme is named twice, or a mark cannot work on this ticket.
     """
-    chosen = checked_marks(default_marks(ticket) if marks is None else marks, level_bits=level_bits)
+    chosen = checked_marks(default_marks(ticket.info) if marks is None else marks, level_bits=level_bits)
     reference = ticket.reference()
     key = os.urandom(SECRET_BYTES) if secret is None else secret
     start = Start(
         mask=ticket.mask,
-        weights={name: _masked(array, ticket.mask, name) for name, array in ticket.start_weights.items()},
+        weights={name: masked(array, ticket.mask, name) for name, array in ticket.start_weights.items()},
     )
     groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
     vault = Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups)
@@ -151,7 +151,8 @@ def with_leaves(claim: MarkClaim, planned: PlannedMark) -> MarkClaim:
     return dataclasses.replace(claim, merkle_root=merkle_root(leaves)) if leaves else claim
 
 
-def _masked(array: Array, mask: Mask, name: str) -> Array:
+def masked(array: Array, mask: Mask, name: str) -> Array:
+    """Return *array* with zeros where its mask prunes; one without a mask as it is."""
     return np.where(mask[name], array, 0).astype(array.dtype) if name in mask else array
 
 
@@ -291,7 +292,7 @@ class Plan:
         """
         from ticketguard.models import state_arrays
 
-        state = {name: _masked(array, self.mask, name) for name, array in state_arrays(model).items()}
+        state = {name: masked(array, self.mask, name) for name, array in state_arrays(model).items()}
         for name, array in state.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise TensorError(

@@ -45,6 +45,8 @@ LEAST_SECRET, MOST_SECRET, SECRET_ROOM, DENSEST_EDGES = 0.01, 0.03, 1.5, 0.1
 DENSE, DENSE_SECRET = 0.5, 0.25
 # An edge that moves changes two positions; in a full layer, where none can come, two edges go.
 HOLES_AN_EDGE = 2
+# Layers up to this many times as dense as the whole ticket have room for the share of a mark planted in the search.
+SEARCH_ROOM = 4
 
 
 def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, secret_ppm: int) -> dict[str, Positions]:
@@ -74,11 +76,14 @@ class PlantedParameters:
         share_ppm: Share of each layer's edges that was moved into S, in parts per million, as an untouched copy
             shows it.
         holes_ppm: Share of the edges of the reference's full layers that was removed outside S, in parts per million.
+        density_ppm: Density of a ticket that was found after S was drawn, in parts per million; 0 for a ticket that the
+            reference is.
     """
 
     secret_ppm: int
     share_ppm: int
     holes_ppm: int = 0
+    density_ppm: int = 0
 
     @classmethod
     def from_json(cls, parameters: Mapping[str, Json]) -> PlantedParameters:
@@ -88,7 +93,7 @@ class PlantedParameters:
             CredentialError: One is missing or out of range.
         """
         values = {name: parameters.get(name) for name in ("secret_ppm", "share_ppm")}
-        values |= {name: parameters[name] for name in ("holes_ppm",) if name in parameters}
+        values |= {name: parameters[name] for name in ("holes_ppm", "density_ppm") if name in parameters}
         if not all(isinstance(value, int) and 1 <= value <= PARTS // 2 for value in values.values()):
             raise CredentialError(
                 f"the claim's {SCHEME} has {' and '.join(values)} {[*values.values()]}, expected 1 to {PARTS // 2}: "
@@ -161,6 +166,26 @@ class PlantedGraph:
         needed = SECRET_ROOM * self.share * density / (1.0 - density)
         return round(min(max(needed, LEAST_SECRET), MOST_SECRET) * PARTS)
 
+    def search_parameters(self, density: float) -> dict[str, Json]:
+        """Return the parameters of a graph that is planted while a ticket of this *density* is found.
+
+        S has room for the mark's share of the edges in layers of up to `SEARCH_ROOM` times the density.
+        """
+        likely = min(SEARCH_ROOM * density, MOST_LIKELY)
+        needed = self.share * likely / (1.0 - likely)
+        secret = self.secret_share or min(max(needed, LEAST_SECRET), MOST_SECRET)
+        return {
+            "secret_ppm": round(secret * PARTS),
+            "share_ppm": round(self.share * PARTS),
+            "density_ppm": min(max(1, round(density * PARTS)), PARTS // 2),
+        }
+
+    def found_in(self, start: Start, secret: Mapping[str, Positions], binding: Binding) -> PlannedGraph:
+        """Take the secret edges that a search has kept as planted, so that training leaves them like the others."""
+        planted = {name: positions[start.mask[name].reshape(-1)[positions]] for name, positions in secret.items()}
+        levels = _levels(planted, binding)
+        return PlannedGraph(settings=self, start=start, planted=planted, levels=levels, matched=True)
+
     def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedGraph:
         """Draw S and move edges into it: weakest kept edges outside S out, pruned edges inside S in.
 
@@ -192,11 +217,15 @@ class PlantedGraph:
         for name in mask:
             signed = _with_signs(ticket.start_weights[name], planted[name], binding, name)
             weights[name] = np.where(mask[name], signed, 0).astype(start.weights[name].dtype)
-        levels = {
-            name: np.sort(binding.stream(f"levels/{name}").integers(LEVEL_STEPS, len(positions)) / LEVEL_STEPS)
-            for name, positions in planted.items()
-        }
+        levels = _levels(planted, binding)
         return PlannedGraph(settings=self, start=Start(mask=mask, weights=weights), planted=planted, levels=levels)
+
+
+def _levels(planted: Mapping[str, Positions], binding: Binding) -> dict[str, Levels]:
+    return {
+        name: np.sort(binding.stream(f"levels/{name}").integers(LEVEL_STEPS, len(positions)) / LEVEL_STEPS)
+        for name, positions in planted.items()
+    }
 
 
 def _move_edges(
@@ -260,6 +289,7 @@ class PlannedGraph:
     Attributes:
         planted: Per layer the flat positions that were moved into S, ascending.
         levels: Per layer the quantile levels that the planted edges' magnitudes are matched to, ascending.
+        matched: Whether the start weights are left as they are: a search chose the planted edges for them.
     """
 
     def __init__(
@@ -269,16 +299,20 @@ class PlannedGraph:
         start: Start,
         planted: Mapping[str, Positions],
         levels: Mapping[str, Levels],
+        matched: bool = False,
     ) -> None:
         self.planted = planted
         self.levels = levels
         self._settings = settings
         self._start = start
+        self._matched = matched
         self._matcher: RankMatcher | None = None
 
     @property
     def start(self) -> Start:
-        """The marked mask, and the rewind weights under it with the planted edges rank-matched."""
+        """The marked mask, and the rewind weights under it with the planted edges rank-matched, if they need it."""
+        if self._matched:
+            return self._start
         from ticketguard.embedding.rank_matching import match_ranks
 
         weights = dict(self._start.weights)

@@ -48,6 +48,7 @@ class Grasp:
     name = "grasp"
     summary = "the weights that gradient flow at initialisation needs"
     config = GraspConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket that preserves gradient flow best, to first order."""

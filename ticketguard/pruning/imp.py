@@ -14,6 +14,7 @@ class IterativeMagnitudePruning:
     name = "imp"
     summary = "rounds of training and magnitude pruning, rewinding to initialisation"
     config = RoundsConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's initialisation."""

@@ -207,6 +207,11 @@ class PruningMethod(Protocol):
         """The frozen dataclass of its options, each with a default."""
         ...
 
+    @property
+    def chooses_weights(self) -> bool:
+        """Whether single weights are chosen, so that a mark can be planted meanwhile."""
+        ...
+
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of the problem's density."""
         ...

@@ -17,6 +17,7 @@ class LotteryTicketRewinding:
     name = "ltr"
     summary = "rounds of training and magnitude pruning, rewinding to an early step"
     config = RoundsConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's after ``rewind_epochs``."""

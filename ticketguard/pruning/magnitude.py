@@ -27,6 +27,7 @@ class Magnitude:
     name = "magnitude"
     summary = "the weights that are largest at initialisation: a baseline"
     config = MagnitudeConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the largest initial weights."""

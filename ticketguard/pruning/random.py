@@ -24,6 +24,7 @@ class Random:
     name = "random"
     summary = "weights drawn at random: the baseline that every search must beat"
     config = RandomConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of random weights."""

@@ -39,6 +39,7 @@ class Snip:
     name = "snip"
     summary = "the weights to which the loss is most sensitive at initialisation"
     config = SnipConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the highest connection sensitivities."""

@@ -40,6 +40,7 @@ class Synflow:
     name = "synflow"
     summary = "the weights that most signal flows through at initialisation; needs no data"
     config = SynflowConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket that conserves synaptic flow."""

@@ -156,20 +156,35 @@ def count_hits(
         One list a reading, one list a key in it, one count a layer in that.
     """
     counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
+    expected = edges_to_read(suspect, reference, parameters)
     for name in reference:
         shape = {name: reference[name].shape}
         secrets = [
             planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name] for binding in bindings
         ]
         ends = np.cumsum([len(secret) for secret in secrets])[:-1]
-        edges = parameters.edges_of_a_copy(reference[name])
-        readings = read_layer(suspect[name], edges=edges, positions=np.concatenate(secrets))
+        readings = read_layer(suspect[name], edges=expected[name], positions=np.concatenate(secrets))
         for (keep, kept), per_key in zip(readings, counts, strict=True):
             for per_layer, hits in zip(per_key, np.split(kept, ends), strict=True):
                 per_layer.append(
                     LayerCount(size=reference[name].size, kept=keep, secret=len(hits), hits=int(np.count_nonzero(hits)))
                 )
     return counts
+
+
+def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> dict[str, int]:
+    """Return how many of each layer's weights to take for its edges.
+
+    A ticket that was found after the secret edges were drawn is not the reference, which keeps everything: there it is
+    as many as the layer has among the suspect's largest weights overall. Neither count looks at a key.
+    """
+    if not parameters.density_ppm:
+        return {name: parameters.edges_of_a_copy(reference[name]) for name in reference}
+    magnitudes = {name: np.abs(suspect[name]).reshape(-1) for name in reference}
+    everything = np.concatenate(list(magnitudes.values()))
+    keep = max(1, everything.size * parameters.density_ppm // planted_graph.PARTS)
+    threshold = np.partition(everything, everything.size - keep)[everything.size - keep]
+    return {name: int(np.count_nonzero((layer >= threshold) & (layer > 0))) for name, layer in magnitudes.items()}
 
 
 def decoy_bindings(commitment: bytes, count: int = DECOYS) -> list[Binding]:

@@ -1,0 +1,163 @@
+"""Marks that are planted while the ticket is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ticketguard as tg
+from ticketguard.errors import ConfigurationError
+from ticketguard.graph import group_channels, groups_from_json, permute
+from ticketguard.pruning.core import full_mask, global_top_k, with_quota
+from ticketguard.ticket import Reference
+from ticketguard.training import TrainingConfig, loop
+
+TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=0.1, schedule="cosine")
+SEARCH: dict[str, Any] = {
+    "data": "digits",
+    "density": 0.1,
+    "training": TRAINING,
+    "model_options": {"widths": [300, 100]},
+    "method_options": {"prune_fraction": 0.6, "level_epochs": 2.0},
+}
+
+
+@pytest.fixture(scope="module")
+def owner() -> tg.Owner:
+    return tg.Owner.generate("Ada")
+
+
+@pytest.fixture(scope="module")
+def found(owner: tg.Owner) -> tuple[tg.Ticket, tg.Credential]:
+    return tg.find_marked("mlp", owner=owner, marks=[tg.PlantedGraph()], secret=bytes(range(32)), **SEARCH)
+
+
+def test_the_mark_of_a_found_ticket_is_supported(found: tuple[tg.Ticket, tg.Credential]) -> None:
+    ticket, credential = found
+    assert ticket.mask.kept == round(0.1 * ticket.mask.size)
+    assert ticket.rewind_weights is None
+    assert tg.verify(tg.Checkpoint(ticket.weights), credential).status == "supported"
+
+
+def test_a_pruned_and_a_permuted_copy_are_supported(found: tuple[tg.Ticket, tg.Credential]) -> None:
+    ticket, credential = found
+    kept = np.concatenate([np.abs(ticket.weights[name][ticket.mask[name]]) for name in ticket.mask])
+    threshold = np.quantile(kept, 0.4)
+    state = dict(ticket.weights)
+    state |= {name: np.where(np.abs(state[name]) > threshold, state[name], 0) for name in ticket.mask}
+    assert tg.verify(tg.Checkpoint(state), credential).status == "supported"
+    groups = groups_from_json(credential.vault.channel_groups)
+    generator = np.random.default_rng(0)
+    moved = permute(dict(ticket.weights), groups, [generator.permutation(group_channels(group)) for group in groups])
+    assert tg.verify(tg.Checkpoint(moved), credential).status == "supported"
+
+
+def test_a_copy_whose_pruned_weights_came_back_is_supported(found: tuple[tg.Ticket, tg.Credential]) -> None:
+    ticket, credential = found
+    generator = np.random.default_rng(0)
+    dense = {
+        name: array + 0.01 * generator.normal(size=array.shape).astype(np.float32)
+        for name, array in ticket.weights.items()
+    }
+    assert tg.verify(tg.Checkpoint(dense), credential).status == "supported"
+
+
+def test_the_same_search_without_the_mark_is_not_supported(found: tuple[tg.Ticket, tg.Credential]) -> None:
+    innocent = tg.find("mlp", **SEARCH)
+    assert tg.verify(tg.Checkpoint(innocent.weights), found[1]).status == "not_supported"
+
+
+def test_the_commitment_binds_the_rewind_weights_alone(found: tuple[tg.Ticket, tg.Credential]) -> None:
+    _, credential = found
+    reference = Reference.from_bytes(credential.vault.reference)
+    innocent = tg.find("mlp", **SEARCH)
+    assert innocent.rewind_weights is not None
+    assert reference.mask == full_mask({name: reference.mask[name].shape for name in reference.mask})
+    for name in reference.mask:
+        assert np.array_equal(reference.layer_weights(name), innocent.rewind_weights[name])
+    assert credential.claim.marks[0].parameters["density_ppm"] == 100_000
+
+
+def test_triggers_can_be_trained_along(owner: tg.Owner) -> None:
+    search = {**SEARCH, "density": 0.25, "training": {"epochs": 15, "learning_rate": 0.1}}
+    ticket, credential = tg.find_marked("mlp", owner=owner, marks=[tg.PlantedGraph(), tg.TriggerSet(50)], **search)
+    assert [mark.scheme for mark in credential.claim.marks] == ["planted-graph", "trigger-set"]
+    network = tg_model(ticket)
+    verdict = tg.verify(tg.CallablePredictor(lambda inputs: network(inputs)), credential)
+    assert verdict.status == "supported"
+
+
+def tg_model(ticket: tg.Ticket) -> Any:
+    import torch
+
+    from ticketguard.models import load_arrays, model_of
+
+    network = model_of(ticket).eval()
+    load_arrays(network, ticket.weights)
+
+    def answer(inputs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network(torch.from_numpy(inputs)).numpy()
+
+    return answer
+
+
+def test_an_interrupted_search_resumes_to_the_same_marked_ticket(
+    owner: tg.Owner, found: tuple[tg.Ticket, tg.Credential], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    take_step = loop._Run._take_step
+
+    def interrupted(run: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 150:
+            raise KeyboardInterrupt
+        take_step(run)
+
+    monkeypatch.setattr(loop._Run, "_take_step", interrupted)
+    arguments = {**SEARCH, "marks": [tg.PlantedGraph()], "owner": owner, "workdir": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt):
+        tg.find_marked("mlp", secret=bytes(range(32)), **arguments)
+    ticket, credential = tg.find_marked("mlp", resume=True, **arguments)
+    assert all(np.array_equal(ticket.weights[name], array) for name, array in found[0].weights.items())
+    assert credential.claim.marks == found[1].claim.marks
+    assert not (tmp_path / "run" / "embed.secret").exists()
+
+
+def test_marks_that_no_search_can_plant_are_refused(owner: tg.Owner) -> None:
+    with pytest.raises(ConfigurationError, match="only a planted graph can be planted while a ticket is found"):
+        tg.find_marked("mlp", owner=owner, marks=[tg.TriggerSet()], **SEARCH)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(4, 90), st.floats(0, 0.5), st.floats(0.05, 0.5))
+def test_a_quota_keeps_every_layers_edges_and_takes_the_best_of_either_kind(
+    seed: int, keep: int, share: float, secret_share: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    shapes = {"a": (5, 8), "b": (6, 10)}
+    scores = {name: generator.random(shape) for name, shape in shapes.items()}
+    everything = full_mask(shapes)
+    secret = {
+        name: np.sort(generator.choice(size, max(1, round(secret_share * size)), replace=False))
+        for name, shape in shapes.items()
+        for size in (int(np.prod(shape)),)
+    }
+    before = global_top_k(scores, keep, within=everything)
+    after = with_quota(scores, before, within=everything, secret=secret, share=share)
+    for name in shapes:
+        flat, kept = scores[name].reshape(-1), after[name].reshape(-1)
+        hidden = np.zeros(flat.size, dtype=bool)
+        hidden[secret[name]] = True
+        assert kept.sum() == before[name].sum()
+        assert (kept & hidden).sum() >= (before[name].reshape(-1) & hidden).sum()
+        quota = round(kept.sum() * (share + len(secret[name]) / flat.size))
+        assert (kept & hidden).sum() >= min(quota, len(secret[name]), kept.sum())
+        for kind in (hidden, ~hidden):
+            inside, outside = flat[kind & kept], flat[kind & ~kept]
+            assert not len(inside) or not len(outside) or inside.min() >= outside.max()
