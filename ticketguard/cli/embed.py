@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ticketguard.cli.marking import marking_options, take_marking
 from ticketguard.cli.options import (
-    PASSPHRASE_VARIABLE,
     checkpoint_folder,
     data_options,
     force_option,
     json_option,
-    passphrase_option,
-    read_passphrase,
     refuse_to_replace,
     resume_option,
     seed_option,
@@ -27,9 +23,6 @@ from ticketguard.cli.options import (
 )
 from ticketguard.cli.output import print_document
 from ticketguard.cli.progress import ProgressBar
-
-if TYPE_CHECKING:
-    from ticketguard.embedding.interface import Mark
 
 
 @click.command(name="embed", short_help="Write the owner's marks into a ticket and retrain it.")
@@ -42,40 +35,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Marked ticket, for release.",
 )
-@click.option(
-    "--claim",
-    type=click.Path(path_type=Path),
-    default="claim.json",
-    show_default=True,
-    help="Signed claim, to publish.",
-)
-@click.option(
-    "--vault", type=click.Path(path_type=Path), default="vault.age", show_default=True, help="Encrypted vault, to keep."
-)
-@click.option(
-    "--marks",
-    default="planted-graph,trigger-set",
-    show_default=True,
-    help="Marks to embed, separated by commas; the planted graph is read from weights, the trigger set from answers.",
-)
-@click.option(
-    "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph moves."
-)
-@click.option("--triggers", type=int, default=100, show_default=True, help="Number of trigger inputs.")
-@click.option(
-    "--level-bits",
-    type=click.IntRange(1, 256),
-    default=64,
-    show_default=True,
-    help="A verdict will need p at most 2^-BITS.",
-)
+@marking_options
 @click.option("--model", help="By default the model the ticket was found with.")
 @click.option("--data", help="By default the data the ticket was found with.")
 @data_options
 @training_options
 @seed_option
-@click.option("--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key, not by the passphrase.")
-@passphrase_option
 @resume_option
 @force_option
 @json_option
@@ -83,17 +48,9 @@ def command(
     ticket: Path,
     owner: Path,
     out: Path,
-    claim: Path,
-    vault: Path,
-    marks: str,
-    share: float,
-    triggers: int,
-    level_bits: int,
     model: str | None,
     data: str | None,
     seed: int,
-    vault_recipient: str | None,
-    passphrase_file: Path | None,
     resume: bool,
     force: bool,
     as_json: bool,
@@ -109,40 +66,35 @@ def command(
     from ticketguard.pipeline import embed
     from ticketguard.ticket import Ticket
 
-    chosen = _choose_marks(marks, share=share, triggers=triggers)
-    refuse_to_replace((out, claim, vault), force=force, inputs=(ticket, owner, passphrase_file))
+    marking = take_marking(options)
+    outputs = (out, marking.claim, marking.vault)
+    refuse_to_replace(outputs, force=force, inputs=(ticket, owner, marking.passphrase_file))
     workdir = checkpoint_folder(out, "embed", resume=resume, force=force)
-    if vault_recipient is None or passphrase_file is not None or PASSPHRASE_VARIABLE in os.environ:
-        passphrase = read_passphrase(passphrase_file, purpose="the vault and the owner's key", confirm=True)
-    else:
-        passphrase = None
+    passphrase = marking.passphrase()
     key = Owner.load(owner, passphrase)
     unmarked = Ticket.load(ticket)
     with ProgressBar() as progress:
         marked, credential = embed(
             unmarked,
             owner=key,
-            marks=chosen,
+            marks=marking.marks,
             model=model,
             data=data,
             data_options=take_data_options(options),
             training=take_training(options),
             seed=seed,
-            level_bits=level_bits,
+            level_bits=marking.level_bits,
             workdir=workdir,
             resume=resume,
             progress=progress,
         )
-    if vault_recipient is None:
-        credential.save(claim, vault, key, passphrase)
-    else:
-        credential.save(claim, vault, key, recipient=vault_recipient)
+    marking.save(credential, key, passphrase)
     marked.save(out)
     shutil.rmtree(workdir, ignore_errors=True)
     summary = {
         "ticket": str(out),
-        "claim": str(claim),
-        "vault": str(vault),
+        "claim": str(marking.claim),
+        "vault": str(marking.vault),
         "accuracy_before": unmarked.info.accuracy,
         "accuracy": marked.info.accuracy,
         "density": marked.mask.density,
@@ -152,24 +104,3 @@ def command(
         as_json=as_json,
         summary={**summary, "marks": [mark.scheme for mark in credential.claim.marks]},
     )
-
-
-def _choose_marks(text: str, *, share: float, triggers: int) -> list[Mark]:
-    """Read ``--marks``.
-
-    Raises:
-        ConfigurationError: A mark is unknown.
-    """
-    from ticketguard.embedding.planted_graph import PlantedGraph
-    from ticketguard.embedding.trigger_set import TriggerSet
-    from ticketguard.errors import ConfigurationError
-
-    known: dict[str, Callable[[], Mark]] = {
-        "planted-graph": lambda: PlantedGraph(share=share),
-        "trigger-set": lambda: TriggerSet(triggers),
-    }
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"unknown mark '{name}', expected one or more of {', '.join(known)}")
-    return [known[name]() for name in names]

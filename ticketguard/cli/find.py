@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ticketguard.cli.marking import marking_options, take_marking
 from ticketguard.cli.options import (
     checkpoint_folder,
     data_options,
@@ -75,6 +76,12 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default="ticket.safetensors", show_default=True, help="Ticket file."
 )
+@click.option(
+    "--owner",
+    type=click.Path(path_type=Path),
+    help="The owner's private key file: the marks are planted while the ticket is found, instead of by embed.",
+)
+@marking_options
 @resume_option
 @force_option
 @json_option
@@ -89,6 +96,7 @@ def command(
     rewind: Path | None,
     seed: int,
     out: Path,
+    owner: Path | None,
     resume: bool,
     force: bool,
     as_json: bool,
@@ -96,42 +104,55 @@ def command(
 ) -> None:
     """Find a winning lottery ticket: prune, rewind, retrain, until the density is reached.
 
-    Checkpoints are kept beside the ticket while the search runs, so that --resume can go on after an interruption.
+    Checkpoints are kept beside the ticket while the search runs, so that --resume can go on after an interruption. With
+    --owner the search sees the secret edges of the owner's mark: the ticket that it writes is marked, and comes with
+    claim and vault, as from embed.
     """
+    from ticketguard.credentials.keys import Owner
     from ticketguard.inspection import ticket_document
-    from ticketguard.pipeline import find
+    from ticketguard.pipeline import find, find_marked
 
-    refuse_to_replace((out,), force=force)
+    marking = take_marking(options)
+    written = (out,) if owner is None else (out, marking.claim, marking.vault)
+    refuse_to_replace(written, force=force, inputs=(owner, pretrained, rewind, marking.passphrase_file))
     workdir = checkpoint_folder(out, "find", resume=resume, force=force)
+    passphrase = None if owner is None else marking.passphrase()
+    key = None if owner is None else Owner.load(owner, passphrase)
     with ProgressBar() as progress:
-        ticket = find(
-            model,
-            data=data,
-            density=density,
-            method=method,
-            training=take_training(options),
-            seed=seed,
-            model_options=parse_assignments(model_option, option="--model-option"),
-            data_options=take_data_options(options),
-            method_options=parse_assignments(method_option, option="--method-option"),
-            pretrained=pretrained,
-            rewind=rewind,
-            workdir=workdir,
-            resume=resume,
-            progress=progress,
-        )
+        search: dict[str, Any] = {
+            "data": data,
+            "density": density,
+            "method": method,
+            "training": take_training(options),
+            "seed": seed,
+            "model_options": parse_assignments(model_option, option="--model-option"),
+            "data_options": take_data_options(options),
+            "method_options": parse_assignments(method_option, option="--method-option"),
+            "pretrained": pretrained,
+            "rewind": rewind,
+            "workdir": workdir,
+            "resume": resume,
+            "progress": progress,
+        }
+        if key is None:
+            ticket = find(model, **search)
+        else:
+            ticket, credential = find_marked(
+                model, owner=key, marks=marking.marks, level_bits=marking.level_bits, **search
+            )
+            marking.save(credential, key, passphrase)
     ticket.save(out)
     shutil.rmtree(workdir, ignore_errors=True)
+    credentials = {} if owner is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
     print_document(
-        {"version": "ticketguard.find/1", "file": str(out), **ticket_document(ticket)},
+        {"version": "ticketguard.find/1", "file": str(out), **credentials, **ticket_document(ticket)},
         as_json=as_json,
         summary={
             "ticket": out,
+            **credentials,
             "density": ticket.mask.density,
             "edges": ticket.mask.kept,
             "accuracy": ticket.info.accuracy,
-            "dense_accuracy": "not measured: its round was shorter"
-            if ticket.info.dense_accuracy is None
-            else ticket.info.dense_accuracy,
+            "dense_accuracy": "not measured" if ticket.info.dense_accuracy is None else ticket.info.dense_accuracy,
         },
     )

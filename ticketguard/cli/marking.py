@@ -1,0 +1,124 @@
+"""The options of commands that write marks, and the credential that comes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ticketguard.cli.options import PASSPHRASE_VARIABLE, AnyFunction, passphrase_option, read_passphrase
+
+if TYPE_CHECKING:
+    from ticketguard.credentials.credential import Credential
+    from ticketguard.credentials.keys import Owner
+    from ticketguard.embedding.interface import Mark
+
+CLAIM, VAULT = "claim.json", "vault.age"
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--claim", type=click.Path(path_type=Path), default=CLAIM, show_default=True, help="Signed claim, to publish."
+    ),
+    click.option(
+        "--vault", type=click.Path(path_type=Path), default=VAULT, show_default=True, help="Encrypted vault, to keep."
+    ),
+    click.option(
+        "--marks",
+        default="planted-graph,trigger-set",
+        show_default=True,
+        help="Marks, separated by commas; the planted graph is read from weights, the trigger set from answers.",
+    ),
+    click.option(
+        "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
+    ),
+    click.option("--triggers", type=int, default=100, show_default=True, help="Number of trigger inputs."),
+    click.option(
+        "--level-bits",
+        type=click.IntRange(1, 256),
+        default=64,
+        show_default=True,
+        help="A verdict will need p at most 2^-BITS.",
+    ),
+    click.option(
+        "--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key, not by the passphrase."
+    ),
+    passphrase_option,
+)
+
+
+def marking_options(function: AnyFunction) -> AnyFunction:
+    """Add the options of marks and their credential."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Marking:
+    """What was asked for.
+
+    Attributes:
+        marks: Kinds of marks.
+        level_bits: A verdict will need p ≤ 2^-level_bits.
+        claim: The file to write the claim to.
+        vault: The file to write the vault to.
+        recipient: The vault key that the vault is sealed to; None for the passphrase.
+        passphrase_file: File that the passphrase is read from.
+    """
+
+    marks: list[Mark]
+    level_bits: int
+    claim: Path
+    vault: Path
+    recipient: str | None
+    passphrase_file: Path | None
+
+    def passphrase(self) -> str | None:
+        """Take the passphrase that opens the owner's key and seals the vault; None where neither is asked for."""
+        if self.recipient is None or self.passphrase_file is not None or PASSPHRASE_VARIABLE in os.environ:
+            return read_passphrase(self.passphrase_file, purpose="the vault and the owner's key", confirm=True)
+        return None
+
+    def save(self, credential: Credential, owner: Owner, passphrase: str | None) -> None:
+        """Write claim and vault."""
+        if self.recipient is None:
+            credential.save(self.claim, self.vault, owner, passphrase)
+        else:
+            credential.save(self.claim, self.vault, owner, recipient=self.recipient)
+
+
+def take_marking(options: dict[str, Any]) -> Marking:
+    """Move the marks' options out of a command's *options*.
+
+    Raises:
+        ConfigurationError: A mark is unknown, or its settings are out of range.
+    """
+    marks = _choose_marks(options.pop("marks"), share=options.pop("share"), triggers=options.pop("triggers"))
+    return Marking(
+        marks=marks,
+        level_bits=options.pop("level_bits"),
+        claim=options.pop("claim"),
+        vault=options.pop("vault"),
+        recipient=options.pop("vault_recipient"),
+        passphrase_file=options.pop("passphrase_file"),
+    )
+
+
+def _choose_marks(text: str, *, share: float, triggers: int) -> list[Mark]:
+    from ticketguard.embedding.planted_graph import PlantedGraph
+    from ticketguard.embedding.trigger_set import TriggerSet
+    from ticketguard.errors import ConfigurationError
+
+    known: dict[str, Callable[[], Mark]] = {
+        "planted-graph": lambda: PlantedGraph(share=share),
+        "trigger-set": lambda: TriggerSet(triggers),
+    }
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"unknown mark '{name}', expected one or more of {', '.join(known)}")
+    return [known[name]() for name in names]
