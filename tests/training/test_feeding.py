@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 
 from runs import stripes
+from ticketguard.training import feeding
 from ticketguard.training.feeding import Feeder, generator_for
 
 
@@ -31,6 +35,45 @@ def test_any_step_can_be_replayed_in_any_order() -> None:
         inputs, labels = second.batch(step)
         assert torch.equal(inputs, forwards[step][0])
         assert torch.equal(labels, forwards[step][1])
+
+
+@pytest.mark.parametrize("ahead", [1, 2000, 2**20])
+@pytest.mark.parametrize("layout_bytes", [0, 2**30])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("padding", "flip"), [(1, True), (2, False), (0, True)])
+def test_batches_prepared_ahead_are_those_of_one_image_after_the_other(
+    padding: int, flip: bool, channels: int, layout_bytes: int, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream of draws and the arithmetic are fixed: a ticket can be found again with another release."""
+    monkeypatch.setattr(feeding, "VALUES_AHEAD", {"cpu": ahead, "other": ahead})
+    monkeypatch.setattr(feeding, "LAYOUT_BYTES", layout_bytes)
+    plain = stripes()
+    data = dataclasses.replace(
+        plain, train_inputs=plain.train_inputs.repeat(1, channels, 1, 1),
+        test_inputs=plain.test_inputs.repeat(1, channels, 1, 1),
+        mean=(0.4, 0.3, 0.2)[:channels], std=(0.25, 0.2, 0.3)[:channels], crop_padding=padding, flip=flip,
+    )  # fmt: skip
+    feed = Feeder(data, batch_size=16, seed=3, augment=True, device=torch.device("cpu"), process=(0, 1))
+    for step in [*range(24), 2, 9]:
+        inputs, labels = feed.batch(step)
+        order = torch.randperm(70, generator=generator_for(3, 0, step // 4))[step % 4 * 16 :][:16]
+        draws = generator_for(3, 1, step)
+        tops, lefts = torch.randint(2 * padding + 1, (2, 16), generator=draws) if padding else torch.zeros(2, 16).long()
+        mirrored = torch.rand(16, generator=draws) < 0.5 if flip else torch.zeros(16).bool()
+        for place, example in enumerate(order.tolist()):
+            padded = torch.nn.functional.pad(data.train_inputs[example], (padding,) * 4)
+            image = padded[:, tops[place] :, lefts[place] :][:, :6, :6]
+            image = image.flip(-1) if mirrored[place] else image
+            mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+            assert torch.equal(inputs[place], (image.float() / 255 - mean) / std)
+        assert torch.equal(labels, data.train_labels[order])
+        assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_batch_that_was_served_stays_as_it_was() -> None:
+    feed = feeder(augment=True)
+    served = [feed.batch(step) for step in range(12)]
+    assert all(torch.equal(inputs, feeder(augment=True).batch(step)[0]) for step, (inputs, _) in enumerate(served))
 
 
 def test_seeds_give_different_orders() -> None:

@@ -1,21 +1,35 @@
-"""Batches: order and augmentation are functions of (seed, epoch, step) alone, so any step can be replayed."""
+"""Batches: order and augmentation are functions of (seed, epoch, step) alone, so any step can be replayed.
+
+Several batches are prepared at once: a small network's step takes hardly longer than the dozen calls that preparing one
+batch takes, and one that trains on an accelerator shall not wait for draws to be copied there in every step.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
 from ticketguard.data import Dataset
+
+# Batches are prepared ahead up to so many values: what fits a processor's cache is fastest there (measured from 2^17 to
+# 2^21), while an accelerator does best with few copies to it.
+VALUES_AHEAD = {"cpu": 2**19, "other": 2**24}
+# All images are laid out for augmentation at once if that takes no more memory than this; otherwise each part is anew.
+LAYOUT_BYTES = 2**30
 
 
 def generator_for(seed: int, *numbers: int) -> torch.Generator:
     """Return a generator that only *seed* and *numbers* determine."""
+    return torch.Generator().manual_seed(seed_for(seed, *numbers))
+
+
+def seed_for(seed: int, *numbers: int) -> int:
+    """Return the seed of the stream that only *seed* and *numbers* determine."""
     # Each number is folded in with an odd 64-bit constant (SplitMix64's), so that neighbours share no stream.
     state = seed & 0xFFFF_FFFF_FFFF_FFFF
     for number in numbers:
         state = (state * 0x9E37_79B9_7F4A_7C15 + number + 1) & 0xFFFF_FFFF_FFFF_FFFF
         state ^= state >> 31
-    return torch.Generator().manual_seed(state & 0x7FFF_FFFF_FFFF_FFFF)
+    return state & 0x7FFF_FFFF_FFFF_FFFF
 
 
 class Feeder:
@@ -40,15 +54,23 @@ class Feeder:
         device: torch.device,
         process: tuple[int, int],
     ) -> None:
-        self._data = data
+        self._data, self._device = data, device
         self._inputs = data.train_inputs.to(device)
         self._labels = data.train_labels.to(device)
         self._batch_size = min(batch_size, len(data.train_labels))
         self._seed = seed
-        self._augments = augment and self._inputs.ndim == 4 and (data.flip or data.crop_padding > 0)
+        augments = augment and self._inputs.ndim == 4
+        self._padding = data.crop_padding if augments else 0
+        self._flips = augments and data.flip
         self._index, self._count = process
+        values = self._batch_size * self._inputs[0].numel()
+        self._most_ahead = max(1, VALUES_AHEAD.get(device.type, VALUES_AHEAD["other"]) // values)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
+        self._draws = torch.Generator()
+        self._layout: torch.Tensor | None = None
+        self._first, self._ready = 0, 0
+        self._batches: tuple[torch.Tensor, torch.Tensor]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -61,35 +83,112 @@ class Feeder:
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return normalised inputs and labels of step number *step*, from 0; images are laid out channels last."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._order = torch.randperm(len(self._labels), generator=generator_for(self._seed, 0, epoch))
-            self._epoch = epoch
-        chosen = self._order[place * self._batch_size : (place + 1) * self._batch_size]
-        draws = generator_for(self._seed, 1, step)
-        inputs = self._inputs[chosen.to(self._inputs.device)]
-        if self._augments:
-            inputs = self._augmented(inputs, draws)
-        scaled = self._data.scaled(self.share(inputs))
-        if scaled.ndim == 4:
-            scaled = scaled.contiguous(memory_format=torch.channels_last)
-        return scaled, self.share(self._labels[chosen.to(self._labels.device)])
+        if not self._first <= step < self._first + self._ready:
+            # Who asks for one batch after the other gets more and more ahead; who asks for one gets no more than that.
+            ahead = min(2 * self._ready, self._most_ahead) if step == self._first + self._ready else 1
+            place = step % self.steps_per_epoch
+            self._ready = max(1, min(ahead, self.steps_per_epoch - place))
+            self._first = step
+            self._batches = self._prepared(step, self._ready)
+        size = len(self._batches[1]) // self._ready
+        mine = slice((step - self._first) * size, (step - self._first + 1) * size)
+        return self._batches[0][mine], self._batches[1][mine]
 
     def share(self, whole: torch.Tensor) -> torch.Tensor:
         """Return this process's share of what all processes have, every so many-th row."""
         return whole[self._index :: self._count]
 
-    def _augmented(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        count, _, height, width = images.shape
-        padding = self._data.crop_padding
-        if padding:
-            padded = functional.pad(images, (padding,) * 4)
-            tops, lefts = torch.randint(2 * padding + 1, (2, count, 1), generator=draws).to(images.device)
-            rows = tops + torch.arange(height, device=images.device)
-            columns = lefts + torch.arange(width, device=images.device)
-            example = torch.arange(count, device=images.device)
-            images = padded[example[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        if self._data.flip:
-            mirrored = (torch.rand(count, generator=draws) < 0.5).to(images.device)
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        return images
+    def _prepared(self, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return this process's shares of *count* batches of one epoch, from *step* on, in a row."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._order = torch.randperm(len(self._labels), generator=generator_for(self._seed, 0, epoch))
+            self._epoch = epoch
+        begin = place * self._batch_size
+        whole = self._order[begin : begin + count * self._batch_size].view(count, self._batch_size)
+        chosen = self._sent(self._shares(whole))
+        if self._padding or self._flips:
+            inputs = self._augmented(chosen, step, count)
+        else:
+            inputs = self._inputs.index_select(0, chosen)
+        scaled = self._data.scaled(inputs)
+        if scaled.ndim == 4:
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        return scaled, self._labels.index_select(0, chosen)
+
+    def _shares(self, whole: torch.Tensor) -> torch.Tensor:
+        """Return this process's share of each of some batches, shape (batches, examples), in a row."""
+        return whole[:, self._index :: self._count].reshape(-1)
+
+    def _sent(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Copy what was drawn to the device, without waiting for what the device is doing."""
+        if self._device.type != "cuda":
+            return numbers.to(self._device)
+        return numbers.pin_memory().to(self._device, non_blocking=True)
+
+    def _augmented(self, chosen: torch.Tensor, step: int, count: int) -> torch.Tensor:
+        """Return the *chosen* images of *count* batches from *step* on, shifted and mirrored."""
+        shifts, mirrors = [], []
+        for number in range(step, step + count):
+            draws = self._draws.manual_seed(seed_for(self._seed, 1, number))
+            if self._padding:
+                shifts.append(torch.randint(2 * self._padding + 1, (2, self._batch_size), generator=draws))
+            if self._flips:
+                mirrors.append(torch.rand(self._batch_size, generator=draws))
+        nothing = torch.zeros(count, self._batch_size, dtype=torch.long)
+        mirrored = (torch.stack(mirrors) < 0.5).long() if mirrors else nothing
+        tops, lefts = torch.stack(shifts, dim=1) if shifts else (nothing, nothing)
+        # A window on the mirrored image is as far from its right border as the one that is mirrored is from the left.
+        lefts = torch.where(mirrored > 0, 2 * self._padding - lefts, lefts)
+        if self._layout is None and 1 < count == self._most_ahead and self._layout_bytes() <= LAYOUT_BYTES:
+            self._layout = _windows(self._inputs, self._padding, flips=self._flips)
+        if self._layout is None:
+            windows = _windows(self._inputs.index_select(0, chosen), self._padding, flips=self._flips)
+            chosen = torch.arange(len(chosen), device=chosen.device)
+        else:
+            windows = self._layout
+        drawn = (self._sent(self._shares(part)) for part in (mirrored, tops, lefts))
+        return _seen(windows, (chosen, *drawn), self._data.input_shape)
+
+    def _layout_bytes(self) -> int:
+        _, height, width = self._data.input_shape
+        border = (height + 2 * self._padding) * (width + 2 * self._padding) / (height * width)
+        return round(self._inputs.nbytes * border * (1 + self._flips))
+
+
+def _windows(images: torch.Tensor, padding: int, *, flips: bool) -> torch.Tensor:
+    """Lay images out so that each of their augmented forms is a view.
+
+    Args:
+        images: Shape (examples, channels, height, width).
+        padding: Width of the border of zeros that is put around them.
+        flips: Whether mirrored forms are needed.
+
+    Returns:
+        Views of shape (examples, mirrored or not, first row, first column, height, width · channels).
+    """
+    count, channels, height, width = images.shape
+    sides = 1 + flips
+    shape = (count, sides, height + 2 * padding, width + 2 * padding, channels)
+    padded = images.new_zeros(shape)
+    inner = padded[:, :, padding : padding + height, padding : padding + width]
+    inner[:, 0] = images.permute(0, 2, 3, 1)
+    if flips:
+        inner[:, 1] = inner[:, 0].flip(2)
+    of_example, of_side, of_row, of_column, _ = padded.stride()
+    places = 2 * padding + 1
+    return padded.as_strided(
+        (count, sides, places, places, height, width * channels),
+        (of_example, of_side, of_row, of_column, of_row, 1),
+    )
+
+
+def _seen(windows: torch.Tensor, index: tuple[torch.Tensor, ...], shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the images of *shape* that *index* names among the *windows*, channels last."""
+    channels, height, width = shape
+    if windows.device.type == "cpu":
+        # numpy copies whole rows where torch goes from value to value: a sixth of the time.
+        seen = torch.from_numpy(windows.numpy()[tuple(part.numpy() for part in index)])
+    else:
+        seen = windows[index]
+    return seen.view(-1, height, width, channels).permute(0, 3, 1, 2)

@@ -1,0 +1,147 @@
+"""Training speed: whether feeding holds the loop up, and what compilation and bf16 bring.
+
+One run of the training loop is fed in turns: a block of steps with the real feeding and augmentation, a block with one
+batch that is on the device already. What disturbs the machine disturbs both; the ratio is that of the medians of the
+blocks' times. Compiled and bf16 steps alternate with plain ones in the same way. On a machine with a CUDA device the
+same command measures there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from typing import Any
+from unittest import mock
+
+import torch
+
+from benchmarks.results import Bar, write_result
+from ticketguard.data import Dataset
+from ticketguard.models import build_model
+from ticketguard.training import NoHooks, TrainingConfig, loop, train
+from ticketguard.training.feeding import Feeder
+
+CUDA = torch.cuda.is_available()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network and its data.
+
+    Attributes:
+        model: Its name.
+        input_shape: Shape of one input.
+        batch_size: Examples in a batch.
+        crop_padding: Pixels that images are shifted by.
+        block: Steps in a block, measured on a CPU; an accelerator takes ten times as many.
+        blocks: Blocks of each kind.
+    """
+
+    model: str
+    input_shape: tuple[int, int, int]
+    batch_size: int
+    crop_padding: int
+    block: int
+    blocks: int
+
+
+CASES = {
+    "resnet20 at 32x32": Case(
+        model="resnet20", input_shape=(3, 32, 32), batch_size=128, crop_padding=4, block=1, blocks=30
+    ),
+    "resnet20 at 14x14": Case(
+        model="resnet20", input_shape=(1, 14, 14), batch_size=128, crop_padding=1, block=2, blocks=50
+    ),
+    "mlp at 28x28": Case(model="mlp", input_shape=(1, 28, 28), batch_size=64, crop_padding=2, block=20, blocks=150),
+}
+
+
+def noise(case: Case, *, examples: int) -> Dataset:
+    """Return random images: speed does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(256, (examples, *case.input_shape), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(10, (examples,), generator=generator)
+    channels = case.input_shape[0]
+    return Dataset(
+        name="noise", train_inputs=inputs, train_labels=labels, test_inputs=inputs[:100], test_labels=labels[:100],
+        classes=10, mean=(0.5,) * channels, std=(0.3,) * channels, flip=True, crop_padding=case.crop_padding,
+    )  # fmt: skip
+
+
+class Blocks(NoHooks):
+    """Notes when each block of steps ended."""
+
+    def __init__(self, block: int) -> None:
+        self._block, self._steps = block, 0
+        self.ends: list[float] = []
+
+    def after_step(self, model: torch.nn.Module) -> None:
+        """Look at the clock, when all that was begun in the block is done."""
+        self._steps += 1
+        if self._steps % self._block == 0:
+            if CUDA:
+                torch.cuda.synchronize()
+            self.ends.append(time.perf_counter())
+
+
+def fed_against_repeated(case: Case) -> dict[str, Any]:
+    """Return the blocks' times in one run that is fed in turns, and the ratio of the throughputs."""
+    block = case.block * (10 if CUDA else 1)
+
+    class Turns(Feeder):
+        """Feeds every other block; in between it repeats one batch."""
+
+        fed = 0
+        repeated: tuple[torch.Tensor, torch.Tensor] | None = None
+
+        def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            if self.repeated is None:
+                self.repeated = tuple(part.clone() for part in super().batch(0))
+            if step // block % 2:
+                return self.repeated
+            self.fed += 1
+            return super().batch(self.fed - 1)
+
+    data = noise(case, examples=20_000)
+    per_epoch = len(data.train_labels) // case.batch_size
+    warm = 6
+    config = TrainingConfig(
+        epochs=(2 * case.blocks + warm) * block / per_epoch,
+        batch_size=case.batch_size,
+        learning_rate=0.01,
+        schedule="constant",
+    )
+    hooks = Blocks(block)
+    model = build_model(case.model, options={"classes": 10, "input_shape": case.input_shape}, seed=0)
+    with mock.patch.object(loop, "Feeder", Turns):
+        train(model, data, config, seed=0, hooks=hooks)
+    seconds = [(after - before) / block for before, after in zip(hooks.ends, hooks.ends[1:], strict=False)]
+    # The time between the ends of blocks n and n + 1 is that of block n + 1.
+    fed, repeated = (seconds[start::2] for start in (warm - 1, warm))
+    medians = {"fed": statistics.median(fed), "repeated": statistics.median(repeated)}
+    return {
+        "median_step_s": medians,
+        "mean_step_s": {"fed": statistics.mean(fed), "repeated": statistics.mean(repeated)},
+        "throughput_ratio": medians["repeated"] / medians["fed"],
+        "step_s": {"fed": fed, "repeated": repeated},
+    }
+
+
+def main() -> None:
+    """Measure and write results/training_speed.json."""
+    fed = {name: fed_against_repeated(case) for name, case in CASES.items()}
+    bars = {
+        f"{name}: throughput fed over repeated": Bar(value=entry["throughput_ratio"], bound=0.95, at_most=False)
+        for name, entry in fed.items()
+    }
+    setting = {
+        "cases": {name: dataclasses.asdict(case) for name, case in CASES.items()},
+        "threads": torch.get_num_threads(),
+        "device": "cuda" if CUDA else "cpu",
+    }
+    write_result("training_speed", setting=setting, seeds=[0], raw={"feeding": fed}, bars=bars)
+
+
+if __name__ == "__main__":
+    main()
