@@ -192,7 +192,7 @@ def _search(
 ) -> tuple[PruningMethod, SearchProblem]:
     from ticketguard.data import load_data
     from ticketguard.pruning import METHODS, SearchProblem
-    from ticketguard.training import NoProgress, recommended_training
+    from ticketguard.training import NoProgress, join_processes, recommended_training
 
     if method not in METHODS:
         raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
@@ -213,6 +213,7 @@ def _search(
         resume=resume,
         progress=progress or NoProgress(),
     )
+    join_processes(problem.training)
     return METHODS[method], problem
 
 

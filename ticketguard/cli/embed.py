@@ -65,6 +65,7 @@ def command(
     from ticketguard.inspection import claim_document
     from ticketguard.pipeline import embed
     from ticketguard.ticket import Ticket
+    from ticketguard.training import in_first_process
 
     marking = take_marking(options)
     outputs = (out, marking.claim, marking.vault)
@@ -88,9 +89,15 @@ def command(
             resume=resume,
             progress=progress,
         )
-    marking.save(credential, key, passphrase)
-    marked.save(out)
-    shutil.rmtree(workdir, ignore_errors=True)
+
+    def keep() -> None:
+        marking.save(credential, key, passphrase)
+        marked.save(out)
+        shutil.rmtree(workdir, ignore_errors=True)
+
+    # Of several processes that train together the first one writes and prints.
+    if not in_first_process(keep):
+        return
     summary = {
         "ticket": str(out),
         "claim": str(marking.claim),

@@ -107,10 +107,14 @@ def command(
     Checkpoints are kept beside the ticket while the search runs, so that --resume can go on after an interruption. With
     --owner the search sees the secret edges of the owner's mark: the ticket that it writes is marked, and comes with
     claim and vault, as from embed.
+
+    Several accelerators, or machines, train together under 'accelerate launch -m ticketguard find ...'; each batch is
+    shared out among them, and the first process writes the ticket.
     """
     from ticketguard.credentials.keys import Owner
     from ticketguard.inspection import ticket_document
     from ticketguard.pipeline import find, find_marked
+    from ticketguard.training import in_first_process
 
     marking = take_marking(options)
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
@@ -140,9 +144,16 @@ def command(
             ticket, credential = find_marked(
                 model, owner=key, marks=marking.marks, level_bits=marking.level_bits, **search
             )
+
+    def keep() -> None:
+        if key is not None:
             marking.save(credential, key, passphrase)
-    ticket.save(out)
-    shutil.rmtree(workdir, ignore_errors=True)
+        ticket.save(out)
+        shutil.rmtree(workdir, ignore_errors=True)
+
+    # Of several processes that train together the first one writes and prints.
+    if not in_first_process(keep):
+        return
     credentials = {} if owner is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
     print_document(
         {"version": "ticketguard.find/1", "file": str(out), **credentials, **ticket_document(ticket)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -21,9 +22,11 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._description = ""
         self._started = 0.0
+        # Launchers of several processes that train together number them so; the first one speaks for all.
+        self._is_first = os.environ.get("RANK", "0") == "0"
 
     def __enter__(self) -> ProgressBar:
-        if sys.stderr.isatty():
+        if self._is_first and sys.stderr.isatty():
             self._bar = _make_bar()
             self._bar.start()
         return self
@@ -48,6 +51,8 @@ class ProgressBar:
 
     def end(self) -> None:
         """End the part that was begun last."""
+        if not self._is_first:
+            return
         if self._bar is None:
             click.echo(f"{self._description}: {time.monotonic() - self._started:.1f} s", err=True)
         elif self._task is not None:

@@ -12,7 +12,7 @@ from ticketguard.errors import ConfigurationError
 from ticketguard.models import load_arrays, state_arrays
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.ticket import Array, Mask, Ticket
-from ticketguard.training import TrainingConfig, train
+from ticketguard.training import TrainingConfig, in_first_process, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,5 +170,6 @@ def _train_dense(
     spent = Spent(examples=result.examples, steps=result.steps, seconds=result.seconds)
     if path is not None:
         info = problem.info("dense", accuracy=result.accuracy, cost=dataclasses.asdict(spent))
-        Ticket(mask=problem.everything(network), weights=result.state, rewind_weights=None, info=info).save(path)
+        kept = Ticket(mask=problem.everything(network), weights=result.state, rewind_weights=None, info=info)
+        in_first_process(lambda: kept.save(path))
     return result.state, result.accuracy, spent

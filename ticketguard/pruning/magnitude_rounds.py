@@ -21,7 +21,7 @@ from ticketguard.pruning.finishing import Spent, costs
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.options import require_in_range
 from ticketguard.ticket import Array, Mask, Ticket
-from ticketguard.training import TrainingResult, train
+from ticketguard.training import TrainingResult, in_first_process, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,10 +126,8 @@ class _Rounds:
             history=history,
         )
         ticket = Ticket(mask=mask, weights=result.state, rewind_weights=rewind, info=info)
-        path = self._path(number)
-        if path is not None:
-            ticket.save(path)
-            self._forget(number - 1)
+        if self._problem.workdir is not None:
+            in_first_process(lambda: self._keep(ticket, number))
         return ticket
 
     def _train(self, network: nn.Module, mask: Mask, rewind: Mapping[str, Array], number: int) -> TrainingResult:
@@ -168,6 +166,12 @@ class _Rounds:
     def _path(self, number: int) -> Path | None:
         folder = self._problem.workdir
         return None if folder is None else folder / f"round-{number}-{self._identity[:16]}.ticket"
+
+    def _keep(self, ticket: Ticket, number: int) -> None:
+        path = self._path(number)
+        assert path is not None
+        ticket.save(path)
+        self._forget(number - 1)
 
     def _forget(self, number: int) -> None:
         path = self._path(number)

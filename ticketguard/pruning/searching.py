@@ -10,7 +10,7 @@ import torch
 
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.training.checkpoint import RunState, load_run, save_run
-from ticketguard.training.devices import accelerator_for
+from ticketguard.training.devices import accelerator_for, share_first
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -79,8 +79,7 @@ def run_search(problem: SearchProblem, search: SteppedSearch, *, name: str, step
                 saved = time.perf_counter()
     problem.progress.end()
     if accelerator.num_processes > 1:
-        tensors = {key: tensor.contiguous() for key, tensor in sorted(search.tensors().items())}
-        for tensor in tensors.values():
-            torch.distributed.broadcast(tensor, src=0)
+        tensors = {key: tensor.clone() for key, tensor in sorted(search.tensors().items())}
+        share_first(tensors.values(), accelerator)
         search.load(tensors)
     return spent + time.perf_counter() - begun

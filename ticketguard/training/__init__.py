@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig
-from ticketguard.training.devices import drawn_once
+from ticketguard.training.devices import drawn_once, in_first_process, join_processes
 from ticketguard.training.loop import TrainingResult, evaluate, train
 from ticketguard.training.recipes import recommended_training
 
@@ -16,6 +16,8 @@ __all__ = [
     "TrainingResult",
     "drawn_once",
     "evaluate",
+    "in_first_process",
+    "join_processes",
     "recommended_training",
     "train",
 ]

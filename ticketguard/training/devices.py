@@ -5,7 +5,7 @@ See ``docs/decisions/0031-accelerate.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import accelerate
 import torch
@@ -39,6 +39,39 @@ def accelerator_for(config: TrainingConfig) -> accelerate.Accelerator:
     return accelerator
 
 
+def join_processes(config: TrainingConfig) -> None:
+    """Wait until all processes of a run have come this far: before the first of them writes what others look for."""
+    accelerator_for(config).wait_for_everyone()
+
+
+def in_first_process(action: Callable[[], None]) -> bool:
+    """Run *action*, which writes or removes files, in the first process of a run only; return whether this is it.
+
+    It runs when no process is still at what came before it, and none goes on until it is done.
+    """
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    is_first = not several or torch.distributed.get_rank() == 0
+    if several:
+        torch.distributed.barrier()
+    if is_first:
+        action()
+    if several:
+        torch.distributed.barrier()
+    return is_first
+
+
+def share_first(tensors: Iterable[torch.Tensor], accelerator: accelerate.Accelerator) -> None:
+    """Give every process what the first one has, in place; the tensors come in one order, with one shape each."""
+    if accelerator.num_processes == 1:
+        return
+    with torch.no_grad():
+        for tensor in tensors:
+            # As bytes, and where the processes can send them: not every way to communicate takes every type.
+            shared = tensor.detach().to(accelerator.device, copy=True).contiguous()
+            torch.distributed.broadcast(shared.view(-1).view(torch.uint8), src=0)
+            tensor.copy_(shared)
+
+
 def drawn_once(draw: Callable[[], bytes], *, length: int, config: TrainingConfig) -> bytes:
     """Return what *draw* gives in the first process, in every process of a run.
 
@@ -51,6 +84,6 @@ def drawn_once(draw: Callable[[], bytes], *, length: int, config: TrainingConfig
     if accelerator.num_processes == 1:
         return draw()
     drawn = draw() if accelerator.is_main_process else bytes(length)
-    shared = torch.frombuffer(bytearray(drawn), dtype=torch.uint8).to(accelerator.device)
-    torch.distributed.broadcast(shared, src=0)
-    return shared.cpu().numpy().tobytes()
+    shared = torch.frombuffer(bytearray(drawn), dtype=torch.uint8)
+    share_first([shared], accelerator)
+    return shared.numpy().tobytes()

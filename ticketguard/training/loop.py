@@ -16,7 +16,7 @@ from ticketguard.models import mask_tensors, named_parameters, state_arrays
 from ticketguard.ticket import Array, Mask
 from ticketguard.training.checkpoint import RunState, load_run, run_identity, save_run
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig
-from ticketguard.training.devices import accelerator_for
+from ticketguard.training.devices import accelerator_for, in_first_process, share_first
 from ticketguard.training.feeding import Feeder, generator_for
 from ticketguard.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
 
@@ -103,7 +103,9 @@ def train(
         snapshots=run.snapshots,
     )
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        # Not before all processes have read it: one that goes on after the last step has no other to wait for.
+        finished = checkpoint
+        in_first_process(lambda: finished.unlink(missing_ok=True))
     return result
 
 
@@ -150,6 +152,8 @@ class _Run:
         self._optimizer = make_optimizer(model, config)
         self._wrapped: nn.Module = self._accelerator.prepare(model)
         self._masked, self._masks = _masked_parameters(model, mask)
+        # Processes whose arithmetic differs in the last bit may have found masks that differ in an edge.
+        share_first(self._masks, self._accelerator)
         with torch.no_grad():
             if self._masked:
                 torch._foreach_mul_(self._masked, self._masks)
@@ -247,10 +251,8 @@ class _Run:
 
     def state(self) -> dict[str, Array]:
         """Return the state dict, the same one in every process."""
-        if self._accelerator.num_processes > 1:
-            # Gradients are averaged, batch statistics are not: each process has those of its own share.
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+        # Gradients are averaged, batch statistics are not: each process has those of its own share.
+        share_first(self.network.buffers(), self._accelerator)
         return state_arrays(self.network)
 
     def release(self) -> None:
