@@ -17,6 +17,12 @@ def test_a_recipe_survives_json() -> None:
     assert TrainingConfig.from_json(config.to_json()) == config
 
 
+def test_a_recipe_of_an_earlier_release_still_loads() -> None:
+    document = TrainingConfig(epochs=2).to_json()
+    del document["compile"]
+    assert TrainingConfig.from_json(document) == TrainingConfig(epochs=2, compile=False)
+
+
 def test_the_step_schedule_drops_at_each_milestone() -> None:
     config = TrainingConfig(epochs=1, learning_rate=1.0)
     rates = [config.rate_at(progress) for progress in (0.0, 0.499, 0.5, 0.749, 0.75, 0.999)]
@@ -46,7 +52,8 @@ def test_the_constant_schedule_stays() -> None:
         ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
         ({"optimizer": "lion"}, "optimizer is 'lion', expected one of sgd, adam, adamw"),
         ({"schedule": "poly"}, "schedule is 'poly', expected one of step, cosine, constant"),
-        ({"precision": "fp8"}, "precision is 'fp8', expected one of fp32, bf16, fp16"),
+        ({"precision": "fp8"}, "precision is 'fp8', expected one of fp32, bf16, fp16, auto"),
+        ({"compile": "yes"}, "compile is 'yes', expected one of False, True"),
         ({"device": "tpu"}, "device is 'tpu', expected one of auto, cpu"),
     ],
 )

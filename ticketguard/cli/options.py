@@ -46,8 +46,15 @@ _TRAINING_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--weight-decay", type=click.FloatRange(min=0), help="Weight decay."),
     click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), help="Optimiser."),
     click.option("--schedule", type=click.Choice(["step", "cosine", "constant"]), help="Learning-rate schedule."),
-    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Arithmetic of the training steps."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16", "auto"]),
+        help="Arithmetic of the training steps; auto takes bf16 on an accelerator that has it.",
+    ),
     click.option("--device", type=click.Choice(["auto", "cpu"]), help="auto takes an accelerator where there is one."),
+    click.option(
+        "--compile", is_flag=True, default=None, help="Compile the network first: for long runs of large networks."
+    ),
 )
 
 
@@ -83,6 +90,7 @@ def take_training(options: dict[str, Any]) -> dict[str, Any]:
         "schedule",
         "precision",
         "device",
+        "compile",
     )
     return {name: value for name in names if (value := options.pop(name)) is not None}
 

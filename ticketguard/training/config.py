@@ -28,8 +28,10 @@ class TrainingConfig:
         gamma: Factor of each drop.
         clip_norm: Largest gradient norm; 0 for no clipping.
         augment: Whether images are shifted and mirrored, as far as the data set allows.
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16", or "auto": bf16 on an accelerator that computes in it, fp32 elsewhere.
         device: "auto" (an accelerator where there is one), or "cpu".
+        compile: Whether the network is compiled first, which takes up to minutes and rounds differently: for long runs
+            of large networks.
     """
 
     epochs: float
@@ -43,8 +45,9 @@ class TrainingConfig:
     gamma: float = 0.1
     clip_norm: float = 0.0
     augment: bool = True
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate"):
@@ -58,12 +61,13 @@ class TrainingConfig:
         for name, known in (
             ("optimizer", ("sgd", "adam", "adamw")),
             ("schedule", ("step", "cosine", "constant")),
-            ("precision", ("fp32", "bf16", "fp16")),
+            ("precision", ("fp32", "bf16", "fp16", "auto")),
             ("device", ("auto", "cpu")),
+            ("compile", (False, True)),
         ):
             if getattr(self, name) not in known:
                 raise ConfigurationError(
-                    f"training: {name} is {getattr(self, name)!r}, expected one of {', '.join(known)}"
+                    f"training: {name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, known))}"
                 )
 
     def rate_at(self, progress: float) -> float:

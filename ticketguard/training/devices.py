@@ -5,11 +5,14 @@ See ``docs/decisions/0031-accelerate.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import accelerate
 import torch
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.training.config import TrainingConfig
@@ -23,9 +26,12 @@ def accelerator_for(config: TrainingConfig) -> accelerate.Accelerator:
     """
     # accelerate keeps one state a process and refuses another precision or device in it; each run here is its own.
     AcceleratorState._reset_state(reset_partial_state=False)
-    precision = {"fp32": "no"}.get(config.precision, config.precision)
     # Several processes on a machine without an accelerator are only seen as such where the CPU is asked for.
     on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    wanted = config.precision
+    if wanted == "auto":
+        wanted = "bf16" if not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    precision = "no" if wanted == "fp32" else wanted
     try:
         accelerator = accelerate.Accelerator(mixed_precision=precision, cpu=on_cpu)
     except ValueError as error:
@@ -37,6 +43,44 @@ def accelerator_for(config: TrainingConfig) -> accelerate.Accelerator:
             f"training: precision fp16 does not work on device '{accelerator.device.type}': use fp32 or bf16"
         )
     return accelerator
+
+
+def compiled(model: nn.Module) -> Callable[..., Any]:
+    """Return what calls *model* as torch.compile makes it on first use; the weights stay *model*'s, with their names.
+
+    Raises:
+        ConfigurationError: This machine cannot compile at all.
+    """
+    try:
+        return torch.compile(model)
+    except RuntimeError as error:
+        raise _cannot_compile(error) from error
+
+
+@contextlib.contextmanager
+def naming_compilation(config: TrainingConfig) -> Iterator[None]:
+    """Say of an error within that it is compilation's.
+
+    Raises:
+        ConfigurationError: The network could not be compiled.
+    """
+    if not config.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        raise _cannot_compile(error) from error
+
+
+def _cannot_compile(error: Exception) -> ConfigurationError:
+    # Behind the first lines come advice for torch's developers and stack traces.
+    reason = " ".join(line.strip() for line in str(error).splitlines()[:2]).strip()
+    return ConfigurationError(
+        f"training: compile does not work here ({reason}): leave it out, or install what torch.compile needs"
+    )
 
 
 def join_processes(config: TrainingConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from ticketguard.models import mask_tensors, named_parameters, state_arrays
 from ticketguard.ticket import Array, Mask
 from ticketguard.training.checkpoint import RunState, load_run, run_identity, save_run
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig
-from ticketguard.training.devices import accelerator_for, in_first_process, share_first
+from ticketguard.training.devices import accelerator_for, compiled, in_first_process, naming_compilation, share_first
 from ticketguard.training.feeding import Feeder, generator_for
 from ticketguard.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
 
@@ -78,7 +78,7 @@ def train(
         description: What the progress bar says.
 
     Raises:
-        ConfigurationError: The device has no such precision.
+        ConfigurationError: The device has no such precision, or cannot compile the network.
         TicketguardError: The loss became NaN or infinite.
         FileError: The checkpoint is damaged or of another run.
     """
@@ -151,6 +151,7 @@ class _Run:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = make_optimizer(model, config)
         self._wrapped: nn.Module = self._accelerator.prepare(model)
+        self._forward: Callable[..., torch.Tensor] = compiled(self._wrapped) if config.compile else self._wrapped
         self._masked, self._masks = _masked_parameters(model, mask)
         # Processes whose arithmetic differs in the last bit may have found masks that differ in an edge.
         share_first(self._masks, self._accelerator)
@@ -183,7 +184,7 @@ class _Run:
             self.snapshots[0] = state_arrays(self.network)
         saved = time.monotonic()
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), naming_compilation(self._config):
             while self.step < self.total:
                 self._take_step()
                 progress.advance()
@@ -201,7 +202,7 @@ class _Run:
         if self._device.type == "cuda":
             torch.cuda.manual_seed(step_seed)
         inputs, labels = self._next_batch()
-        loss = nn.functional.cross_entropy(self._wrapped(inputs), labels)
+        loss = nn.functional.cross_entropy(self._forward(inputs), labels)
         if (self.step % LOSS_CHECK_STEPS == 0 or self.step == self.total - 1) and not bool(torch.isfinite(loss)):
             raise TicketguardError(
                 f"training diverged: the loss is {loss.item()} at step {self.step} with rate {self._rate():g}: "
@@ -258,7 +259,7 @@ class _Run:
     def release(self) -> None:
         """Give the model back as it came: accelerate marks it, and replaces its ``forward`` for other precisions."""
         self._accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
-        for name in {"forward", "_is_accelerate_prepared"} - self._own_attributes:
+        for name in {"forward", "_is_accelerate_prepared", "_is_torch_compile"} - self._own_attributes:
             vars(self.network).pop(name, None)
 
     def _state(self) -> RunState:
