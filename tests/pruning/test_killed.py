@@ -6,25 +6,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # One process that starts searches and kills them: the packages are imported once, and each search is a fork of it.
 SEARCHES = """
 import hashlib, json, os, random, signal, sys, time
 from pathlib import Path
+import safetensors.torch
 import torch
 torch.set_num_threads(1)
 from ticketguard.data import load_data
-from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning import METHODS, SearchProblem, searching
+from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, loop
 
-loop.CHECKPOINT_SECONDS = 0.01
+loop.CHECKPOINT_SECONDS = searching.CHECKPOINT_SECONDS = 0.01
+method, options = sys.argv[2], json.loads(sys.argv[3])
 folder = Path(sys.argv[1])
 data = load_data("digits", options={"train_limit": 400, "test_limit": 100})
 
 def search(workdir, resume):
-    ticket = METHODS["ltr"].find(SearchProblem(
+    ticket = METHODS[method].find(SearchProblem(
         model="mlp", model_options={"classes": 10, "input_shape": [1, 8, 8]}, data=data, data_name="digits",
         data_options={}, density=0.2, training=TrainingConfig(epochs=4, batch_size=32, learning_rate=0.05), seed=1,
-        method_options={"prune_fraction": 0.5}, workdir=workdir, resume=resume))
+        method_options=options, workdir=workdir, resume=resume))
     hasher = hashlib.sha256(ticket.mask.digest())
     for state in (ticket.weights, ticket.rewind_weights):
         for name in sorted(state):
@@ -52,14 +57,22 @@ while True:
     os.waitpid(child, 0)
     killed += 1
     mid_round += any((folder / "killed").glob("*.checkpoint"))
+    # What a kill leaves besides whole files is a temporary one, which nobody reads.
+    for path in (folder / "killed").glob("[!.]*"):
+        Ticket.load(path) if path.suffix == ".ticket" else safetensors.torch.load_file(path)
 resumed = (folder / "digest").read_text()
 print(json.dumps({"whole": whole, "resumed": resumed, "killed": killed, "mid_round": mid_round}))
 """
 
 
-def test_a_search_that_is_killed_anywhere_resumes_to_the_same_ticket(tmp_path: Path) -> None:
+# A search of rounds, and one that is a training alone; searches of many steps belong here too.
+SEARCHED = {"ltr": {"prune_fraction": 0.5}, "random": {}}
+
+
+@pytest.mark.parametrize("method", SEARCHED)
+def test_a_search_that_is_killed_anywhere_resumes_to_the_same_ticket(method: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SEARCHES, str(tmp_path)],
+        [sys.executable, "-c", SEARCHES, str(tmp_path), method, json.dumps(SEARCHED[method])],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
