@@ -2,15 +2,18 @@
 
 One run of the training loop is fed in turns: a block of steps with the real feeding and augmentation, a block with one
 batch that is on the device already. What disturbs the machine disturbs both; the ratio is that of the medians of the
-blocks' times. Compiled and bf16 steps alternate with plain ones in the same way. On a machine with a CUDA device the
-same command measures there.
+blocks' times. Steps in bf16, and compiled ones, alternate with plain ones in the same way; compilation takes minutes on
+a slow processor, so it is measured where there is a CUDA device, or with ``--compiled``. On a machine with a CUDA
+device the same command measures there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -21,6 +24,7 @@ from ticketguard.data import Dataset
 from ticketguard.models import build_model
 from ticketguard.training import NoHooks, TrainingConfig, loop, train
 from ticketguard.training.feeding import Feeder
+from ticketguard.training.optimizers import make_optimizer
 
 CUDA = torch.cuda.is_available()
 
@@ -128,9 +132,58 @@ def fed_against_repeated(case: Case) -> dict[str, Any]:
     }
 
 
+def variants(case: Case, *, compiled: bool) -> dict[str, Any]:
+    """Return the times of steps in fp32, in bf16 and, where asked for, compiled, which alternate."""
+    device = torch.device("cuda" if CUDA else "cpu")
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(case.batch_size, *case.input_shape, generator=generator).to(device)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (case.batch_size,), generator=generator).to(device)
+    steps: dict[str, Callable[[], None]] = {}
+    for name in ("fp32", "bf16", *(("fp32 compiled", "bf16 compiled") if compiled else ())):
+        model = build_model(case.model, options={"classes": 10, "input_shape": case.input_shape}, seed=0)
+        model = model.to(device=device, memory_format=torch.channels_last)
+        optimizer = make_optimizer(model, TrainingConfig(epochs=1, learning_rate=0.01))
+        forward = torch.compile(model) if "compiled" in name else model
+
+        def step(
+            forward: Any = forward, optimizer: torch.optim.Optimizer = optimizer, bf16: bool = "bf16" in name
+        ) -> None:
+            optimizer.zero_grad()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                logits = forward(inputs)
+            torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+
+        steps[name] = step
+    count = case.block * (50 if CUDA else 1)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    first = {}
+    for name, step in steps.items():
+        begun = time.perf_counter()
+        step()
+        first[name] = time.perf_counter() - begun
+    for _ in range(max(5, case.blocks // 10)):
+        for name, step in steps.items():
+            begun = time.perf_counter()
+            for _ in range(count):
+                step()
+            if CUDA:
+                torch.cuda.synchronize()
+            seconds[name].append((time.perf_counter() - begun) / count)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "first_step_s": first,
+        "median_step_s": medians,
+        "speed_against_fp32": {name: medians["fp32"] / median for name, median in medians.items()},
+    }
+
+
 def main() -> None:
     """Measure and write results/training_speed.json."""
+    compiled = CUDA or "--compiled" in sys.argv[1:]
     fed = {name: fed_against_repeated(case) for name, case in CASES.items()}
+    others = {name: variants(case, compiled=compiled) for name, case in CASES.items()}
     bars = {
         f"{name}: throughput fed over repeated": Bar(value=entry["throughput_ratio"], bound=0.95, at_most=False)
         for name, entry in fed.items()
@@ -140,7 +193,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "device": "cuda" if CUDA else "cpu",
     }
-    write_result("training_speed", setting=setting, seeds=[0], raw={"feeding": fed}, bars=bars)
+    write_result("training_speed", setting=setting, seeds=[0], raw={"feeding": fed, "variants": others}, bars=bars)
 
 
 if __name__ == "__main__":
