@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ticketguard.pruning.cts import ConcreteTicketSearch
+from ticketguard.pruning.cts_kl import ConcreteTicketSearchKl
 from ticketguard.pruning.grasp import Grasp
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
@@ -14,6 +16,8 @@ from ticketguard.pruning.synflow import Synflow
 METHODS: dict[str, PruningMethod] = {
     method.name: method
     for method in (
+        ConcreteTicketSearch(),
+        ConcreteTicketSearchKl(),
         IterativeMagnitudePruning(),
         LotteryTicketRewinding(),
         Magnitude(),

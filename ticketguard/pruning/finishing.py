@@ -139,37 +139,46 @@ def pretrained_network(problem: SearchProblem, network: nn.Module, *, epochs: fl
             "it first with --method-option pretrain_epochs=N"
         )
     recipe = dataclasses.replace(problem.training, epochs=epochs)
-    state, accuracy, spent = _train_dense(problem, network, recipe)
-    load_arrays(network.cpu(), state)
-    return Pretrained(state=state, accuracy=accuracy, spent=spent)
+    return train_dense(problem, network, recipe, seed=problem.seed)
 
 
-def _train_dense(
-    problem: SearchProblem, network: nn.Module, recipe: TrainingConfig
-) -> tuple[Mapping[str, Array], float, Spent]:
-    """Train the dense network once: a search that resumes finds it as a ticket file that keeps everything."""
+def train_dense(
+    problem: SearchProblem, network: nn.Module, recipe: TrainingConfig, *, seed: int, stop_step: int | None = None
+) -> Pretrained:
+    """Train the dense network once: a search that resumes finds it as a ticket file that keeps everything.
+
+    Args:
+        problem: Says where checkpoints and progress go.
+        network: Trained from its present weights; left holding the trained ones, on the CPU.
+        recipe: How it is trained.
+        seed: Fixes order and augmentation.
+        stop_step: Step after which training ends early, with the rates of the whole recipe; None for its end.
+    """
     path = None
     if problem.workdir is not None:
-        path = problem.workdir / f"dense-{problem.identity('dense', recipe)[:16]}.ticket"
+        path = problem.workdir / f"dense-{problem.identity('dense', recipe, seed, stop_step)[:16]}.ticket"
         if problem.resume and path.exists():
             kept = Ticket.load(path)
             assert kept.info.accuracy is not None
             cost = kept.info.cost
             spent = Spent(examples=int(cost["examples"]), steps=int(cost["steps"]), seconds=cost["seconds"])
-            return kept.weights, kept.info.accuracy, spent
+            load_arrays(network, kept.weights)
+            return Pretrained(state=kept.weights, accuracy=kept.info.accuracy, spent=spent)
     result = train(
         network,
         problem.data,
         recipe,
-        seed=problem.seed,
+        seed=seed,
+        stop_step=stop_step,
         checkpoint=None if problem.workdir is None else problem.workdir / "dense.checkpoint",
         resume=problem.resume,
         progress=problem.progress,
         description="training the dense network",
     )
+    network.cpu()
     spent = Spent(examples=result.examples, steps=result.steps, seconds=result.seconds)
     if path is not None:
         info = problem.info("dense", accuracy=result.accuracy, cost=dataclasses.asdict(spent))
         kept = Ticket(mask=problem.everything(network), weights=result.state, rewind_weights=None, info=info)
         in_first_process(lambda: kept.save(path))
-    return result.state, result.accuracy, spent
+    return Pretrained(state=result.state, accuracy=result.accuracy, spent=spent)

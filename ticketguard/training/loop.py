@@ -55,6 +55,7 @@ def train(
     mask: Mask | None = None,
     hooks: Hooks | None = None,
     snapshot_steps: Sequence[int] = (),
+    stop_step: int | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -72,6 +73,7 @@ def train(
         mask: Weights outside it stay exactly zero, and so does their optimiser state.
         hooks: A mark that is being embedded.
         snapshot_steps: Steps after which the state dict is kept; 0 is the start.
+        stop_step: Step after which the run ends early, with the rates that the whole run has up to there.
         checkpoint: File to keep the run's state in, every minute and at every snapshot.
         resume: Go on from *checkpoint* if it is there.
         progress: Where progress is shown.
@@ -83,11 +85,12 @@ def train(
         FileError: The checkpoint is damaged or of another run.
     """
     run = _Run(model, data, config, seed=seed, mask=mask, hooks=hooks or NoHooks(), snapshot_steps=snapshot_steps)
+    run.end = min(run.total, stop_step or run.total)
     shown = progress or NoProgress()
     begun = time.perf_counter()
     if checkpoint is not None and resume:
         run.restore(load_run(checkpoint, identity=run.identity))
-    shown.begin(description, run.total)
+    shown.begin(description, run.end)
     shown.advance(run.step)
     try:
         run.go(checkpoint, shown)
@@ -97,8 +100,8 @@ def train(
     result = TrainingResult(
         state=run.state(),
         accuracy=evaluate(run.network, data, device=config.device),
-        steps=run.total,
-        examples=run.total * min(config.batch_size, len(data.train_labels)),
+        steps=run.end,
+        examples=run.end * min(config.batch_size, len(data.train_labels)),
         seconds=time.perf_counter() - begun,
         snapshots=run.snapshots,
     )
@@ -136,7 +139,7 @@ class _Run:
             device=device,
             process=(self._accelerator.process_index, self._accelerator.num_processes),
         )
-        self.total = self._feeder.steps(config.epochs)
+        self.total = self.end = self._feeder.steps(config.epochs)
         self.step = 0
         self.snapshots: dict[int, Mapping[str, Array]] = {}
         self.network = model
@@ -185,7 +188,7 @@ class _Run:
         saved = time.monotonic()
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), naming_compilation(self._config):
-            while self.step < self.total:
+            while self.step < self.end:
                 self._take_step()
                 progress.advance()
                 if self.step in self._snapshot_steps:
@@ -203,7 +206,7 @@ class _Run:
             torch.cuda.manual_seed(step_seed)
         inputs, labels = self._next_batch()
         loss = nn.functional.cross_entropy(self._forward(inputs), labels)
-        if (self.step % LOSS_CHECK_STEPS == 0 or self.step == self.total - 1) and not bool(torch.isfinite(loss)):
+        if (self.step % LOSS_CHECK_STEPS == 0 or self.step == self.end - 1) and not bool(torch.isfinite(loss)):
             raise TicketguardError(
                 f"training diverged: the loss is {loss.item()} at step {self.step} with rate {self._rate():g}: "
                 "lower the learning rate"
