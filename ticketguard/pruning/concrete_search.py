@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -150,6 +151,8 @@ class ConcreteSearch:
         self.steps = self._feeder.steps(config.epochs)
         self._config, self._task, self._seed = config, task, problem.seed
         self._network = network.to(device).requires_grad_(False)
+        if len(problem.data.input_shape) == 3:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._packing = _Packing(network, layers)
         self._weights = self._packing.pack(named_parameters(network))
         self._target = config.overshoot * keep
@@ -209,7 +212,8 @@ class ConcreteSearch:
     ) -> None:
         """Weight the sparsity term anew: by GradBalance (the paper's algorithm), or by ascent on the dual."""
         if self._config.balance == "lagrange":
-            self._multiplier += decay * self._config.multiplier_rate * excess
+            # The constraint bounds the density from above, and such a constraint's multiplier is never negative.
+            self._multiplier.add_(decay * self._config.multiplier_rate * excess).clamp_(min=0.0)
             return
         ratio = task_gradient.norm() / sparsity_gradient.norm().clamp_min(1e-12)
         balanced = torch.where(excess > 0, ratio, torch.zeros_like(ratio))
@@ -227,7 +231,7 @@ class ConcreteSearch:
                 f"the search diverged: its logits are no numbers with rate {self._config.learning_rate:g}: "
                 "check that the model's outputs are finite on every batch, or lower learning_rate"
             )
-        return {name: view.cpu().contiguous().numpy() for name, view in self._packing.unpack(logits).items()}
+        return {name: np.array(view.cpu().numpy(), order="C") for name, view in self._packing.unpack(logits).items()}
 
     def history(self) -> tuple[Mapping[str, Any], ...]:
         """Return, for each epoch's last step, the expected density, the task loss and the multiplier."""
@@ -239,22 +243,23 @@ class ConcreteSearch:
 
 
 class _Packing:
-    """Lays out all layers in one vector, each as its weights lie in memory, so that packing and unpacking are free."""
+    """Lays out all layers in one vector, images' kernels channels last as they lie in memory: unpacking is free."""
 
     def __init__(self, network: nn.Module, layers: Mask) -> None:
         parameters = named_parameters(network)
-        self._shapes = {name: tuple(parameters[name].shape) for name in layers}
-        self._sizes = [parameters[name].numel() for name in layers]
-        self._names = {
-            name: next(own for own, tensor in network.named_parameters() if tensor is parameters[name])
-            for name in layers
+        shapes = {name: tuple(parameters[name].shape) for name in layers}
+        self._sizes = [math.prod(shape) for shape in shapes.values()]
+        self._shapes = {
+            name: (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape for name, shape in shapes.items()
         }
 
     def pack(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return all layers of *tensors* as one vector."""
-        return torch.cat([tensors[name].detach().reshape(-1) for name in self._shapes])
+        layers = [tensors[name].detach() for name in self._shapes]
+        return torch.cat([(part.permute(0, 2, 3, 1) if part.ndim == 4 else part).reshape(-1) for part in layers])
 
     def unpack(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the layers of *vector*, as views of it."""
         parts = torch.split(vector, self._sizes)
-        return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+        views = {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+        return {name: view.permute(0, 3, 1, 2) if view.ndim == 4 else view for name, view in views.items()}
