@@ -1,0 +1,102 @@
+"""What the benchmarks of searches share: problems by setting, rows that are measured once, means with their errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ticketguard.cli.progress import ProgressBar
+from ticketguard.data import Dataset, load_data
+from ticketguard.files import write_whole
+from ticketguard.pruning import SearchProblem
+from ticketguard.ticket import Mask
+from ticketguard.training import TrainingConfig
+
+FOLDER = Path("runs/benchmarks")
+DATA_FOLDER = os.environ.get("TICKETGUARD_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What tickets are searched in.
+
+    Attributes:
+        model: The model's name.
+        train_limit: Training images of Fashion-MNIST; all 10 000 test images are used.
+        image_size: Side that images are pooled to.
+        training: The final recipe.
+    """
+
+    model: str
+    train_limit: int
+    image_size: int
+    training: TrainingConfig
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """Arguments of the data's loader."""
+        return {"folder": DATA_FOLDER, "train_limit": self.train_limit, "image_size": self.image_size}
+
+    def dataset(self) -> Dataset:
+        """Load the data."""
+        return load_data("fashion-mnist", options=self.data_options)
+
+    def problem(self, data: Dataset, *, density: float, seed: int, options: Mapping[str, Any]) -> SearchProblem:
+        """Return the search of one ticket."""
+        return SearchProblem(
+            model=self.model,
+            model_options={"classes": 10, "input_shape": (1, self.image_size, self.image_size)},
+            data=data,
+            data_name="fashion-mnist",
+            data_options=self.data_options,
+            density=density,
+            training=self.training,
+            seed=seed,
+            method_options=options,
+            progress=ProgressBar(),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a result file says of it."""
+        data = f"fashion-mnist, first {self.train_limit} training images, {self.image_size}x{self.image_size}"
+        return {"model": self.model, "data": data, "training": self.training.to_json()}
+
+
+def measured_once(folder: Path, what: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what *measure* gives, from its file in *folder* if the same was measured before.
+
+    Args:
+        folder: Where rows are kept.
+        what: All that the row depends on, as plain JSON values.
+        measure: Returns plain JSON values.
+    """
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{digest}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps({"what": dict(what), "row": measure()}, indent=1) + "\n").encode())
+    row: dict[str, Any] = json.loads(path.read_text())["row"]
+    return row
+
+
+def shuffled(mask: Mask, *, seed: int) -> Mask:
+    """Return *mask* with the positions of each layer shuffled: as many are kept in every layer, but others."""
+    generator = np.random.default_rng(seed)
+    layers = {
+        name: generator.permuted(mask[name].reshape(-1)).reshape(mask[name].shape) for name in sorted(mask.layers)
+    }
+    return Mask(layers=layers)
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
+    """Return mean and standard error, over seeds, of *first* minus *second*."""
+    differences = np.asarray(first) - np.asarray(second)
+    error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("nan")
+    return {"mean": float(differences.mean()), "standard_error": error}
