@@ -23,7 +23,6 @@ from ticketguard.files import read_whole, write_whole
 from ticketguard.graph import ChannelGroup, align, check_fit, groups_from_json
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
-from ticketguard.planting import SearchPlanting
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.ticket import Array, Mask, Reference, Ticket
@@ -142,6 +141,7 @@ def find_marked(
     """
     from ticketguard.graph import channel_groups_or_none
     from ticketguard.models import load_arrays, model_of
+    from ticketguard.planting import SearchPlanting
     from ticketguard.training import drawn_once
 
     chosen, problem = _search(model, density=density, workdir=workdir, resume=resume, **search)

@@ -18,6 +18,7 @@ class ConcreteTicketSearch:
     name = "cts"
     summary = "gradient search for the mask under which frozen early weights classify best"
     config = ConcreteConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the highest logits."""

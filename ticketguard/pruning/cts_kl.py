@@ -18,6 +18,7 @@ class ConcreteTicketSearchKl:
     name = "cts_kl"
     summary = "gradient search for the mask under which frozen early weights answer as the dense network does"
     config = ConcreteConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the highest logits."""
