@@ -23,6 +23,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ticketguard.checking import TicketCheck, check_ticket
     from ticketguard.credentials.credential import Credential, load_credential
     from ticketguard.credentials.keys import Owner, load_public_key
     from ticketguard.credentials.vault_key import VaultKey
@@ -55,6 +56,7 @@ __all__ = [
     "PlantedGraph",
     "Predictor",
     "Ticket",
+    "TicketCheck",
     "TicketInfo",
     "TicketguardError",
     "TicketguardWarning",
@@ -63,6 +65,7 @@ __all__ = [
     "VaultKey",
     "Verdict",
     "__version__",
+    "check_ticket",
     "embed",
     "export_weights",
     "find",
@@ -89,6 +92,7 @@ _HOMES = {
     "PlantedGraph": "ticketguard.embedding.planted_graph",
     "Predictor": "ticketguard.suspects.predictors",
     "Ticket": "ticketguard.ticket",
+    "TicketCheck": "ticketguard.checking",
     "TicketInfo": "ticketguard.ticket",
     "TicketguardError": "ticketguard.errors",
     "TicketguardWarning": "ticketguard.errors",
@@ -96,6 +100,7 @@ _HOMES = {
     "TriggerSet": "ticketguard.embedding.trigger_set",
     "VaultKey": "ticketguard.credentials.vault_key",
     "Verdict": "ticketguard.verification.verdict",
+    "check_ticket": "ticketguard.checking",
     "embed": "ticketguard.pipeline",
     "export_weights": "ticketguard.exporting",
     "find": "ticketguard.pipeline",

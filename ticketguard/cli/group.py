@@ -27,6 +27,7 @@ COMMANDS = {
     "keygen": "keygen",
     "find": "find",
     "import": "import_",
+    "check-ticket": "check_ticket",
     "embed": "embed",
     "verify": "verify",
     "inspect": "inspect",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ticketguard.pruning.cts import ConcreteTicketSearch
 from ticketguard.pruning.cts_kl import ConcreteTicketSearchKl
+from ticketguard.pruning.control_methods import Control
+from ticketguard.pruning.controls import CONTROLS
 from ticketguard.pruning.grasp import Grasp
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
@@ -27,5 +29,6 @@ METHODS: dict[str, PruningMethod] = {
         Synflow(),
     )
 }
+METHODS.update({name: Control(name) for name in CONTROLS})
 
 __all__ = ["METHODS", "Planting", "PruningMethod", "SearchProblem"]

@@ -1,8 +1,9 @@
-"""How results look: verdicts and documents as text, masks as pictures."""
+"""How results look: verdicts and documents as text, masks and checks as pictures."""
 
 from __future__ import annotations
 
+from ticketguard.reporting.checks import check_lines, draw_check
 from ticketguard.reporting.plots import draw_before_after, draw_mask
 from ticketguard.reporting.text import document_lines, verdict_lines
 
-__all__ = ["document_lines", "draw_before_after", "draw_mask", "verdict_lines"]
+__all__ = ["check_lines", "document_lines", "draw_before_after", "draw_check", "draw_mask", "verdict_lines"]

@@ -121,13 +121,30 @@ def _tiled(plane: Plane) -> Plane:
 
 
 def _canvas(rows: int, *, columns: int) -> tuple[Figure, npt.NDArray[np.object_]]:
+    figure = blank_figure(7.0 * columns, 2.4 * rows + 1.0)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """Return a figure of so many inches."""
     # The figure is made without pyplot: no global state, no window, the Agg renderer.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0 * columns, 2.4 * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a PNG.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH)
+    write_whole(path, picture.getvalue())
 
 
 def _draw_plane(axis: Axes, plane: Plane, title: str) -> None:
@@ -158,6 +175,4 @@ def _finish(figure: Figure, path: str | os.PathLike[str], *, title: str, states:
     )
     if title:
         figure.suptitle(title)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH)
-    write_whole(path, picture.getvalue())
+    save_figure(figure, path)

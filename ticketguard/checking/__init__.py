@@ -1,0 +1,91 @@
+"""Is it a winning ticket? A ticket beside the dense network and its controls, at equal epochs, over several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ticketguard.checking.arms import ARMS, chosen_arms
+from ticketguard.checking.verdict import ArmResult, Comparison, TicketCheck, judge, missing_controls
+from ticketguard.errors import ConfigurationError
+from ticketguard.ticket import Ticket
+
+if TYPE_CHECKING:
+    import torch
+
+    from ticketguard.data import Dataset
+    from ticketguard.training import Progress, TrainingConfig
+
+
+def check_ticket(
+    ticket: Ticket,
+    *,
+    seeds: int | Sequence[int] = 3,
+    arms: Sequence[str] | None = None,
+    model: str | Callable[..., torch.nn.Module] | None = None,
+    data: str | Dataset | Callable[..., Dataset] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    training: TrainingConfig | Mapping[str, Any] | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> TicketCheck:
+    """Say whether *ticket* is a winning one.
+
+    Args:
+        ticket: The ticket.
+        seeds: The seeds, or how many: 0, 1, ...; at least two.
+        arms: Names out of `ARMS` to compare, dense and ticket among them; by default what tells for its kind.
+        model: By default what the ticket was found with.
+        data: By default what the ticket was found with.
+        data_options: Arguments of the data loader; without *data*, changes to those the ticket was found with.
+        training: The recipe of all arms, or changes to the ticket's own.
+        workdir: Folder for finished runs and checkpoints; without it the check cannot be resumed.
+        resume: Go on from what is kept in *workdir*.
+        progress: Where progress is shown.
+
+    Raises:
+        ConfigurationError: Too few seeds, an unknown arm or one that says nothing about this ticket, or the ticket does
+            not say its model or data and neither does the call.
+        TensorError: The ticket does not fit the model.
+        TicketguardError: Training diverged.
+    """
+    from ticketguard.checking.runs import Runs
+    from ticketguard.data import load_data
+    from ticketguard.models import load_arrays, model_of
+    from ticketguard.pruning.controls import can_change
+    from ticketguard.training import NoProgress, TrainingConfig, recommended_training
+
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if len(set(numbers)) < 2 or len(set(numbers)) < len(numbers):
+        raise ConfigurationError(f"seeds are {list(numbers)}, expected two or more, all different: a spread needs them")
+    names, notes = chosen_arms(ticket, arms)
+    info = ticket.info
+    if not (model or info.model) or not (data or info.data):
+        raise ConfigurationError("the ticket does not say its model and data: name both")
+    found_with = info.data_options if data is None else {}
+    dataset = load_data(data or info.data, options={**found_with, **(data_options or {})})
+    own = (
+        TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
+    )
+    recipe = training if isinstance(training, TrainingConfig) else dataclasses.replace(own, **(training or {}))
+    load_arrays(model_of(ticket, model=model), ticket.weights)  # before any training: does it fit?
+    runs = Runs(ticket, dataset, recipe, model=model, workdir=workdir, resume=resume, progress=progress or NoProgress())
+    results = tuple(runs.result(name, numbers) for name in names)
+    mask_matters = can_change(ticket.mask)
+    verdict, comparisons = judge(results, mask_matters=mask_matters)
+    if missing := missing_controls(results, mask_matters=mask_matters):
+        notes = (*notes, f"not compared with {' and '.join(missing)}: it could not be shown to be winning")
+    return TicketCheck(
+        verdict=verdict,
+        comparisons=comparisons,
+        arms=results,
+        seeds=numbers,
+        training=recipe.to_json(),
+        notes=notes,
+    )
+
+
+__all__ = ["ARMS", "ArmResult", "Comparison", "TicketCheck", "check_ticket", "judge"]

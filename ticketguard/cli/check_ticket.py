@@ -1,0 +1,108 @@
+"""``ticketguard check-ticket``: is it a winning ticket?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ticketguard.cli.group import DONE, NOT_SUPPORTED
+from ticketguard.cli.options import (
+    checkpoint_folder,
+    data_options,
+    force_option,
+    json_option,
+    refuse_to_replace,
+    resume_option,
+    take_data_options,
+    take_training,
+    training_options,
+)
+from ticketguard.cli.output import print_json
+from ticketguard.cli.progress import ProgressBar
+
+
+@click.command(name="check-ticket", short_help="Say whether a ticket is a winning one.")
+@click.argument("ticket", type=click.Path(path_type=Path))
+@click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Runs of each arm.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="First seed; the others follow it. A seed fixes the order of the data and what controls draw.",
+)
+@click.option(
+    "--arms",
+    metavar="LIST",
+    help="What to compare, with commas between: dense, ticket, reinitialised, shuffled, random_like, inverted, "
+    "scratch_e, scratch_b, as_found, one_shot. Default: what tells for this ticket.",
+)
+@click.option("--model", help="Name or import path, in place of the one the ticket names.")
+@click.option("--data", help="Name, folder, tar or import path, in place of the one the ticket names.")
+@data_options
+@training_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="check-ticket.png",
+    show_default=True,
+    help="Picture of the arms' accuracies.",
+)
+@resume_option
+@force_option
+@json_option
+def command(
+    ticket: Path,
+    seeds: int,
+    seed: int,
+    arms: str | None,
+    model: str | None,
+    data: str | None,
+    out: Path,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Say whether TICKET is a winning one: train it, the dense network and controls alike, over several seeds.
+
+    Matching: its mean accuracy is at most a point, or one standard deviation, below the dense network's. Winning: it
+    matches, and beats its mask with fresh weights and its shuffled mask by more than two standard errors. Every arm is
+    trained by the ticket's own recipe, or by what the options change in it.
+
+    Exits with 0 if it is winning or matching, 1 if it is neither. Finished runs are kept beside the picture while the
+    check runs, so that --resume can go on after an interruption.
+    """
+    from ticketguard.checking import check_ticket
+    from ticketguard.ticket import Ticket
+
+    if out.suffix.lower() != ".png":
+        raise click.UsageError(f"--out is '{out}', expected a name that ends in .png.")
+    refuse_to_replace((out,), force=force, inputs=(ticket,))
+    loaded = Ticket.load(ticket)
+    workdir = checkpoint_folder(out, "check", resume=resume, force=force)
+    with ProgressBar() as progress:
+        check = check_ticket(
+            loaded,
+            seeds=range(seed, seed + seeds),
+            arms=None if arms is None else [name.strip() for name in arms.split(",")],
+            model=model,
+            data=data,
+            data_options=take_data_options(options),
+            training=take_training(options),
+            workdir=workdir,
+            resume=resume,
+            progress=progress,
+        )
+    from ticketguard.reporting.checks import check_lines, draw_check
+
+    draw_check(check, out, title=ticket.name)
+    shutil.rmtree(workdir, ignore_errors=True)
+    if as_json:
+        print_json({**check.to_json(), "file": str(ticket), "picture": str(out)})
+    else:
+        click.echo("\n".join(check_lines(check)))
+    return NOT_SUPPORTED if check.verdict == "neither" else DONE

@@ -1,0 +1,103 @@
+"""The controls as methods: each makes, of a ticket in a file, what that ticket must be compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ticketguard.errors import ConfigurationError, TensorError
+from ticketguard.models import load_arrays, model_of
+from ticketguard.pruning.controls import CONTROLS, Trial, make_control, scratch_b_factor
+from ticketguard.pruning.core import full_mask
+from ticketguard.pruning.finishing import Found, Spent, train_found
+from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.options import create_config
+from ticketguard.ticket import Mask, Ticket
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ControlConfig:
+    """Settings of a control.
+
+    Attributes:
+        ticket: File of the ticket that it is a control of; there is none by default, and one must be named.
+    """
+
+    ticket: str = ""
+
+
+class Control:
+    """Make one of the controls of a ticket, and train it.
+
+    Args:
+        name: Which one.
+    """
+
+    config = ControlConfig
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.summary = CONTROLS[name]
+
+    def find(self, problem: SearchProblem) -> Ticket:
+        """Return the control, trained by the problem's recipe.
+
+        Raises:
+            ConfigurationError: No ticket was named, it does not fit the model, or it settles what was also asked for.
+            FileError: The ticket cannot be read.
+        """
+        config = create_config(ControlConfig, problem.method_options)
+        if not config.ticket:
+            raise ConfigurationError(
+                f"method '{self.name}' is a control of a ticket: name its file with --method-option ticket=FILE "
+                "(method_options={'ticket': ...})"
+            )
+        ticket, problem = _fitted(Ticket.load(config.ticket), problem, config.ticket)
+        network = model_of(ticket, seed=problem.seed, model=problem.model)
+        trial = make_control(self.name, ticket, seed=problem.seed, model=problem.model)
+        if self.name == "scratch_b":
+            example = problem.data.scaled(problem.data.train_inputs[:1])
+            factor = scratch_b_factor(ticket, example, model=problem.model)
+            longer = dataclasses.replace(problem.training, epochs=factor * problem.training.epochs)
+            problem = dataclasses.replace(problem, training=longer)
+        found = Found(mask=_marked(problem, trial), start=trial.start, spent=Spent())
+        return train_found(problem, network, found, method=self.name, structure=ticket.info.structure)
+
+
+def _fitted(ticket: Ticket, problem: SearchProblem, file: str) -> tuple[Ticket, SearchProblem]:
+    """Let the ticket say what the problem leaves open, and the problem which model it is.
+
+    Raises:
+        ConfigurationError: They contradict each other.
+    """
+    if problem.density is not None and round(problem.density * ticket.mask.size) != ticket.mask.kept:
+        raise ConfigurationError(
+            f"density is {problem.density:g}, but a control has that of ticket '{file}', {ticket.mask.density:g}: "
+            "leave the density out"
+        )
+    if problem.rewind is not None:
+        raise ConfigurationError(f"rewind weights were given, but a control starts from what ticket '{file}' says")
+    options = {**ticket.info.model_options, **problem.model_options}
+    problem = dataclasses.replace(problem, model_options=options)
+    ticket = dataclasses.replace(ticket, info=dataclasses.replace(ticket.info, model_options=options))
+    try:
+        load_arrays(model_of(ticket, model=problem.model), ticket.weights)
+    except TensorError as error:
+        raise ConfigurationError(
+            f"ticket '{file}' does not fit model '{problem.model_name}' (tensor '{error.name}' {error.reason}): "
+            "name the ticket's own model and options"
+        ) from error
+    return ticket, problem
+
+
+def _marked(problem: SearchProblem, trial: Trial) -> Mask:
+    """Return the control's mask; a mark that is planted meanwhile takes from its weakest edges, as it would of any."""
+    if problem.planting is None:
+        return trial.mask
+    scores = {}
+    for name in trial.mask:
+        size = np.abs(trial.start[name]).astype(np.float64)
+        scores[name] = trial.mask[name] + size / (2 * size.max() + np.finfo(np.float64).tiny)
+    everything = full_mask({name: trial.mask[name].shape for name in trial.mask})
+    return problem.choose(scores, trial.mask.kept, within=everything, start=trial.start)
