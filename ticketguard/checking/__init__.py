@@ -25,6 +25,7 @@ def check_ticket(
     seeds: int | Sequence[int] = 3,
     arms: Sequence[str] | None = None,
     model: str | Callable[..., torch.nn.Module] | None = None,
+    dense_options: Mapping[str, Any] | None = None,
     data: str | Dataset | Callable[..., Dataset] | None = None,
     data_options: Mapping[str, Any] | None = None,
     training: TrainingConfig | Mapping[str, Any] | None = None,
@@ -39,6 +40,7 @@ def check_ticket(
         seeds: The seeds, or how many: 0, 1, ...; at least two.
         arms: Names out of `ARMS` to compare, dense and ticket among them; by default what tells for its kind.
         model: By default what the ticket was found with.
+        dense_options: Changes to the ticket's model options that give the dense network, where they leave blocks out.
         data: By default what the ticket was found with.
         data_options: Arguments of the data loader; without *data*, changes to those the ticket was found with.
         training: The recipe of all arms, or changes to the ticket's own.
@@ -48,14 +50,14 @@ def check_ticket(
 
     Raises:
         ConfigurationError: Too few seeds, an unknown arm or one that says nothing about this ticket, or the ticket does
-            not say its model or data and neither does the call.
+            not say its model or data, or what the dense network is, and neither does the call.
         TensorError: The ticket does not fit the model.
         TicketguardError: Training diverged.
     """
     from ticketguard.checking.runs import Runs
     from ticketguard.data import load_data
     from ticketguard.models import load_arrays, model_of
-    from ticketguard.pruning.controls import can_change
+    from ticketguard.pruning.controls import can_change, dense_network
     from ticketguard.training import NoProgress, TrainingConfig, recommended_training
 
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
@@ -71,8 +73,12 @@ def check_ticket(
         TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
     )
     recipe = training if isinstance(training, TrainingConfig) else dataclasses.replace(own, **(training or {}))
-    load_arrays(model_of(ticket, model=model), ticket.weights)  # before any training: does it fit?
-    runs = Runs(ticket, dataset, recipe, model=model, workdir=workdir, resume=resume, progress=progress or NoProgress())
+    load_arrays(model_of(ticket, model=model), ticket.weights)  # does it fit?
+    dense_network(ticket, seed=0, model=model, changes=dense_options)  # can it be built?
+    runs = Runs(
+        ticket, dataset, recipe, model=model, dense_options=dense_options, workdir=workdir, resume=resume,
+        progress=progress or NoProgress(),
+    )  # fmt: skip
     results = tuple(runs.result(name, numbers) for name in names)
     mask_matters = can_change(ticket.mask)
     verdict, comparisons = judge(results, mask_matters=mask_matters)

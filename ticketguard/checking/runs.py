@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ticketguard.checking.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET
 from ticketguard.checking.verdict import ArmResult
@@ -38,6 +39,7 @@ class Runs:
         data: What every arm is trained and tested on.
         recipe: How.
         model: Takes the place of the ticket's model.
+        dense_options: Changes to the ticket's model options that give the whole network.
         workdir: Folder for finished runs and checkpoints, or None.
         resume: Go on from what is kept there.
         progress: Where progress is shown.
@@ -50,16 +52,19 @@ class Runs:
         recipe: TrainingConfig,
         *,
         model: str | Factory | None,
+        dense_options: Mapping[str, Any] | None,
         workdir: Path | None,
         resume: bool,
         progress: Progress,
     ) -> None:
         self._ticket, self._data, self._recipe, self._model = ticket, data, recipe, model
+        self._changes = dense_options
         self._workdir, self._resume, self._progress = workdir, resume, progress
         self._identity = run_identity(
             ticket.mask.digest(), weights_digest(ticket.start_weights), weights_digest(ticket.weights),
             ticket.info.structure, json.dumps(dict(ticket.info.model_options), sort_keys=True, default=repr),
-            str(model or ticket.info.model), recipe, data.name, len(data.train_labels), len(data.test_labels),
+            getattr(model, "__qualname__", model or ticket.info.model), repr(dense_options), recipe,
+            data.name, len(data.train_labels), len(data.test_labels),
         )  # fmt: skip
         # The whole network can only start where the ticket does if the ticket is of the same size.
         self._dense_start = dense_start(ticket) if ticket.info.structure == "weight" else None
@@ -91,7 +96,7 @@ class Runs:
         recipe = self._recipe
         if arm == "scratch_b":
             example = self._data.scaled(self._data.train_inputs[:1])
-            factor = scratch_b_factor(self._ticket, example, model=self._model)
+            factor = scratch_b_factor(self._ticket, example, model=self._model, changes=self._changes)
             recipe = dataclasses.replace(recipe, epochs=factor * recipe.epochs)
         trial = self._one_shot(seed, shown) if arm == ONE_SHOT else self._trial(arm, seed)
         accuracy, _ = self._train(arm, seed, trial, recipe, shown)
@@ -110,8 +115,11 @@ class Runs:
         state = self._dense_start
         origin = FRESH_START if state is None else OWN_START
         if state is None:
-            state = state_arrays(dense_network(ticket, seed=seed, model=self._model))
+            state = state_arrays(self._dense(seed))
         return Trial(mask=full_mask({name: state[name].shape for name in ticket.mask}), start=state, origin=origin)
+
+    def _dense(self, seed: int) -> nn.Module:
+        return dense_network(self._ticket, seed=seed, model=self._model, changes=self._changes)
 
     def _one_shot(self, seed: int, shown: str) -> Trial:
         """Prune the trained dense network once, by magnitude; it is trained for this arm alone, as the dense arm is."""
@@ -124,8 +132,7 @@ class Runs:
     def _train(
         self, name: str, seed: int, trial: Trial, recipe: TrainingConfig, shown: str
     ) -> tuple[float, Mapping[str, Array]]:
-        build = dense_network if name == DENSE else model_of
-        network = build(self._ticket, seed=seed, model=self._model)
+        network = self._dense(seed) if name == DENSE else model_of(self._ticket, seed=seed, model=self._model)
         load_arrays(network, trial.start)
         # A mask that keeps everything costs time and says nothing.
         whole = all(layer.all() for layer in trial.mask.layers.values())

@@ -14,6 +14,7 @@ from ticketguard.cli.options import (
     data_options,
     force_option,
     json_option,
+    parse_assignments,
     refuse_to_replace,
     resume_option,
     take_data_options,
@@ -41,6 +42,12 @@ from ticketguard.cli.progress import ProgressBar
     "scratch_e, scratch_b, as_found, one_shot. Default: what tells for this ticket.",
 )
 @click.option("--model", help="Name or import path, in place of the one the ticket names.")
+@click.option(
+    "--dense-option",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change to the ticket's model options that gives the dense network, for a ticket without some blocks.",
+)
 @click.option("--data", help="Name, folder, tar or import path, in place of the one the ticket names.")
 @data_options
 @training_options
@@ -60,6 +67,7 @@ def command(
     seed: int,
     arms: str | None,
     model: str | None,
+    dense_option: tuple[str, ...],
     data: str | None,
     out: Path,
     resume: bool,
@@ -90,6 +98,7 @@ def command(
             seeds=range(seed, seed + seeds),
             arms=None if arms is None else [name.strip() for name in arms.split(",")],
             model=model,
+            dense_options=parse_assignments(dense_option, option="--dense-option"),
             data=data,
             data_options=take_data_options(options),
             training=take_training(options),

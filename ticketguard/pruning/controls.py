@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import Factory, build_model, model_of, state_arrays
+from ticketguard.models import CUT_STRUCTURES, Factory, build_model, model_of, state_arrays
 from ticketguard.models.flops import multiplications
 from ticketguard.pruning.core import full_mask, global_top_k
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
@@ -148,7 +149,7 @@ def fresh_weights(ticket: Ticket, *, seed: int, model: str | Factory | None = No
     """
     number = seed + FRESH_SEED + (seed + FRESH_SEED == ticket.info.seed)
     state = state_arrays(model_of(ticket, seed=number, model=model))
-    if ticket.info.structure in ("filter", "channel"):
+    if ticket.info.structure in CUT_STRUCTURES:
         whole = dense_network(ticket, seed=number, model=model).state_dict()
         for name in ticket.mask:
             before, after = (math.prod(shape[1:]) for shape in (whole[name].shape, state[name].shape))
@@ -171,19 +172,44 @@ def dense_start(ticket: Ticket) -> Mapping[str, Array] | None:
     return state
 
 
-def dense_network(ticket: Ticket, *, seed: int, model: str | Factory | None = None) -> nn.Module:
-    """Build the network that nothing was removed from, initialised by *seed*."""
-    return build_model(model or ticket.info.model, options=ticket.info.model_options, seed=seed)
+def dense_network(
+    ticket: Ticket, *, seed: int, model: str | Factory | None = None, changes: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Build the network that nothing was removed from, initialised by *seed*.
+
+    Args:
+        ticket: Says model and options.
+        seed: Fixes the initialisation.
+        model: Takes the place of the ticket's model.
+        changes: To the ticket's model options; a ticket without some blocks says which options leave them out.
+
+    Raises:
+        ConfigurationError: The ticket's model leaves blocks out, and *changes* do not say what the whole one is.
+    """
+    if ticket.info.structure == "block" and not changes:
+        raise ConfigurationError(
+            "the ticket's model options leave blocks out, expected those of the whole network too: name what changes "
+            "with --dense-option NAME=VALUE (dense_options=)"
+        )
+    options = {**ticket.info.model_options, **(changes or {})}
+    return build_model(model or ticket.info.model, options=options, seed=seed)
 
 
-def scratch_b_factor(ticket: Ticket, example: torch.Tensor, *, model: str | Factory | None = None) -> float:
+def scratch_b_factor(
+    ticket: Ticket,
+    example: torch.Tensor,
+    *,
+    model: str | Factory | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> float:
     """Return how many times as many epochs of the ticket take the dense network's FLOPs, at most `MOST_EPOCHS`.
 
     Args:
         ticket: Mask and structure say what is computed.
         example: One normalised input, with the batch axis.
         model: Takes the place of the ticket's model.
+        changes: As `dense_network` takes them.
     """
-    dense = multiplications(dense_network(ticket, seed=0, model=model), example)
+    dense = multiplications(dense_network(ticket, seed=0, model=model, changes=changes), example)
     sparse = multiplications(model_of(ticket, model=model), example, mask=ticket.mask)
     return max(1.0, min(MOST_EPOCHS, dense / max(1, sparse)))

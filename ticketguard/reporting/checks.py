@@ -62,7 +62,7 @@ def draw_check(check: TicketCheck, path: str | os.PathLike[str], *, title: str =
     needed = 100 * (check.arm(DENSE).mean + check.comparisons[0].bound)
     axis.axvline(needed, color=_DENSE_COLOUR, linestyle=":", linewidth=1.2, zorder=1)
     axis.annotate(
-        "matching from here", (needed, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2),
+        "matching from here →", (needed, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2),
         textcoords="offset points", fontsize=8, color=_DENSE_COLOUR,
     )  # fmt: skip
     axis.set_yticks(range(len(check.arms)), [arm.name.replace("_", " ") for arm in check.arms])
