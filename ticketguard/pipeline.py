@@ -147,7 +147,7 @@ def find_marked(
     chosen, problem = _search(model, density=density, workdir=workdir, resume=resume, **search)
     if not chosen.chooses_weights:
         raise ConfigurationError(
-            f"method '{chosen.name}' removes whole parts of the network, so no mark can be planted meanwhile: "
+            f"method '{chosen.name}' chooses no single weights, so no mark can be planted meanwhile: "
             "find the ticket first and embed the mark afterwards"
         )
     key = drawn_once(

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from ticketguard.errors import ConfigurationError, TensorError
 from ticketguard.models import load_arrays, model_of
-from ticketguard.pruning.controls import CONTROLS, Trial, make_control, scratch_b_factor
-from ticketguard.pruning.core import full_mask
+from ticketguard.pruning.controls import CONTROLS, make_control, scratch_b_factor
 from ticketguard.pruning.finishing import Found, Spent, train_found
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.options import create_config
-from ticketguard.ticket import Mask, Ticket
+from ticketguard.ticket import Ticket
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +32,7 @@ class Control:
     """
 
     config = ControlConfig
+    chooses_weights = False  # the ticket's mask says which
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -61,7 +59,7 @@ class Control:
             factor = scratch_b_factor(ticket, example, model=problem.model)
             longer = dataclasses.replace(problem.training, epochs=factor * problem.training.epochs)
             problem = dataclasses.replace(problem, training=longer)
-        found = Found(mask=_marked(problem, trial), start=trial.start, spent=Spent())
+        found = Found(mask=trial.mask, start=trial.start, spent=Spent())
         return train_found(problem, network, found, method=self.name, structure=ticket.info.structure)
 
 
@@ -89,15 +87,3 @@ def _fitted(ticket: Ticket, problem: SearchProblem, file: str) -> tuple[Ticket, 
             "name the ticket's own model and options"
         ) from error
     return ticket, problem
-
-
-def _marked(problem: SearchProblem, trial: Trial) -> Mask:
-    """Return the control's mask; a mark that is planted meanwhile takes from its weakest edges, as it would of any."""
-    if problem.planting is None:
-        return trial.mask
-    scores = {}
-    for name in trial.mask:
-        size = np.abs(trial.start[name]).astype(np.float64)
-        scores[name] = trial.mask[name] + size / (2 * size.max() + np.finfo(np.float64).tiny)
-    everything = full_mask({name: trial.mask[name].shape for name in trial.mask})
-    return problem.choose(scores, trial.mask.kept, within=everything, start=trial.start)
