@@ -29,9 +29,12 @@ def parameters(model: nn.Module) -> int:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    # ResNet-20: He et al. 2016, table 6 (0.27M); the others: torchvision's counts with ten classes and a 3x3 stem.
+    # ResNet-20, 32, 56: He et al. 2016, table 6 (0.27M, 0.46M, 0.85M); the others:
+    # torchvision's counts with ten classes and a 3x3 stem.
     [
         ("resnet20", 269_722),
+        ("resnet32", 464_154),
+        ("resnet56", 853_018),
         ("resnet18", 11_173_962),
         ("resnet50", 23_520_842),
         ("mlp", 3072 * 300 + 300 + 30_100 + 1010),
@@ -74,9 +77,23 @@ def test_residual_networks_refuse_inputs_that_are_no_images(name: str) -> None:
         build_model(name, options={"classes": 2, "input_shape": (64,)}, seed=0)
 
 
+def test_blocks_set_a_residual_network_s_depth() -> None:
+    model = build_model("resnet20", options={**IMAGES, "blocks": [1, 2, 3]}, seed=0)
+    assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3)] == [1, 2, 3]
+    same = build_model("resnet32", options={**IMAGES, "blocks": [3, 3, 3]}, seed=0)
+    assert parameters(same) == parameters(build_model("resnet20", options=IMAGES, seed=0))
+
+
+@pytest.mark.parametrize("blocks", [[3, 3], [3, 3, 0], [3, 3, 1.5], 3])
+def test_blocks_that_make_no_network_are_refused(blocks: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"resnet20's blocks are .*, expected three numbers from 1"):
+        build_model("resnet20", options={**IMAGES, "blocks": blocks}, seed=0)
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        ConfigurationError, match="unknown model 'resnet21', expected one of mlp, resnet18, resnet20, resnet50"
+        ConfigurationError,
+        match="unknown model 'resnet21', expected one of mlp, resnet18, resnet20, resnet32, resnet50, resnet56",
     ):
         build_model("resnet21", options={}, seed=0)
 

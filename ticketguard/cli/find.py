@@ -41,7 +41,9 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 @click.command(name="find", short_help="Find a winning lottery ticket.")
 @click.option(
-    "--model", required=True, help="mlp, resnet20, resnet18, resnet50, or an import path package.module:factory."
+    "--model",
+    required=True,
+    help="mlp, resnet20, resnet32, resnet56, resnet18, resnet50, or an import path package.module:factory.",
 )
 @click.option(
     "--model-option", multiple=True, metavar="NAME=VALUE", help="Argument of the model's factory; repeatable."

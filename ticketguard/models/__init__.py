@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError, TensorError, TicketguardError
+from ticketguard.models.blocks import REMOVED_BLOCKS, Block, removable_blocks, remove_blocks
 from ticketguard.models.mlp import mlp
-from ticketguard.models.resnet_cifar import resnet20
+from ticketguard.models.resnet_cifar import resnet20, resnet32, resnet56
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.models.shrinking import cuttable_groups, remove_channels, resize_to
 from ticketguard.plugins import is_import_path, load_object
@@ -20,7 +21,14 @@ from ticketguard.ticket import Array, Mask, Ticket
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
-MODELS: dict[str, Factory] = {"mlp": mlp, "resnet18": resnet18, "resnet20": resnet20, "resnet50": resnet50}
+MODELS: dict[str, Factory] = {
+    "mlp": mlp,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet50": resnet50,
+    "resnet56": resnet56,
+}
 # Structures of tickets whose tensors are smaller than those of the model they were found in.
 CUT_STRUCTURES = ("filter", "channel")
 PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -53,14 +61,16 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
     Args:
         model: A name, an import path or a factory.
         options: The factory's arguments; the built-in ones take ``classes`` and ``input_shape``, which are left out for
-            a factory of the user's own that does not name them.
+            a factory of the user's own that does not name them. ``removed_blocks`` is no factory's: it names modules
+            that are taken out of what any factory returns.
         seed: Fixes the initialisation.
 
     Raises:
         ConfigurationError: There is no such model, or its factory does not take these options or return a module.
     """
     factory = model_factory(model)
-    options = _understood(factory, options)
+    removed = options.get(REMOVED_BLOCKS, ())
+    options = _understood(factory, {name: value for name, value in options.items() if name != REMOVED_BLOCKS})
     # Weights are drawn on the CPU: its generator is the only one to fork, and accelerators are not even started.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -80,6 +90,7 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
             ) from error
     if not isinstance(network, nn.Module):
         raise ConfigurationError(f"model '{model}' returned a {type(network).__name__}, expected a torch.nn.Module")
+    remove_blocks(network, removed)
     return network
 
 
@@ -188,6 +199,8 @@ def mask_tensors(mask: Mask, parameters: Mapping[str, torch.Tensor]) -> list[tor
 
 __all__ = [
     "MODELS",
+    "REMOVED_BLOCKS",
+    "Block",
     "Factory",
     "build_model",
     "cuttable_groups",
@@ -197,6 +210,8 @@ __all__ = [
     "model_of",
     "named_parameters",
     "prunable_layers",
+    "removable_blocks",
+    "remove_blocks",
     "remove_channels",
     "resize_to",
     "state_arrays",

@@ -1,4 +1,4 @@
-"""ResNet-20 for CIFAR (He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2)."""
+"""ResNet-20, 32 and 56 for CIFAR (He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2)."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ResNetCifar(nn.Module):
     ranks weights by what they learned rather than by their layer's initial scale.
     """
 
-    def __init__(self, *, classes: int, channels: int, blocks: int) -> None:
+    def __init__(self, *, classes: int, channels: int, blocks: Sequence[int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, 1)
-        self.layer2 = self._stage(16, 32, blocks, 2)
-        self.layer3 = self._stage(32, 64, blocks, 2)
+        self.layer1 = self._stage(16, 16, blocks[0], 1)
+        self.layer2 = self._stage(16, 32, blocks[1], 2)
+        self.layer3 = self._stage(32, 64, blocks[2], 2)
         self.fc = nn.Linear(64, classes)
 
     @staticmethod
@@ -64,18 +64,36 @@ class ResNetCifar(nn.Module):
         return logits
 
 
-def resnet20(*, classes: int, input_shape: Sequence[int]) -> nn.Module:
-    """Build ResNet-20: 3 blocks a stage, 0.27 million parameters.
+def resnet20(*, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (3, 3, 3)) -> nn.Module:
+    """Build ResNet-20: 0.27 million parameters.
 
     Args:
         classes: Number of outputs.
         input_shape: (channels, height, width).
+        blocks: Residual blocks in each of the three stages.
 
     Raises:
-        ConfigurationError: Inputs are no images.
+        ConfigurationError: Inputs are no images, or the numbers of blocks are none.
     """
+    return _resnet("resnet20", classes=classes, input_shape=input_shape, blocks=blocks)
+
+
+def resnet32(*, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (5, 5, 5)) -> nn.Module:
+    """Build ResNet-32: 0.46 million parameters; see `resnet20`."""
+    return _resnet("resnet32", classes=classes, input_shape=input_shape, blocks=blocks)
+
+
+def resnet56(*, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (9, 9, 9)) -> nn.Module:
+    """Build ResNet-56: 0.85 million parameters; see `resnet20`."""
+    return _resnet("resnet56", classes=classes, input_shape=input_shape, blocks=blocks)
+
+
+def _resnet(name: str, *, classes: int, input_shape: Sequence[int], blocks: Sequence[int]) -> nn.Module:
     if len(input_shape) != 3:
         raise ConfigurationError(
-            f"resnet20 takes images (channels, height, width), got inputs of shape {tuple(input_shape)}: use mlp"
+            f"{name} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}: use mlp"
         )
-    return ResNetCifar(classes=classes, channels=input_shape[0], blocks=3)
+    given: object = blocks  # from a user
+    if not isinstance(given, Sequence) or len(given) != 3 or not all(type(n) is int and n > 0 for n in given):
+        raise ConfigurationError(f"{name}'s blocks are {blocks!r}, expected three numbers from 1, such as [3, 3, 3]")
+    return ResNetCifar(classes=classes, channels=input_shape[0], blocks=blocks)
