@@ -9,6 +9,7 @@ from ticketguard.pruning.controls import CONTROLS
 from ticketguard.pruning.grasp import Grasp
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
+from ticketguard.pruning.layer_lottery import LayerLottery
 from ticketguard.pruning.ltr import LotteryTicketRewinding
 from ticketguard.pruning.magnitude import Magnitude
 from ticketguard.pruning.random import Random
@@ -27,6 +28,7 @@ METHODS: dict[str, PruningMethod] = {
         Snip(),
         Grasp(),
         Synflow(),
+        LayerLottery(),
     )
 }
 METHODS.update({name: Control(name) for name in CONTROLS})

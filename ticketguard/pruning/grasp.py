@@ -57,7 +57,7 @@ class Grasp:
         return find_at_initialisation(
             problem,
             method=self.name,
-            score=lambda network, layers: _score(network, layers, problem, chosen, config.temperature),
+            score=lambda network, layers: gradient_flow_scores(network, layers, problem, chosen, config.temperature),
         )
 
 
@@ -82,7 +82,7 @@ def balanced_sample(data: Dataset, *, per_class: int, seed: int) -> torch.Tensor
     return torch.tensor([place for place in in_turn if place is not None])
 
 
-def _score(
+def gradient_flow_scores(
     network: nn.Module, layers: Mask, problem: SearchProblem, chosen: torch.Tensor, temperature: float
 ) -> tuple[Mapping[str, Array], Spent]:
     """Score weights by θ ⊙ Hg: dropping one changes the squared gradient norm by −2 θ Hg (equations 7 and 8).
