@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+import ticketguard as tg
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, load_arrays, model_of, prunable_layers, state_arrays
@@ -143,6 +145,18 @@ def test_a_mark_that_is_planted_meanwhile_chooses_among_what_remains(digits: Dat
     ticket = find(digits, {"blocks": 2}, planting=Planting())
     assert 0.85 < ticket.mask.density < 0.95
     assert not any(ticket.weights[name][~ticket.mask[name]].any() for name in ticket.mask)
+
+
+def test_the_mark_lives_in_what_remains() -> None:
+    recipe = dataclasses.asdict(QUICK) | {"epochs": 2}
+    small = {"data_options": {"train_limit": 200, "test_limit": 100}, "training": recipe}
+    options = {"model_options": {"blocks": [2, 1, 1]}, "method_options": {"blocks": 1}}
+    ticket = tg.find("resnet20", data="digits", method="layer_lottery", **options, **small)
+    marked, credential = tg.embed(ticket, owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()])
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+    assert tg.verify(tg.Checkpoint(ticket.weights), credential).status == "not_supported"
+    assert removed(marked) == removed(ticket)
+    load_arrays(model_of(marked), marked.weights)
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 9])

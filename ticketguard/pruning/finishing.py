@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
@@ -128,6 +129,9 @@ def pretrained_network(problem: SearchProblem, network: nn.Module, *, epochs: fl
     """
     from ticketguard.training import evaluate
 
+    if len(problem.data.input_shape) == 3:
+        # As training lays it out: one that was given, or is found again on resuming, then sums in the same order.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if problem.pretrained is not None:
         load_arrays(network, problem.pretrained)
         accuracy = evaluate(network, problem.data, device=problem.training.device)
