@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ticketguard.embedding.trigger_set import TriggerSet
     from ticketguard.errors import TicketguardError, TicketguardWarning
     from ticketguard.exporting import export_weights, import_checkpoint
+    from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
     from ticketguard.plan import Plan, prepare
     from ticketguard.suspects.checkpoints import Checkpoint
@@ -50,6 +51,7 @@ __all__ = [
     "Evidence",
     "HttpPredictor",
     "Mask",
+    "Measurement",
     "OnnxPredictor",
     "Owner",
     "Plan",
@@ -73,6 +75,7 @@ __all__ = [
     "import_checkpoint",
     "load_credential",
     "load_public_key",
+    "measure",
     "prepare",
     "verify",
 ]
@@ -86,6 +89,7 @@ _HOMES = {
     "Evidence": "ticketguard.verification.verdict",
     "HttpPredictor": "ticketguard.suspects.predictors",
     "Mask": "ticketguard.ticket",
+    "Measurement": "ticketguard.measuring",
     "OnnxPredictor": "ticketguard.suspects.predictors",
     "Owner": "ticketguard.credentials.keys",
     "Plan": "ticketguard.plan",
@@ -108,6 +112,7 @@ _HOMES = {
     "import_checkpoint": "ticketguard.exporting",
     "load_credential": "ticketguard.credentials.credential",
     "load_public_key": "ticketguard.credentials.keys",
+    "measure": "ticketguard.measuring",
     "prepare": "ticketguard.plan",
     "verify": "ticketguard.pipeline",
 }

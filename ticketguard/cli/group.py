@@ -31,6 +31,7 @@ COMMANDS = {
     "embed": "embed",
     "verify": "verify",
     "inspect": "inspect",
+    "measure": "measure",
     "export": "export",
 }
 
