@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
     from ticketguard.plan import Plan, prepare
+    from ticketguard.programs import export_program
     from ticketguard.suspects.checkpoints import Checkpoint
     from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
     from ticketguard.ticket import Mask, Ticket, TicketInfo
@@ -69,6 +70,7 @@ __all__ = [
     "__version__",
     "check_ticket",
     "embed",
+    "export_program",
     "export_weights",
     "find",
     "find_marked",
@@ -106,6 +108,7 @@ _HOMES = {
     "Verdict": "ticketguard.verification.verdict",
     "check_ticket": "ticketguard.checking",
     "embed": "ticketguard.pipeline",
+    "export_program": "ticketguard.programs",
     "export_weights": "ticketguard.exporting",
     "find": "ticketguard.pipeline",
     "find_marked": "ticketguard.pipeline",

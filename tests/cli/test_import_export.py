@@ -66,3 +66,11 @@ def test_an_input_is_never_replaced(run: Run, files: Files, tmp_path: Path) -> N
         result = run("export", files.marked, "--out", out, "--force", code=2)
         assert "is an input of this command and is not replaced" in result.stderr
     assert files.marked.read_bytes() == before
+
+
+def test_export_writes_a_program(run: Run, files: Files, tmp_path: Path) -> None:
+    model = f"{__name__.rpartition('.')[0]}.conftest:network"
+    result = run("export", files.marked, "--format", "pt2", "--model", model, "--out", tmp_path / "net.pt2", "--json")
+    document = json.loads(result.stdout)
+    validate(document, "export")
+    assert (document["format"], document["bytes"]) == ("pt2", (tmp_path / "net.pt2").stat().st_size)

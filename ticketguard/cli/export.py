@@ -1,9 +1,9 @@
-"""``ticketguard export``: the plain weights of a ticket, for deployment."""
+"""``ticketguard export``: a ticket's plain weights or its network, for deployment."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -12,36 +12,47 @@ from ticketguard.cli.output import print_document
 
 if TYPE_CHECKING:
     from ticketguard.exporting import WeightsFormat
+    from ticketguard.programs import ProgramFormat
 
 
-@click.command(name="export", short_help="Write the plain weights of a ticket, for deployment.")
+@click.command(name="export", short_help="Write the plain weights or the network of a ticket, for deployment.")
 @click.argument("ticket", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="File to write, such as weights.safetensors."
 )
 @click.option(
     "--format",
-    "weights_format",
-    type=click.Choice(["safetensors", "prune"]),
+    "file_format",
+    type=click.Choice(["safetensors", "prune", "onnx", "pt2"]),
     default="safetensors",
     show_default=True,
-    help="safetensors: zeros where pruned. prune: a .pt state dict with torch.nn.utils.prune's _orig and _mask pairs.",
+    help="safetensors: zeros where pruned. prune: a .pt state dict with torch.nn.utils.prune's _orig and _mask pairs. "
+    "onnx: the network, for any ONNX runtime. pt2: the network, for torch.export.load.",
 )
+@click.option("--model", help="With onnx and pt2: the ticket's model, where it does not say it.")
 @force_option
 @json_option
-def command(ticket: Path, out: Path, weights_format: WeightsFormat, force: bool, as_json: bool) -> None:
-    """Write the plain weights of TICKET, without its rewind weights and how it was found."""
+def command(ticket: Path, out: Path, file_format: str, model: str | None, force: bool, as_json: bool) -> None:
+    """Write the plain weights or the network of TICKET, without its rewind weights and how it was found.
+
+    What was pruned as a whole (blocks, filters, channels) is not in the file; single pruned weights are zeros.
+    """
     from ticketguard.exporting import export_weights
+    from ticketguard.programs import export_program
     from ticketguard.ticket import Ticket
 
     refuse_to_replace((out,), force=force, inputs=(ticket,))
     loaded = Ticket.load(ticket)
-    export_weights(loaded, out, format=weights_format)
+    if file_format in ("onnx", "pt2"):
+        export_program(loaded, out, format=cast("ProgramFormat", file_format), model=model)
+    else:
+        export_weights(loaded, out, format=cast("WeightsFormat", file_format))
     print_document(
         {
             "version": "ticketguard.export/1",
             "file": str(out),
-            "format": weights_format,
+            "format": file_format,
+            "bytes": out.stat().st_size,
             "tensors": len(loaded.weights),
             "density": loaded.mask.density,
         },
