@@ -123,8 +123,9 @@ def test_a_multiple_that_the_model_counts_on_is_noticed() -> None:
         cuttable_groups(Heads(), torch.zeros(1, 6))
 
 
-def test_channels_that_are_averaged_over_are_not_cuttable() -> None:
-    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+@pytest.mark.parametrize("over_channels", [nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False), nn.Softmax(1)])
+def test_channels_that_are_summed_over_are_not_cuttable(over_channels: nn.Module) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), over_channels, nn.Linear(8, 2))
     with pytest.raises(ConfigurationError, match="no channels of this model can be cut out"):
         cuttable_groups(model, torch.zeros(1, 6))
 
