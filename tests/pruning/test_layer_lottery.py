@@ -14,7 +14,7 @@ from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, load_arrays, model_of, prunable_layers, state_arrays
 from ticketguard.pruning import METHODS, SearchProblem, core, finishing, layer_lottery
-from ticketguard.ticket import Mask, Ticket
+from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, evaluate, loop, train
 
 QUICK = TrainingConfig(epochs=1, batch_size=40, learning_rate=0.05)
@@ -129,22 +129,9 @@ def test_blocks_can_be_removed_from_what_a_first_search_left(digits: Dataset) ->
     assert len(removed(second)) == 2
 
 
-def test_a_mark_that_is_planted_meanwhile_chooses_among_what_remains(digits: Dataset) -> None:
-    class Planting:
-        identity = "a mark"
-
-        def bind(self, start: Any, everything: Mask) -> None:
-            assert set(everything) <= set(start)
-
-        def choose(self, scores: Any, keep: int, *, within: Mask) -> Mask:
-            return Mask(layers={name: scores[name] > np.quantile(scores[name], 0.1) for name in within})
-
-        def hooks(self, mask: Mask, start: Any) -> loop.NoHooks:
-            return loop.NoHooks()
-
-    ticket = find(digits, {"blocks": 2}, planting=Planting())
-    assert 0.85 < ticket.mask.density < 0.95
-    assert not any(ticket.weights[name][~ticket.mask[name]].any() for name in ticket.mask)
+def test_no_mark_can_be_planted_meanwhile() -> None:
+    with pytest.raises(ConfigurationError, match="'layer_lottery' removes whole parts of the network"):
+        tg.find_marked("resnet20", data="digits", method="layer_lottery", density=0.9, owner=tg.Owner.generate("Ada"))
 
 
 def test_the_mark_lives_in_what_remains() -> None:

@@ -65,6 +65,7 @@ class LayerLottery:
     name = "layer_lottery"
     summary = "fewer residual blocks, chosen at initialisation: physically smaller and faster"
     config = LayerLotteryConfig
+    chooses_weights = False
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket without the blocks of the lowest scores.
@@ -96,13 +97,8 @@ class LayerLottery:
         options = {**problem.model_options, REMOVED_BLOCKS: sorted([*before, *removed])}
         smaller = build_model(problem.model, options=options, seed=problem.seed)
         left = {name: start[name] for name in start if not name.startswith(tuple(f"{block}." for block in removed))}
-        remaining = problem.everything(smaller)
-        # Nothing is left to choose, but a mark that is planted meanwhile takes its share of what remains.
-        mask = problem.choose(
-            {name: np.abs(left[name]) for name in remaining}, remaining.size, within=remaining, start=left
-        )
         found = Found(
-            mask=mask,
+            mask=problem.everything(smaller),
             start=left,
             spent=spent if trained is None else spent + trained.spent,
             dense_accuracy=_dense_accuracy(problem, config, trained),
