@@ -22,7 +22,7 @@ from benchmarks.results import Bar, write_result
 from benchmarks.tickets import DATA_FOLDER, FOLDER
 from ticketguard.data import Dataset, load_data
 from ticketguard.files import write_whole
-from ticketguard.models import REMOVED_BLOCKS, build_model, load_arrays, model_of, prunable_layers, removable_blocks
+from ticketguard.models import REMOVED_BLOCKS, build_model, model_of, prunable_layers, removable_blocks
 from ticketguard.pruning import METHODS, SearchProblem
 from ticketguard.training import TrainingConfig, train
 from ticketguard.training.feeding import Feeder
@@ -117,8 +117,6 @@ def row_of(data: Dataset, seed: int) -> dict[str, Any]:
 def costs_of(data: Dataset, ticket: tg.Ticket) -> dict[str, Any]:
     """Measure the time of a training step, and size and latency."""
     own, dense = step_times(data, ticket)
-    network = model_of(ticket)
-    load_arrays(network, ticket.weights)
     measured = {}
     for batch_size in (1, 64):
         found = tg.measure(ticket, batch_size=batch_size, repeats=30).to_json()

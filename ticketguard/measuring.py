@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import REMOVED_BLOCKS, build_model, load_arrays, model_of, state_arrays
+from ticketguard.models import REMOVED_BLOCKS, build_model, state_arrays, trained_network
 from ticketguard.ticket import Ticket
 
 WARM_UP_RUNS = 3
@@ -101,34 +101,32 @@ def measure(
         if value < 1:
             raise ConfigurationError(f"{name} is {value}, expected at least 1")
     info = ticket.info
-    if not (model or info.model) or not info.input_shape:
-        raise ConfigurationError(
-            "the ticket does not say its model and input shape: name the model, and give the shape to 'import'"
-        )
-    network = model_of(ticket, model=model)
-    load_arrays(network, ticket.weights)
+    network = trained_network(ticket, model=model)
     whole = {name: value for name, value in info.model_options.items() if name != REMOVED_BLOCKS}
-    dense = build_model(model or info.model, options=whole, seed=info.seed)
-    pair = (network.eval(), dense.eval())
+    dense = build_model(model or info.model, options=whole, seed=info.seed).eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        multiply_adds = [_multiply_adds(one, torch.zeros(1, *info.input_shape)) for one in pair]
-        latencies = _latencies(pair, torch.zeros(batch_size, *info.input_shape), repeats)
+        multiply_adds = [_multiply_adds(one, torch.zeros(1, *info.input_shape)) for one in (network, dense)]
+        latencies = _latencies((network, dense), torch.zeros(batch_size, *info.input_shape), repeats)
     finally:
         torch.set_num_threads(before)
-    costs = [
-        NetworkCost(
-            parameters=sum(parameter.numel() for parameter in one.parameters()),
-            multiply_adds=count,
-            file_bytes=len(safetensors.numpy.save(state_arrays(one), metadata={"format": "pt"})),
-            latency_seconds=statistics.median(times),
-            latencies=tuple(times),
-        )
-        for one, count, times in zip(pair, multiply_adds, latencies, strict=True)
-    ]
     return Measurement(
-        ticket=costs[0], dense=costs[1], batch_size=batch_size, threads=threads, note=NOTES[info.structure]
+        ticket=_cost(network, multiply_adds[0], latencies[0]),
+        dense=_cost(dense, multiply_adds[1], latencies[1]),
+        batch_size=batch_size,
+        threads=threads,
+        note=NOTES[info.structure],
+    )
+
+
+def _cost(network: nn.Module, multiply_adds: int, latencies: list[float]) -> NetworkCost:
+    return NetworkCost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        multiply_adds=multiply_adds,
+        file_bytes=len(safetensors.numpy.save(state_arrays(network), metadata={"format": "pt"})),
+        latency_seconds=statistics.median(latencies),
+        latencies=tuple(latencies),
     )
 
 

@@ -55,16 +55,9 @@ def export_program(
                 importlib.import_module(package)
             except ImportError as error:
                 raise MissingExtraError(package=package, extra="export") from error
-    info = ticket.info
-    if not (model or info.model) or not info.input_shape:
-        raise ConfigurationError(
-            "the ticket does not say its model and input shape: name the model, and give the shape to 'import'"
-        )
-    from ticketguard.models import load_arrays, model_of
+    from ticketguard.models import trained_network
 
-    network = model_of(ticket, model=model)
-    load_arrays(network, ticket.weights)
-    program = _traced(network.eval(), info.input_shape)
+    program = _traced(trained_network(ticket, model=model), ticket.info.input_shape)
     write_whole(path, _onnx_bytes(program) if format == "onnx" else _pt2_bytes(program))
 
 

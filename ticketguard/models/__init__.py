@@ -112,6 +112,26 @@ def model_of(ticket: Ticket, *, seed: int = 0, model: str | Factory | None = Non
     return network
 
 
+def trained_network(ticket: Ticket, *, model: str | Factory | None = None) -> nn.Module:
+    """Build the model that *ticket* belongs to with its trained weights, in evaluation mode.
+
+    Args:
+        ticket: Says model, options and input shape.
+        model: Takes the place of the ticket's model.
+
+    Raises:
+        ConfigurationError: The ticket does not say its model or input shape.
+        TensorError: The ticket's tensors are those of another model.
+    """
+    if not (model or ticket.info.model) or not ticket.info.input_shape:
+        raise ConfigurationError(
+            "the ticket does not say its model and input shape: name the model, and give the shape to 'import'"
+        )
+    network = model_of(ticket, model=model)
+    load_arrays(network, ticket.weights)
+    return network.eval()
+
+
 def _understood(factory: Factory, options: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is offered to every factory but this one has no parameter for."""
     try:
@@ -215,5 +235,6 @@ __all__ = [
     "remove_channels",
     "resize_to",
     "state_arrays",
+    "trained_network",
     "unwrapped_name",
 ]
