@@ -10,6 +10,7 @@ from ticketguard.pruning.grasp import Grasp
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
 from ticketguard.pruning.layer_lottery import LayerLottery
+from ticketguard.pruning.jackpot import LotteryJackpots
 from ticketguard.pruning.ltr import LotteryTicketRewinding
 from ticketguard.pruning.magnitude import Magnitude
 from ticketguard.pruning.random import Random
@@ -22,6 +23,7 @@ METHODS: dict[str, PruningMethod] = {
         ConcreteTicketSearch(),
         ConcreteTicketSearchKl(),
         IterativeMagnitudePruning(),
+        LotteryJackpots(),
         LotteryTicketRewinding(),
         Magnitude(),
         Random(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
         raise ConfigurationError(
             f"cannot keep {keep} of {within.kept} weights in {living} layers: choose another density"
         )
-    flat = np.concatenate([np.asarray(scores[name], dtype=np.float64).reshape(-1) for name in names])
+    flat = np.concatenate([np.asarray(scores[name]).reshape(-1) for name in names])
     alive = np.concatenate([within[name].reshape(-1) for name in names])
     ends = [0, *np.cumsum([within[name].size for name in names])]
     best = [
@@ -56,7 +57,26 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
     return Mask(layers={name: part.reshape(within[name].shape) for name, part in zip(names, parts, strict=True)})
 
 
-def largest(values: npt.NDArray[np.float64], count: int) -> BoolArray:
+def comparable(scores: Mapping[str, Array], counts: Mapping[str, int]) -> dict[str, Array]:
+    """Return scores of the same order within each layer whose global top-k keeps *counts* of each.
+
+    For methods that fix how much each layer keeps: the choice over all layers, and a mark's share in it, stay one. A
+    layer's ranks are shifted so that those of its highest *counts* scores are above zero and all others are not.
+
+    Args:
+        scores: Per layer, shape as its mask; of equal ones the first rank higher.
+        counts: Number of positions to keep, per layer.
+    """
+    ranked = {}
+    for name, count in counts.items():
+        order = np.argsort(-scores[name].reshape(-1), kind="stable")
+        ranks = np.empty(order.size, dtype=np.float64)
+        ranks[order] = count - np.arange(order.size)
+        ranked[name] = ranks.reshape(scores[name].shape)
+    return ranked
+
+
+def largest(values: npt.NDArray[Any], count: int) -> BoolArray:
     """Mark the *count* largest of *values*, shape (n,); of equal ones the first. Takes O(n) time."""
     if count <= 0:
         return np.zeros(values.size, dtype=np.bool_)

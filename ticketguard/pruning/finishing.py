@@ -13,7 +13,7 @@ from ticketguard.errors import ConfigurationError
 from ticketguard.models import load_arrays, state_arrays
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.ticket import Array, Mask, Ticket
-from ticketguard.training import TrainingConfig, in_first_process, train
+from ticketguard.training import TrainingConfig, evaluate, in_first_process, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,49 @@ def train_found(problem: SearchProblem, network: nn.Module, found: Found, *, met
     return Ticket(mask=found.mask, weights=result.state, rewind_weights=found.start, info=info)
 
 
+def ready_ticket(
+    problem: SearchProblem,
+    network: nn.Module,
+    found: Found,
+    *,
+    method: str,
+    weights: Mapping[str, Array],
+    recipe: TrainingConfig,
+    **facts: Any,
+) -> Ticket:
+    """Return a ticket whose weights are good as the search left them: they are evaluated, not trained.
+
+    Marks that are planted while the ticket is found are learned in training, so with them the ticket is trained after
+    all, by *recipe* from the start weights.
+
+    Args:
+        problem: The search's problem; its own recipe is not used.
+        network: The model; it is changed.
+        found: What the search found.
+        method: The method's name.
+        weights: State dict of the ticket; zero where the mask prunes.
+        recipe: How the ticket is retrained from the start weights, by an embedding say.
+        facts: Other fields of `TicketInfo`.
+    """
+    problem = dataclasses.replace(problem, training=recipe)
+    if problem.planting is not None:
+        return train_found(problem, network, found, method=method, **facts)
+    load_arrays(network, weights)
+    accuracy = evaluate(network, problem.data, device=recipe.device)
+    info = problem.info(
+        method,
+        **{
+            "accuracy": accuracy,
+            "dense_accuracy": found.dense_accuracy,
+            "cost": costs(found.spent, found.spent),
+            "history": found.history,
+            "ready": True,
+            **facts,
+        },
+    )
+    return Ticket(mask=found.mask, weights=weights, rewind_weights=found.start, info=info)
+
+
 def costs(search: Spent, total: Spent) -> dict[str, float]:
     """Return what finding took, for the ticket: in all, and without the ticket's own training (``search_...``)."""
     return {
@@ -127,8 +170,6 @@ def pretrained_network(problem: SearchProblem, network: nn.Module, *, epochs: fl
         ConfigurationError: None was given, and none is to be trained.
         TensorError: The one given does not fit the model.
     """
-    from ticketguard.training import evaluate
-
     if len(problem.data.input_shape) == 3:
         # As training lays it out: one that was given, or is found again on resuming, then sums in the same order.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
