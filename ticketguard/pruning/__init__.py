@@ -6,6 +6,7 @@ from ticketguard.pruning.cts import ConcreteTicketSearch
 from ticketguard.pruning.cts_kl import ConcreteTicketSearchKl
 from ticketguard.pruning.control_methods import Control
 from ticketguard.pruning.controls import CONTROLS
+from ticketguard.pruning.bip import BilevelPruning
 from ticketguard.pruning.grasp import Grasp
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
@@ -22,6 +23,7 @@ METHODS: dict[str, PruningMethod] = {
     for method in (
         ConcreteTicketSearch(),
         ConcreteTicketSearchKl(),
+        BilevelPruning(),
         IterativeMagnitudePruning(),
         LotteryJackpots(),
         LotteryTicketRewinding(),

@@ -55,8 +55,18 @@ class MaskedNetwork:
     def put_on(self, masks: Mapping[str, BoolArray]) -> None:
         """Give the layers other masks, per name of its layer's shape, and compute with the present θ."""
         for tensor, name in zip(self._masks, self._names, strict=True):
-            tensor.copy_(torch.from_numpy(masks[name]))
+            tensor.copy_(torch.from_numpy(np.array(masks[name])))
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Compute with θ as it is now, under the present masks."""
         torch._foreach_copy_(self.parameters, torch._foreach_mul(self.weights, self._masks))
+
+    def unmasked_state(self) -> dict[str, Array]:
+        """Return the state dict with θ in place of m ⊙ θ."""
+        weights = {name: np.array(in_numpy(weight)) for name, weight in zip(self._names, self.weights, strict=True)}
+        return {**state_arrays(self.network), **weights}
 
     def gradients(
         self, batch: tuple[torch.Tensor, torch.Tensor], of: Sequence[torch.Tensor], *, step: int
