@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import build_model, load_arrays, state_arrays
 from ticketguard.pruning import METHODS, SearchProblem, finishing, searching
-from ticketguard.pruning.core import comparable, full_mask, global_top_k
+from ticketguard.pruning.core import comparable, full_mask, global_top_k, largest
 from ticketguard.pruning.jackpot import exchange
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import Hooks, NoHooks, TrainingConfig, evaluate, train
@@ -117,6 +118,20 @@ def test_only_the_ceiling_of_the_share_of_pairs_is_exchanged_best_against_worst(
         changed = kept.copy()
         exchange(changed, scores, share=share)
         assert set(np.flatnonzero(changed)) == expected
+
+
+def test_the_ticket_is_the_last_mask_not_the_scores_that_the_restriction_held_back(
+    digits: Dataset, dense: Mapping[str, Array], tmp_path: Path
+) -> None:
+    short = {"epochs": 0.5, "learning_rate": 1.0}
+    ticket = find(digits, pretrained=dense, workdir=tmp_path, options=short)
+    last = load_file(tmp_path / "jackpot.checkpoint")
+    held_back = 0
+    for name in ("1.weight", "3.weight"):
+        kept, scores = last[f"kept/{name}"].numpy(), last[f"score/{name}"].numpy()
+        assert np.array_equal(ticket.mask[name], kept)
+        held_back += int((largest(scores.reshape(-1), int(kept.sum())) != kept.reshape(-1)).sum())
+    assert held_back > 0
 
 
 def test_comparable_scores_keep_each_layers_count_and_order() -> None:
