@@ -187,6 +187,9 @@ def test_under_the_gates_a_network_computes_what_the_smaller_one_does(
     masks = gates.masks(scores)
     load_arrays(network, {n: state[n] * masks[n] if n in masks else state[n] for n in state})
     cut = gates.cut(state, scores)
+    # A channel that is gone is zero in every parameter that knows it, biases and normalisation among them.
+    parameters = [name for name, _ in network.named_parameters() if cut[name].size < state[name].size]
+    assert [int(masks[name].sum()) for name in parameters] == [cut[name].size for name in parameters]
     resize_to(smaller, {name: array.shape for name, array in cut.items()})
     load_arrays(smaller, cut)
     inputs = digits.scaled(digits.train_inputs[:40])
