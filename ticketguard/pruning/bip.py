@@ -79,6 +79,7 @@ class BilevelPruning:
     name = "bip"
     summary = "masks and weights learned in turn from a trained network; single weights, filters or channels (BiP)"
     config = BipConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of masks and weights that were learned together, usable without training.
@@ -87,9 +88,15 @@ class BilevelPruning:
         structure of filters or channels the ticket is physically smaller, and its mask keeps all that remains.
 
         Raises:
-            ConfigurationError: There is no trained network, or no channels to cut, or not so many.
+            ConfigurationError: There is no trained network, or no channels to cut, or not so many; or a mark is to be
+                planted where no single weights are chosen.
         """
         config = create_config(BipConfig, problem.method_options)
+        if config.structure != "weight" and problem.planting is not None:
+            raise ConfigurationError(
+                f"structure '{config.structure}' chooses no single weights, so no mark can be planted meanwhile: "
+                "embed it afterwards"
+            )
         problem.require_batch(config.batch_size)
         refuse_rewind(problem, self.name)
         network = problem.build()
@@ -128,11 +135,11 @@ class _WeightGates:
     """Keeps the single weights of the largest scores, over all layers together."""
 
     def __init__(self, everything: Mask, keep: int) -> None:
-        self.names, self._everything, self.keep = tuple(everything), everything, keep
+        self.names, self._everything, self._keep = tuple(everything), everything, keep
 
     def masks(self, scores: Mapping[str, Array]) -> dict[str, BoolArray]:
         magnitudes = {name: np.abs(scores[name]) for name in scores}
-        return dict(global_top_k(magnitudes, self.keep, within=self._everything).layers)
+        return dict(global_top_k(magnitudes, self._keep, within=self._everything).layers)
 
 
 def _gates(problem: SearchProblem, network: nn.Module, everything: Mask, *, structure: str) -> Gates:
@@ -149,12 +156,9 @@ def _chosen(
     if isinstance(gates, ChannelGates):
         start = gates.cut(start, scores)
         resize_to(network, {name: array.shape for name, array in start.items()})
-        # Nothing is left to choose, but a mark that is planted meanwhile takes its share of what remains.
-        everything = problem.everything(network)
-        scores = start
-    kept = gates.keep if isinstance(gates, _WeightGates) else everything.size
+        return problem.everything(network), start
     magnitudes = {name: np.abs(scores[name]) for name in everything}
-    return problem.choose(magnitudes, kept, within=everything, start=start), start
+    return problem.choose(magnitudes, problem.keep(everything.size), within=everything, start=start), start
 
 
 class _Search:

@@ -81,6 +81,7 @@ class LotteryJackpots:
     name = "jackpot"
     summary = "a mask of trained weights that stay frozen: usable without training (Lottery Jackpots)"
     config = JackpotConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of the trained dense network's own weights.
