@@ -15,7 +15,8 @@ from ticketguard.models.blocks import REMOVED_BLOCKS, Block, removable_blocks, r
 from ticketguard.models.mlp import mlp
 from ticketguard.models.resnet_cifar import resnet20, resnet32, resnet56
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
-from ticketguard.models.shrinking import cuttable_groups, remove_channels, resize_to
+from ticketguard.models.shrinking import cuttable_groups, drop_missing_branches, remove_channels, resize_to
+from ticketguard.models.supernet import supernet
 from ticketguard.plugins import is_import_path, load_object
 from ticketguard.ticket import Array, Mask, Ticket
 
@@ -28,6 +29,7 @@ MODELS: dict[str, Factory] = {
     "resnet32": resnet32,
     "resnet50": resnet50,
     "resnet56": resnet56,
+    "supernet": supernet,
 }
 # Structures of tickets whose tensors are smaller than those of the model they were found in.
 CUT_STRUCTURES = ("filter", "channel")
@@ -108,6 +110,7 @@ def model_of(ticket: Ticket, *, seed: int = 0, model: str | Factory | None = Non
     """
     network = build_model(model or ticket.info.model, options=ticket.info.model_options, seed=seed)
     if ticket.info.structure in CUT_STRUCTURES:
+        drop_missing_branches(network, ticket.weights)
         resize_to(network, {name: array.shape for name, array in ticket.weights.items()})
     return network
 
@@ -224,6 +227,7 @@ __all__ = [
     "Factory",
     "build_model",
     "cuttable_groups",
+    "drop_missing_branches",
     "load_arrays",
     "mask_tensors",
     "model_factory",

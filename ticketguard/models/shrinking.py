@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -85,6 +85,24 @@ def resize_to(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
                 module.register_parameter(name, value)
             else:
                 module._buffers[name] = part
+
+
+def drop_missing_branches(model: nn.Module, names: Container[str]) -> None:
+    """Take out of *model*, in place, the branches that a search has emptied.
+
+    A branch is a member of a ``nn.ModuleDict``, such as a supernet cell's; its parent must do without it.
+
+    Args:
+        model: Any model.
+        names: State-dict names of what remains; a branch that has tensors, and none among these, goes.
+    """
+    for path, parent in list(model.named_modules()):
+        if not isinstance(parent, nn.ModuleDict):
+            continue
+        for key, branch in list(parent.items()):
+            tensors = [f"{path}.{key}.{name}" if path else f"{key}.{name}" for name in branch.state_dict()]
+            if tensors and not any(name in names for name in tensors):
+                del parent[key]
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

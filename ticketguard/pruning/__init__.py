@@ -17,6 +17,7 @@ from ticketguard.pruning.magnitude import Magnitude
 from ticketguard.pruning.random import Random
 from ticketguard.pruning.snip import Snip
 from ticketguard.pruning.synflow import Synflow
+from ticketguard.pruning.supertickets import SuperTickets
 
 METHODS: dict[str, PruningMethod] = {
     method.name: method
@@ -33,6 +34,7 @@ METHODS: dict[str, PruningMethod] = {
         Grasp(),
         Synflow(),
         LayerLottery(),
+        SuperTickets(),
     )
 }
 METHODS.update({name: Control(name) for name in CONTROLS})

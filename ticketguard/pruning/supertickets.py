@@ -1,0 +1,209 @@
+"""SuperTickets: one training run finds the channels of a supernet and their weights together.
+
+You et al. 2022, "SuperTickets: Drawing Task-Agnostic Lottery Tickets from Supernets via Jointly Architecture Searching
+and Parameter Pruning", section 3.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ticketguard.errors import ConfigurationError
+from ticketguard.models import load_arrays, state_arrays
+from ticketguard.pruning.finishing import Found, Spent, costs, train_found
+from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.options import create_config, require_in_range
+from ticketguard.pruning.searching import run_search, search_device
+from ticketguard.pruning.supernet_search import RECORD, Moment, SupernetSearch, masked_state
+from ticketguard.ticket import Ticket
+from ticketguard.training import TrainingConfig, evaluate
+
+ORDERS = ("joint", "search_first", "prune_first")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuperTicketsConfig:
+    """Settings of SuperTickets; the defaults are the paper's, for runs of some 350 epochs.
+
+    Attributes:
+        penalty: ρ of the loss term Σ ρ·cost·|γ| over the searched channels: γ is the scale of a channel's batch
+            normalisation, cost its multiply-accumulates over those of the mean channel.
+        warmup_epochs: Epochs over which ρ rises from 0.
+        threshold: Channels whose scale is at most this large, whatever its sign, die.
+        shrink_every: Epochs between the cuts of dead channels.
+        prune_every: Epochs between prunings.
+        prune_step: How much more of the remaining weights each pruning leaves out, until the density is reached.
+        order: "joint" does both throughout. The two it is compared with give each task half of the epochs, as a run of
+            its own with twice the pace (intervals and warm-up halved, ρ doubled, learning rate anew): "search_first"
+            prunes what the search left, "prune_first" searches under the pruned weights.
+    """
+
+    penalty: float = 1.8e-4
+    warmup_epochs: float = 25.0
+    threshold: float = 1e-3
+    shrink_every: float = 10.0
+    prune_every: float = 25.0
+    prune_step: float = 0.1
+    order: str = "joint"
+
+    def __post_init__(self) -> None:
+        require_in_range(self, "penalty warmup_epochs threshold", least=0.0)
+        require_in_range(self, "shrink_every prune_every", above=0.0)
+        require_in_range(self, "prune_step", above=0.0, below=1.0)
+        if self.order not in ORDERS:
+            raise ConfigurationError(f"method option 'order' is '{self.order}', expected one of {', '.join(ORDERS)}")
+
+
+class SuperTickets:
+    """Train a supernet that loses channels and weights on the way.
+
+    The density is that of the network that remains: kept weights over present ones, as `Mask.density` says it. (As a
+    share of the supernet's weights it could not be promised: the search may drop more channels than it leaves weights
+    for.) What that is of the supernet stands in the history, as ``of_supernet``. After a pruning the mask always has
+    the density that is due; when channels go, the mask is chosen anew. Every layer keeps a weight.
+
+    The ticket is ready: its weights were trained under its mask. A mark that is planted meanwhile takes part in the
+    last choice of the mask, and in a training that then follows.
+    """
+
+    name = "supertickets"
+    summary = "channels of a supernet and weights, searched and pruned in one training run"
+    config = SuperTicketsConfig
+
+    def find(self, problem: SearchProblem) -> Ticket:
+        """Return a ticket of a smaller network than the supernet it was found in."""
+        config = create_config(SuperTicketsConfig, problem.method_options)
+        if problem.training.precision == "fp16":
+            raise ConfigurationError("training: method 'supertickets' runs in fp32 or bf16, got fp16: choose one")
+        search_device(problem)  # refuses what the machine does not have
+        network = problem.build()
+        supernet_positions = problem.everything(network).size
+        problem.keep(supernet_positions)
+        assert problem.density is not None
+        per_epoch = len(problem.data.train_labels) // problem.training.batch_size
+        moments = schedule(config, problem.training, density=problem.density, steps_per_epoch=per_epoch)
+        problem.start_state(network)  # loads the weights to start from, if there are any
+        search = SupernetSearch(problem, network, moments, threshold=config.threshold)
+        identity = problem.identity(self.name, config)
+        seconds = run_search(problem, search, name=self.name, steps=len(moments), identity=identity)
+        network.cpu()
+        steps = len(moments)
+        spent = Spent(examples=steps * problem.training.batch_size, steps=steps, seconds=seconds)
+        final = {"step": float(steps), **search.measures()}
+        history = [
+            _entry(dict(zip(RECORD, record, strict=True)), per_epoch=per_epoch, supernet_positions=supernet_positions)
+            for record in (*search.records, [final[column] for column in RECORD])
+        ]
+        if problem.planting is not None:
+            return self._planted(problem, network, spent, history)
+        state = masked_state(network, search.mask)
+        load_arrays(network, state)
+        accuracy = evaluate(network, problem.data, device=problem.training.device)
+        history[-1]["accuracy"] = accuracy
+        info = problem.info(
+            self.name,
+            accuracy=accuracy,
+            cost=costs(spent, spent),
+            history=tuple(history),
+            structure="channel",
+            ready=True,
+        )
+        return Ticket(mask=search.mask, weights=state, rewind_weights=None, info=info)
+
+    def _planted(
+        self, problem: SearchProblem, network: nn.Module, spent: Spent, history: Sequence[Mapping[str, Any]]
+    ) -> Ticket:
+        """Choose the mask with the mark's share of edges, among the channels that were found, and train under it."""
+        everything = problem.everything(network)
+        start = state_arrays(network)
+        scores = {name: np.abs(start[name]) for name in everything}
+        keep = max(problem.keep(everything.size), len(list(everything)))
+        mask = problem.choose(scores, keep, within=everything, start=start)
+        found = Found(mask=mask, start=start, spent=spent, history=tuple(history))
+        return train_found(problem, network, found, method=self.name, structure="channel")
+
+
+def _entry(record: Mapping[str, float], *, per_epoch: int, supernet_positions: int) -> dict[str, Any]:
+    return {
+        "epoch": record["step"] / per_epoch,
+        "density": record["kept"] / record["positions"],
+        "of_supernet": record["kept"] / supernet_positions,
+        "channels": int(record["channels"]),
+        "macs": int(record["macs"]),
+        "kept_macs": int(record["kept_macs"]),
+    }
+
+
+def schedule(
+    config: SuperTicketsConfig, training: TrainingConfig, *, density: float, steps_per_epoch: int
+) -> list[Moment]:
+    """Return what happens before each step of the search, and its rate.
+
+    Cuts and prunings happen after whole intervals, and never within one of the end: what they leave is trained for at
+    least as long.
+
+    Raises:
+        ConfigurationError: The epochs are too few for a cut, or for the prunings that the density takes.
+    """
+    total = max(1, round(training.epochs * steps_per_epoch))
+    if config.order == "joint":
+        return _run(config, training, density, steps_per_epoch, steps=total, pace=1, searches=True, prunes=True)
+    half = total // 2
+    moments: list[Moment] = []
+    for steps, searches in ((half, config.order == "search_first"), (total - half, config.order == "prune_first")):
+        before = moments[-1].sparsity if moments else 0.0
+        moments += _run(
+            config, training, density, steps_per_epoch, steps=steps, pace=2, searches=searches, prunes=not searches,
+            before=before,
+        )  # fmt: skip
+    return moments
+
+
+def _run(
+    config: SuperTicketsConfig,
+    training: TrainingConfig,
+    density: float,
+    steps_per_epoch: int,
+    *,
+    steps: int,
+    pace: int,
+    searches: bool,
+    prunes: bool,
+    before: float = 0.0,
+) -> list[Moment]:
+    """Return one run's moments; *before* is what was pruned when it starts."""
+    shrink_steps, prune_steps = (
+        max(1, round(epochs * steps_per_epoch / pace)) for epochs in (config.shrink_every, config.prune_every)
+    )
+    needed = math.ceil(round((1.0 - density) / config.prune_step, 9))
+    for what, wanted, interval, option in (
+        ("a cut", searches * 1, shrink_steps, "shrink_every"),
+        (f"the {needed} prunings that density {density:g} takes", prunes * needed, prune_steps, "prune_every"),
+    ):
+        if steps < (wanted + 1) * interval and wanted:
+            raise ConfigurationError(
+                f"training: {training.epochs:g} epochs are too few for {what}, expected "
+                f"{math.ceil(pace * (wanted + 1) * interval / steps_per_epoch):g} or more: train longer, or lower "
+                f"method option '{option}'"
+            )
+    moments = []
+    for step in range(steps):
+        done = min(step // prune_steps, steps // prune_steps - 1)
+        warm = min(1.0, (step + 1) * pace / max(1.0, config.warmup_epochs * steps_per_epoch))
+        moments.append(
+            Moment(
+                rate=training.rate_at(step / steps),
+                penalty=searches * pace * config.penalty * warm,
+                sparsity=min(done * config.prune_step, 1.0 - density) if prunes else before,
+                shrinks=searches and step > 0 and step % shrink_steps == 0 and step + shrink_steps <= steps,
+                prunes=prunes and step > 0 and step % prune_steps == 0 and step + prune_steps <= steps,
+                starts=step == 0,
+            )
+        )
+    return moments
