@@ -110,6 +110,21 @@ class Cumulative(nn.Module):
         return self.last(torch.relu(self.middle(torch.cumsum(self.first(inputs.flatten(1)), dim=1))))
 
 
+def test_groups_do_not_depend_on_the_memory_layout_that_training_left() -> None:
+    layers = (
+        nn.Conv2d(1, 6, 1),
+        nn.Conv2d(6, 6, 3, groups=6),
+        nn.Conv2d(6, 8, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    example = torch.zeros(1, 1, 8, 8)
+    before = channel_groups(nn.Sequential(*layers), example)
+    assert len(before) == 2
+    assert channel_groups(nn.Sequential(*layers).to(memory_format=torch.channels_last), example) == before
+
+
 def test_an_unknown_operation_fixes_the_channels_it_touches_and_no_others() -> None:
     (group,) = channel_groups(Cumulative(), torch.zeros(SHAPE))
     assert {(member.tensor, member.axis) for member in group} == {

@@ -71,6 +71,9 @@ def trace_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[Channel
 def probe_of(model: nn.Module, example_input: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
     """Return a copy of *model* in double precision with random tensors, and one random input: for trying changes."""
     probe = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    # Training leaves a model channels last, and with that layout pooling runs operations that no rule can follow.
+    for parameter in probe.parameters():
+        parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
     example = example_input[:1].detach().to("cpu")
     generator = torch.Generator().manual_seed(0)
     if example.is_floating_point():
