@@ -16,8 +16,8 @@ from ticketguard.pruning.ltr import LotteryTicketRewinding
 from ticketguard.pruning.magnitude import Magnitude
 from ticketguard.pruning.random import Random
 from ticketguard.pruning.snip import Snip
-from ticketguard.pruning.synflow import Synflow
 from ticketguard.pruning.supertickets import SuperTickets
+from ticketguard.pruning.synflow import Synflow
 
 METHODS: dict[str, PruningMethod] = {
     method.name: method

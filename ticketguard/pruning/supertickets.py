@@ -16,6 +16,7 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import load_arrays, state_arrays
+from ticketguard.pruning.batch_norm import recalibrate
 from ticketguard.pruning.finishing import Found, Spent, costs, train_found
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.options import create_config, require_in_range
@@ -104,6 +105,16 @@ class SuperTickets:
             return self._planted(problem, network, spent, history)
         state = masked_state(network, search.mask)
         load_arrays(network, state)
+        # The statistics of training are averages over networks that have since lost channels and weights.
+        device = search_device(problem)
+        recalibrate(
+            network.to(device),
+            problem.data,
+            batch_size=problem.training.batch_size,
+            seed=problem.seed,
+            device=device,
+        )
+        state = state_arrays(network)
         accuracy = evaluate(network, problem.data, device=problem.training.device)
         history[-1]["accuracy"] = accuracy
         info = problem.info(
