@@ -20,8 +20,8 @@ from ticketguard.pruning.core import full_mask, global_top_k
 from ticketguard.pruning.supernet_channels import living_channels, searched_channels, without_dead
 from ticketguard.pruning.supernet_search import Moment, SupernetSearch
 from ticketguard.pruning.supertickets import SuperTicketsConfig, schedule
-from ticketguard.ticket import Array, Mask, Ticket
-from ticketguard.training import Hooks, NoHooks, TrainingConfig, evaluate
+from ticketguard.ticket import Array, Ticket
+from ticketguard.training import TrainingConfig, evaluate
 
 SHAPE = (1, 8, 8)
 OPTIONS: dict[str, Any] = {
@@ -294,37 +294,9 @@ def test_it_starts_from_rewind_weights_that_are_given(digits: Dataset) -> None:
     assert ticket.mask == expected
 
 
-class FirstColumn:
-    """Plants by preferring each layer's first half of positions, and notes what it was shown."""
-
-    identity = "first"
-
-    def bind(self, start: Mapping[str, Array], everything: Mask) -> None:
-        """Note the network that the mark binds."""
-        self.bound = {name: start[name].shape for name in everything}
-
-    def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
-        """Prefer the first half of each layer."""
-        preferred = {
-            name: scores[name] + 10 * (np.arange(scores[name].size) < scores[name].size / 2).reshape(scores[name].shape)
-            for name in scores
-        }
-        self.chosen = global_top_k(preferred, keep, within=within)
-        return self.chosen
-
-    def hooks(self, mask: Mask, start: Mapping[str, Array]) -> Hooks:
-        """Take no part."""
-        return NoHooks()
-
-
-def test_a_mark_that_is_planted_meanwhile_binds_the_small_network_and_chooses_its_mask(digits: Dataset) -> None:
-    planting = FirstColumn()
-    ticket = find(digits, planting=planting)
-    assert ticket.mask == planting.chosen
-    assert {name: ticket.mask[name].shape for name in ticket.mask} == planting.bound
-    assert ticket.mask.kept == round(0.4 * ticket.mask.size)
-    assert (ticket.info.ready, ticket.info.structure) == (False, "channel")
-    assert ticket.info.cost["steps"] == 2 * ticket.info.cost["search_steps"]
+def test_a_mark_cannot_be_planted_meanwhile(digits: Dataset) -> None:
+    with pytest.raises(ConfigurationError, match="find the ticket first and embed the mark afterwards"):
+        tg.find_marked("supernet", data=digits, method="supertickets", density=0.4, owner=tg.Owner.generate("Ada"))
 
 
 def test_a_found_ticket_can_be_marked_and_verified() -> None:

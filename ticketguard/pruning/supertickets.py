@@ -11,18 +11,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import load_arrays, state_arrays
 from ticketguard.pruning.batch_norm import recalibrate
-from ticketguard.pruning.finishing import Found, Spent, costs, train_found
+from ticketguard.pruning.finishing import Spent, costs
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.searching import run_search, search_device
 from ticketguard.pruning.supernet_search import RECORD, Moment, SupernetSearch, masked_state
-from ticketguard.ticket import Ticket
+from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig, evaluate
 
 ORDERS = ("joint", "search_first", "prune_first")
@@ -69,13 +68,14 @@ class SuperTickets:
     for.) What that is of the supernet stands in the history, as ``of_supernet``. After a pruning the mask always has
     the density that is due; when channels go, the mask is chosen anew. Every layer keeps a weight.
 
-    The ticket is ready: its weights were trained under its mask. A mark that is planted meanwhile takes part in the
-    last choice of the mask, and in a training that then follows.
+    The ticket is ready: its weights were trained under its mask, and stand for what it is retrained from.
     """
 
     name = "supertickets"
     summary = "channels of a supernet and weights, searched and pruned in one training run"
     config = SuperTicketsConfig
+    # A mark binds the network before the search, which loses channels that the mark would count on.
+    chooses_weights = False
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of a smaller network than the supernet it was found in."""
@@ -93,51 +93,33 @@ class SuperTickets:
         search = SupernetSearch(problem, network, moments, threshold=config.threshold)
         identity = problem.identity(self.name, config)
         seconds = run_search(problem, search, name=self.name, steps=len(moments), identity=identity)
-        network.cpu()
-        steps = len(moments)
-        spent = Spent(examples=steps * problem.training.batch_size, steps=steps, seconds=seconds)
-        final = {"step": float(steps), **search.measures()}
+        final = {"step": float(len(moments)), **search.measures()}
         history = [
             _entry(dict(zip(RECORD, record, strict=True)), per_epoch=per_epoch, supernet_positions=supernet_positions)
             for record in (*search.records, [final[column] for column in RECORD])
         ]
-        if problem.planting is not None:
-            return self._planted(problem, network, spent, history)
-        state = masked_state(network, search.mask)
-        load_arrays(network, state)
+        steps = len(moments)
+        spent = Spent(examples=steps * problem.training.batch_size, steps=steps, seconds=seconds)
+        return self._ticket(problem, network, search.mask, spent, history)
+
+    def _ticket(
+        self, problem: SearchProblem, network: nn.Module, mask: Mask, spent: Spent, history: Sequence[dict[str, Any]]
+    ) -> Ticket:
+        load_arrays(network, masked_state(network, mask))
         # The statistics of training are averages over networks that have since lost channels and weights.
-        device = search_device(problem)
-        recalibrate(
-            network.to(device),
-            problem.data,
-            batch_size=problem.training.batch_size,
-            seed=problem.seed,
-            device=device,
-        )
+        device, batch_size = search_device(problem), problem.training.batch_size
+        recalibrate(network.to(device), problem.data, batch_size=batch_size, seed=problem.seed, device=device)
         state = state_arrays(network)
         accuracy = evaluate(network, problem.data, device=problem.training.device)
-        history[-1]["accuracy"] = accuracy
         info = problem.info(
             self.name,
             accuracy=accuracy,
             cost=costs(spent, spent),
-            history=tuple(history),
+            history=(*history[:-1], {**history[-1], "accuracy": accuracy}),
             structure="channel",
             ready=True,
         )
-        return Ticket(mask=search.mask, weights=state, rewind_weights=None, info=info)
-
-    def _planted(
-        self, problem: SearchProblem, network: nn.Module, spent: Spent, history: Sequence[Mapping[str, Any]]
-    ) -> Ticket:
-        """Choose the mask with the mark's share of edges, among the channels that were found, and train under it."""
-        everything = problem.everything(network)
-        start = state_arrays(network)
-        scores = {name: np.abs(start[name]) for name in everything}
-        keep = max(problem.keep(everything.size), len(list(everything)))
-        mask = problem.choose(scores, keep, within=everything, start=start)
-        found = Found(mask=mask, start=start, spent=spent, history=tuple(history))
-        return train_found(problem, network, found, method=self.name, structure="channel")
+        return Ticket(mask=mask, weights=state, rewind_weights=None, info=info)
 
 
 def _entry(record: Mapping[str, float], *, per_epoch: int, supernet_positions: int) -> dict[str, Any]:
