@@ -43,7 +43,8 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--model",
     required=True,
-    help="mlp, resnet20, resnet32, resnet56, resnet18, resnet50, or an import path package.module:factory.",
+    help="Model: mlp, resnet20, resnet32, resnet56, resnet18, resnet50, supernet, modular_mlp, transformer, or an import "
+    "path package.module:factory.",
 )
 @click.option(
     "--model-option", multiple=True, metavar="NAME=VALUE", help="Argument of the model's factory; repeatable."
@@ -51,7 +52,8 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--data",
     required=True,
-    help="digits, fashion-mnist, cifar10, cifar100, a folder or tar of class folders, or package.module:factory.",
+    help="digits, fashion-mnist, cifar10, cifar100, modular-addition, a folder or tar of class folders, "
+    "or package.module:factory.",
 )
 @data_options
 @click.option("--method", default="imp", show_default=True, help="Pruning method; --methods lists them.")

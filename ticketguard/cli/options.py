@@ -36,6 +36,7 @@ _DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--train-limit", type=click.IntRange(min=1), help="Use this many training examples."),
     click.option("--test-limit", type=click.IntRange(min=1), help="Use this many test examples."),
     click.option("--image-size", type=click.IntRange(min=1), help="Resize images to this many pixels a side."),
+    click.option("--modulus", type=click.IntRange(min=1), help="Modulus of modular-addition's sums."),
     click.option("--download", is_flag=True, default=None, help="Download the data set if it is not there."),
 )
 _TRAINING_OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -67,7 +68,7 @@ def data_options(function: AnyFunction) -> AnyFunction:
 
 def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
     """Move the data options that were given out of a command's *options*."""
-    names = ("folder", "test_path", "train_limit", "test_limit", "image_size", "download")
+    names = ("folder", "test_path", "train_limit", "test_limit", "image_size", "modulus", "download")
     return {name: value for name in names if (value := options.pop(name)) is not None}
 
 

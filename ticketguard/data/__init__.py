@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from ticketguard.data.dataset import DataOptions, Dataset
 from ticketguard.data.image_folder import image_folder
+from ticketguard.data.modular import modular_addition
 from ticketguard.data.named import cifar10, cifar100, digits, fashion_mnist
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.plugins import is_import_path, load_object
@@ -19,6 +20,7 @@ DATASETS: dict[str, Loader] = {
     "cifar100": cifar100,
     "digits": digits,
     "fashion-mnist": fashion_mnist,
+    "modular-addition": modular_addition,
 }
 
 

@@ -120,6 +120,7 @@ class DataOptions:
         train_limit: Use only the first so many training examples, after a shuffle by *seed*; 0 for all.
         test_limit: Likewise for test examples.
         image_size: Resize images to this height and width; 0 to leave them.
+        modulus: Modulus of arithmetic data; 0 for the data set's own.
         seed: Fixes the shuffle, and the split of a folder without test images.
     """
 
@@ -129,6 +130,7 @@ class DataOptions:
     train_limit: int = 0
     test_limit: int = 0
     image_size: int = 0
+    modulus: int = 0
     seed: int = 0
 
     @classmethod

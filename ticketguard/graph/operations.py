@@ -221,6 +221,12 @@ def _slice(call: Call) -> list[Labels]:
     return [given]
 
 
+def _select(call: Call) -> list[Labels]:
+    given = call.first()
+    call.units.freeze(given.pop(call.args[1] % len(given)))  # one position is taken out by its place
+    return [given]
+
+
 def _split(call: Call) -> list[Labels]:
     given = call.first()
     axis = call.argument(2, "dim", 0) % len(given)
@@ -279,6 +285,7 @@ _FAMILIES: dict[Rule, str] = {
     _expand: "expand",
     _cat: "cat",
     _slice: "slice",
+    _select: "select",
     _split: "split split_with_sizes",
     _pad: "constant_pad_nd",
     _reduction: "mean sum amax amin",

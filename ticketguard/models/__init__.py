@@ -13,10 +13,12 @@ from torch import nn
 from ticketguard.errors import ConfigurationError, TensorError, TicketguardError
 from ticketguard.models.blocks import REMOVED_BLOCKS, Block, removable_blocks, remove_blocks
 from ticketguard.models.mlp import mlp
+from ticketguard.models.modular_mlp import modular_mlp
 from ticketguard.models.resnet_cifar import resnet20, resnet32, resnet56
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.models.shrinking import cuttable_groups, drop_missing_branches, remove_channels, resize_to
 from ticketguard.models.supernet import supernet
+from ticketguard.models.transformer import transformer
 from ticketguard.plugins import is_import_path, load_object
 from ticketguard.ticket import Array, Mask, Ticket
 
@@ -24,12 +26,14 @@ Factory: TypeAlias = Callable[..., nn.Module]
 
 MODELS: dict[str, Factory] = {
     "mlp": mlp,
+    "modular_mlp": modular_mlp,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet32": resnet32,
     "resnet50": resnet50,
     "resnet56": resnet56,
     "supernet": supernet,
+    "transformer": transformer,
 }
 # Structures of tickets whose tensors are smaller than those of the model they were found in.
 CUT_STRUCTURES = ("filter", "channel")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ticketguard.pruning.cts import ConcreteTicketSearch
-from ticketguard.pruning.cts_kl import ConcreteTicketSearchKl
+from ticketguard.pruning.bip import BilevelPruning
 from ticketguard.pruning.control_methods import Control
 from ticketguard.pruning.controls import CONTROLS
-from ticketguard.pruning.bip import BilevelPruning
+from ticketguard.pruning.cts import ConcreteTicketSearch
+from ticketguard.pruning.cts_kl import ConcreteTicketSearchKl
 from ticketguard.pruning.grasp import Grasp
+from ticketguard.pruning.grokking import Grokking
 from ticketguard.pruning.imp import IterativeMagnitudePruning
 from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
-from ticketguard.pruning.layer_lottery import LayerLottery
 from ticketguard.pruning.jackpot import LotteryJackpots
+from ticketguard.pruning.layer_lottery import LayerLottery
 from ticketguard.pruning.ltr import LotteryTicketRewinding
 from ticketguard.pruning.magnitude import Magnitude
 from ticketguard.pruning.random import Random
@@ -25,6 +26,7 @@ METHODS: dict[str, PruningMethod] = {
         ConcreteTicketSearch(),
         ConcreteTicketSearchKl(),
         BilevelPruning(),
+        Grokking(),
         IterativeMagnitudePruning(),
         LotteryJackpots(),
         LotteryTicketRewinding(),

@@ -13,7 +13,7 @@ from ticketguard.errors import ConfigurationError
 from ticketguard.models import load_arrays, state_arrays
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.ticket import Array, Mask, Ticket
-from ticketguard.training import TrainingConfig, evaluate, in_first_process, train
+from ticketguard.training import TrainingConfig, Watch, evaluate, in_first_process, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,9 @@ class Found:
     history: tuple[Mapping[str, Any], ...] = ()
 
 
-def train_found(problem: SearchProblem, network: nn.Module, found: Found, *, method: str, **facts: Any) -> Ticket:
+def train_found(
+    problem: SearchProblem, network: nn.Module, found: Found, *, method: str, watch: Watch | None = None, **facts: Any
+) -> Ticket:
     """Train what was found from its start weights, and return the ticket.
 
     Args:
@@ -65,6 +67,7 @@ def train_found(problem: SearchProblem, network: nn.Module, found: Found, *, met
         network: The model, in the shape that *found* fits; it is changed.
         found: What the search found.
         method: The method's name.
+        watch: Looks on while the ticket trains.
         facts: Other fields of `TicketInfo`.
     """
     load_arrays(network, found.start)
@@ -76,6 +79,7 @@ def train_found(problem: SearchProblem, network: nn.Module, found: Found, *, met
         seed=problem.seed,
         mask=found.mask,
         hooks=hooks,
+        watch=watch,
         checkpoint=None if problem.workdir is None else problem.workdir / "ticket.checkpoint",
         resume=problem.resume,
         progress=problem.progress,
@@ -161,10 +165,12 @@ class Pretrained:
     spent: Spent
 
 
-def pretrained_network(problem: SearchProblem, network: nn.Module, *, epochs: float, method: str) -> Pretrained:
+def pretrained_network(
+    problem: SearchProblem, network: nn.Module, *, epochs: float, method: str, watch: Watch | None = None
+) -> Pretrained:
     """Return the dense network that *method* prunes: the one given, or one trained now for *epochs*.
 
-    *network* is left holding its weights, on the CPU.
+    *network* is left holding its weights, on the CPU. A *watch* looks on while it is trained, and may end that early.
 
     Raises:
         ConfigurationError: None was given, and none is to be trained.
@@ -184,11 +190,17 @@ def pretrained_network(problem: SearchProblem, network: nn.Module, *, epochs: fl
             "it first with --method-option pretrain_epochs=N"
         )
     recipe = dataclasses.replace(problem.training, epochs=epochs)
-    return train_dense(problem, network, recipe, seed=problem.seed)
+    return train_dense(problem, network, recipe, seed=problem.seed, watch=watch)
 
 
 def train_dense(
-    problem: SearchProblem, network: nn.Module, recipe: TrainingConfig, *, seed: int, stop_step: int | None = None
+    problem: SearchProblem,
+    network: nn.Module,
+    recipe: TrainingConfig,
+    *,
+    seed: int,
+    stop_step: int | None = None,
+    watch: Watch | None = None,
 ) -> Pretrained:
     """Train the dense network once: a search that resumes finds it as a ticket file that keeps everything.
 
@@ -198,14 +210,18 @@ def train_dense(
         recipe: How it is trained.
         seed: Fixes order and augmentation.
         stop_step: Step after which training ends early, with the rates of the whole recipe; None for its end.
+        watch: Looks at the network after every step, and may end the training.
     """
     path = None
     if problem.workdir is not None:
-        path = problem.workdir / f"dense-{problem.identity('dense', recipe, seed, stop_step)[:16]}.ticket"
+        watched = () if watch is None else (watch.identity,)
+        path = problem.workdir / f"dense-{problem.identity('dense', recipe, seed, stop_step, *watched)[:16]}.ticket"
         if problem.resume and path.exists():
             kept = Ticket.load(path)
             assert kept.info.accuracy is not None
             cost = kept.info.cost
+            if watch is not None:
+                watch.load({name: torch.tensor(values) for name, values in kept.info.history[0].items()})
             spent = Spent(examples=int(cost["examples"]), steps=int(cost["steps"]), seconds=cost["seconds"])
             load_arrays(network, kept.weights)
             return Pretrained(state=kept.weights, accuracy=kept.info.accuracy, spent=spent)
@@ -218,12 +234,18 @@ def train_dense(
         checkpoint=None if problem.workdir is None else problem.workdir / "dense.checkpoint",
         resume=problem.resume,
         progress=problem.progress,
+        watch=watch,
         description="training the dense network",
     )
     network.cpu()
     spent = Spent(examples=result.examples, steps=result.steps, seconds=result.seconds)
     if path is not None:
-        info = problem.info("dense", accuracy=result.accuracy, cost=dataclasses.asdict(spent))
+        info = problem.info(
+            "dense",
+            accuracy=result.accuracy,
+            cost=dataclasses.asdict(spent),
+            history=() if watch is None else ({name: tensor.tolist() for name, tensor in watch.tensors().items()},),
+        )
         kept = Ticket(mask=problem.everything(network), weights=result.state, rewind_weights=None, info=info)
         in_first_process(lambda: kept.save(path))
     return Pretrained(state=result.state, accuracy=result.accuracy, spent=spent)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig
+from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
 from ticketguard.training.devices import drawn_once, in_first_process, join_processes
 from ticketguard.training.loop import TrainingResult, evaluate, train
 from ticketguard.training.recipes import recommended_training
+from ticketguard.training.watching import AccuracyWatch
 
 __all__ = [
+    "AccuracyWatch",
     "Hooks",
     "NoHooks",
     "NoProgress",
     "Progress",
     "TrainingConfig",
     "TrainingResult",
+    "Watch",
     "drawn_once",
     "evaluate",
     "in_first_process",

@@ -21,6 +21,7 @@ class TrainingConfig:
         batch_size: Examples in a batch, over all processes together.
         learning_rate: Rate at the start.
         momentum: SGD's momentum, or Adam's first beta.
+        second_beta: Adam's second beta: how long it averages squared gradients.
         weight_decay: L2 penalty (SGD, Adam) or decoupled decay (AdamW).
         optimizer: "sgd", "adam" or "adamw".
         schedule: "step" multiplies the rate by *gamma* at each milestone, "cosine" anneals it to zero, "constant".
@@ -38,6 +39,7 @@ class TrainingConfig:
     batch_size: int = 128
     learning_rate: float = 0.1
     momentum: float = 0.9
+    second_beta: float = 0.999
     weight_decay: float = 1e-4
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     schedule: Literal["step", "cosine", "constant"] = "step"
@@ -56,6 +58,8 @@ class TrainingConfig:
         for name in ("momentum", "weight_decay", "gamma", "clip_norm"):
             if not (0 <= getattr(self, name) < math.inf):
                 raise ConfigurationError(f"training: {name} is {getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.second_beta < 1:
+            raise ConfigurationError(f"training: second_beta is {self.second_beta}, expected 0 or more and below 1")
         if self.batch_size < 1:
             raise ConfigurationError(f"training: batch_size is {self.batch_size}, expected 1 or more")
         for name, known in (
@@ -130,6 +134,27 @@ class NoHooks:
 
     def after_step(self, model: torch.nn.Module) -> None:
         """Leave the weights as they are."""
+
+
+class Watch(Protocol):
+    """Looks on while a network trains, and may end the run early."""
+
+    @property
+    def identity(self) -> str:
+        """What it looks for, for the run's checkpoint."""
+        ...
+
+    def after_step(self, step: int, model: torch.nn.Module) -> bool:
+        """Look at the model after *step* finished steps, without changing it; true ends the run."""
+        ...
+
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """Return what was seen so far, by name: it is kept in the run's checkpoint."""
+        ...
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `tensors` returned."""
+        ...
 
 
 class Progress(Protocol):

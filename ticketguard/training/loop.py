@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from ticketguard.errors import TicketguardError
 from ticketguard.models import mask_tensors, named_parameters, state_arrays
 from ticketguard.ticket import Array, Mask
 from ticketguard.training.checkpoint import RunState, load_run, run_identity, save_run
-from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig
+from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
 from ticketguard.training.devices import accelerator_for, compiled, in_first_process, naming_compilation, share_first
 from ticketguard.training.feeding import Feeder, generator_for
 from ticketguard.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
@@ -54,6 +55,7 @@ def train(
     seed: int,
     mask: Mask | None = None,
     hooks: Hooks | None = None,
+    watch: Watch | None = None,
     snapshot_steps: Sequence[int] = (),
     stop_step: int | None = None,
     checkpoint: Path | None = None,
@@ -72,6 +74,7 @@ def train(
         seed: Fixes order, augmentation and dropout.
         mask: Weights outside it stay exactly zero, and so does their optimiser state.
         hooks: A mark that is being embedded.
+        watch: Looks at the network after every step, and may end the run.
         snapshot_steps: Steps after which the state dict is kept; 0 is the start.
         stop_step: Step after which the run ends early, with the rates that the whole run has up to there.
         checkpoint: File to keep the run's state in, every minute and at every snapshot.
@@ -84,7 +87,9 @@ def train(
         TicketguardError: The loss became NaN or infinite.
         FileError: The checkpoint is damaged or of another run.
     """
-    run = _Run(model, data, config, seed=seed, mask=mask, hooks=hooks or NoHooks(), snapshot_steps=snapshot_steps)
+    run = _Run(
+        model, data, config, seed=seed, mask=mask, hooks=hooks or NoHooks(), watch=watch, snapshot_steps=snapshot_steps
+    )
     run.end = min(run.total, stop_step or run.total)
     shown = progress or NoProgress()
     begun = time.perf_counter()
@@ -100,8 +105,8 @@ def train(
     result = TrainingResult(
         state=run.state(),
         accuracy=evaluate(run.network, data, device=config.device),
-        steps=run.end,
-        examples=run.end * min(config.batch_size, len(data.train_labels)),
+        steps=run.step,
+        examples=run.step * min(config.batch_size, len(data.train_labels)),
         seconds=time.perf_counter() - begun,
         snapshots=run.snapshots,
     )
@@ -124,10 +129,16 @@ class _Run:
         seed: int,
         mask: Mask | None,
         hooks: Hooks,
+        watch: Watch | None,
         snapshot_steps: Sequence[int],
     ) -> None:
         self.identity = run_identity(
-            config, seed, None if mask is None else mask.digest(), data.name, len(data.train_labels)
+            config,
+            seed,
+            None if mask is None else mask.digest(),
+            data.name,
+            len(data.train_labels),
+            *([] if watch is None else [watch.identity]),
         )
         self._accelerator = accelerator_for(config)
         device = self._accelerator.device
@@ -144,7 +155,7 @@ class _Run:
         self.snapshots: dict[int, Mapping[str, Array]] = {}
         self.network = model
         self._own_attributes = frozenset(vars(model))
-        self._config, self._seed, self._hooks = config, seed, hooks
+        self._config, self._seed, self._hooks, self._watch = config, seed, hooks, watch
         self._snapshot_steps = frozenset(snapshot_steps)
         self._device = device
         hooks.start(model)
@@ -166,7 +177,8 @@ class _Run:
         """Go on from a checkpoint; from the start if there is none."""
         if state is None:
             return
-        parts: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in ("model", "optimizer", "scaler", "snapshot")}
+        kinds = ("model", "optimizer", "scaler", "snapshot", "watch")
+        parts: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in kinds}
         for name, tensor in state.tensors.items():
             kind, _, rest = name.partition("/")
             parts[kind][rest] = tensor
@@ -177,6 +189,8 @@ class _Run:
         for name, tensor in parts["snapshot"].items():
             number, _, rest = name.partition("/")
             self.snapshots[int(number)] = {**self.snapshots.get(int(number), {}), rest: tensor.numpy()}
+        if self._watch is not None:
+            self._watch.load(parts["watch"])
         self.step = state.step
         self._hooks.seek(state.step)
 
@@ -193,6 +207,8 @@ class _Run:
                 progress.advance()
                 if self.step in self._snapshot_steps:
                     self.snapshots[self.step] = self.state()
+                if self._watch is not None and self._watch.after_step(self.step, self.network):
+                    break  # before a checkpoint is written: a run that goes on from one has not ended
                 due = time.monotonic() - saved > CHECKPOINT_SECONDS or self.step in self._snapshot_steps
                 if checkpoint is not None and due and self._accelerator.is_main_process:
                     save_run(checkpoint, self._state(), identity=self.identity)
@@ -271,23 +287,35 @@ class _Run:
         if self._accelerator.scaler is not None:
             scaler = self._accelerator.scaler.state_dict()
             tensors |= {f"scaler/{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
+        if self._watch is not None:
+            tensors |= {f"watch/{name}": tensor for name, tensor in self._watch.tensors().items()}
         for number, arrays in self.snapshots.items():
             tensors |= {f"snapshot/{number}/{name}": torch.from_numpy(array) for name, array in arrays.items()}
         return RunState(step=self.step, tensors=tensors)
 
 
-def evaluate(model: nn.Module, data: Dataset, *, batch_size: int = 1000, device: str = "auto") -> float:
-    """Return the test accuracy of *model*, in [0, 1]; its training mode is left as it was."""
+def evaluate(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    batch_size: int = 1000,
+    device: str = "auto",
+    part: Literal["test", "train"] = "test",
+) -> float:
+    """Return the accuracy of *model* on a *part* of the data, in [0, 1]; its training mode is left as it was."""
+    examples, answers = (
+        (data.test_inputs, data.test_labels) if part == "test" else (data.train_inputs, data.train_labels)
+    )
     place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
     was_training = model.training
     model.to(place).eval()
     correct = 0
     with torch.no_grad():
-        for start in range(0, len(data.test_labels), batch_size):
-            inputs, labels = (part[start : start + batch_size] for part in (data.test_inputs, data.test_labels))
+        for start in range(0, len(answers), batch_size):
+            inputs, labels = examples[start : start + batch_size], answers[start : start + batch_size]
             correct += int((model(data.scaled(inputs.to(place))).argmax(dim=1).cpu() == labels).sum())
     model.train(was_training)
-    return correct / len(data.test_labels)
+    return correct / len(answers)
 
 
 def _masked_parameters(model: nn.Module, mask: Mask | None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -27,7 +27,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     return kind(
         parameters,
         lr=config.learning_rate,
-        betas=(config.momentum, 0.999),
+        betas=(config.momentum, config.second_beta),
         weight_decay=config.weight_decay,
         fused=fused,
     )
