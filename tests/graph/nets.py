@@ -97,6 +97,20 @@ class TokenMixer(nn.Module):
         return self.head(torch.softmax(heads, dim=-1).transpose(1, 2).reshape(1, -1).unsqueeze(0).squeeze(0))
 
 
+class Selected(nn.Module):
+    """Takes out one channel, and answers from the last row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 6, 1)
+        self.first = nn.Linear(8, 12)
+        self.second = nn.Linear(12, 5)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        rows = self.first(torch.relu(self.convolution(inputs))[:, 2])
+        return self.second(torch.relu(rows)[:, -1])
+
+
 def reference_of(model: nn.Module, *, density: float, seed: int) -> tuple[Reference, dict[str, FloatArray]]:
     """Return a reference ticket and the marked, retrained ticket that came of it.
 

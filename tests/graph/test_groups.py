@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nets import Concatenated, TokenMixer, depthwise, flattened, grouped, mlp, resnet
+from nets import Concatenated, Selected, TokenMixer, depthwise, flattened, grouped, mlp, resnet
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph import (
     ChannelGroup,
@@ -35,6 +35,7 @@ NETWORKS = {
     "grouped": (grouped, 3),
     "concatenated": (Concatenated, 8 + 12 + 3),
     "token mixer": (TokenMixer, 12 + 4),
+    "selected": (Selected, 12),
 }
 
 

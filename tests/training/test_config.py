@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from runs import stripes
 from ticketguard.data import load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.training import TrainingConfig, recommended_training
+from ticketguard.training.optimizers import make_optimizer
 
 
 def test_a_recipe_survives_json() -> None:
@@ -48,6 +50,7 @@ def test_the_constant_schedule_stays() -> None:
         ({"learning_rate": float("nan")}, "learning_rate is nan, expected above 0"),
         ({"epochs": float("inf")}, "epochs is inf"),
         ({"momentum": -0.1}, r"momentum is -0\.1, expected 0 or more"),
+        ({"second_beta": 1.0}, r"second_beta is 1\.0, expected 0 or more and below 1"),
         ({"clip_norm": float("nan")}, "clip_norm is nan"),
         ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
         ({"optimizer": "lion"}, "optimizer is 'lion', expected one of sgd, adam, adamw"),
@@ -62,6 +65,17 @@ def test_a_recipe_that_cannot_work_is_refused(changes: dict[str, Any], message: 
         TrainingConfig(**{"epochs": 1, **changes})
 
 
+def test_a_recipe_from_before_a_field_existed_keeps_its_default() -> None:
+    document = TrainingConfig(epochs=2, optimizer="adam").to_json()
+    del document["second_beta"]
+    assert TrainingConfig.from_json(document) == TrainingConfig(epochs=2, optimizer="adam")
+
+
+def test_adams_second_beta_is_the_recipes() -> None:
+    config = TrainingConfig(epochs=1, optimizer="adamw", momentum=0.8, second_beta=0.98)
+    assert make_optimizer(torch.nn.Linear(2, 1), config).defaults["betas"] == (0.8, 0.98)
+
+
 @pytest.mark.parametrize(
     "document", [{}, {"epochs": 1}, {"epochs": 1, "milestones": [], "colour": 1}, {"milestones": 3}]
 )
@@ -73,3 +87,15 @@ def test_a_malformed_recipe_is_refused(document: dict[str, Any]) -> None:
 def test_recommended_recipes_suit_the_model() -> None:
     digits = load_data("digits", options={"train_limit": 50})
     assert recommended_training("mlp", digits).epochs < recommended_training("resnet20", stripes()).epochs
+
+
+def test_arithmetic_is_learnt_on_all_its_examples_at_once() -> None:
+    data = load_data("modular-addition", options={"modulus": 7})
+    recipe = recommended_training("modular_mlp", data)
+    assert recipe.batch_size == len(data.train_labels)
+    assert (recipe.optimizer, recipe.weight_decay, recipe.second_beta, recipe.schedule) == (
+        "adamw",
+        1,
+        0.98,
+        "constant",
+    )
