@@ -1,0 +1,159 @@
+"""Grokking tickets: after how many steps a ticket generalises, against its dense network and the controls.
+
+One dense network per seed is trained until it answers all it has not seen; masks taken from it at several densities are
+put on its initialisation. Every run is measured alike: full batch, both accuracies every five steps, the first step at
+95% test accuracy. Controls: masks from when the network had memorised but not understood, random ones, those of the
+methods that prune at initialisation, and the dense network at the ticket's weight norm.
+
+The stage of the mask and the density of the bars were chosen on other seeds (0 to 2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.results import Bar, write_result
+from ticketguard.data import load_data
+from ticketguard.models import build_model, load_arrays, state_arrays
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.ticket import Array, Mask
+from ticketguard.training import AccuracyWatch, TrainingConfig, recommended_training, train
+
+SEEDS = (10, 11, 12)
+MODULUS = 47
+EVERY, LEVEL = 5, 0.95
+DENSITIES = (0.4, 0.5, 0.6)
+DENSITY = 0.5
+# Steps that a control may take, and that the dense network may.
+LIMIT, DENSE_LIMIT = 2000, 6000
+MODELS: dict[str, dict[str, Any]] = {
+    "modular_mlp": {"options": {"embedding": 200, "hidden": 128}, "training": {"learning_rate": 3e-3}},
+    "transformer": {"options": {"width": 64, "heads": 4, "hidden": 128}, "training": {"learning_rate": 3e-3}},
+}
+CONTROLS = ("random", "memorised", "snip", "grasp", "synflow", "l1", "l2")
+
+
+class Measured:
+    """One model and seed: the problem, its initialisation, and runs from it."""
+
+    def __init__(self, model: str, seed: int) -> None:
+        self.data = load_data("modular-addition", options={"modulus": MODULUS, "seed": seed})
+        self.options = {"classes": MODULUS, "input_shape": [2, MODULUS], **MODELS[model]["options"]}
+        self.training = dataclasses.replace(recommended_training(model, self.data), **MODELS[model]["training"])
+        self.model, self.seed = model, seed
+        self.initial = state_arrays(build_model(model, options=self.options, seed=seed))
+
+    def steps(
+        self, start: Mapping[str, Array], mask: Mask | None, *, limit: int, until_test: float = LEVEL
+    ) -> tuple[dict[str, Any], Mapping[str, Array]]:
+        """Train from *start* until *until_test* or *limit*; return the first steps at the level, and the weights."""
+        network = build_model(self.model, options=self.options, seed=self.seed)
+        load_arrays(network, start)
+        watch = AccuracyWatch(self.data, every=EVERY, level=LEVEL, until_test=until_test)
+        recipe: TrainingConfig = dataclasses.replace(self.training, epochs=limit)
+        result = train(network, self.data, recipe, seed=self.seed, mask=mask, watch=watch)
+        measured = {
+            "train_step": watch.train_step, "test_step": watch.test_step, "steps": result.steps,
+            "accuracy": result.accuracy, "seconds": round(result.seconds, 1),
+        }  # fmt: skip
+        return measured, result.state
+
+    def mask(self, method: str, density: float, **fields: Any) -> Mask:
+        """Return the mask that *method* finds; the ticket's own training is cut to a step."""
+        problem = SearchProblem(
+            model=self.model, model_options=self.options, data=self.data, data_name=self.data.name, data_options={},
+            density=density, training=dataclasses.replace(self.training, epochs=1), seed=self.seed, **fields,
+        )  # fmt: skip
+        return METHODS[method].find(problem).mask
+
+
+def scaled_to(initial: Mapping[str, Array], mask: Mask, order: int) -> dict[str, Array]:
+    """Return the dense initialisation with the norm, of this order, that its weights have under *mask*."""
+    whole = np.concatenate([initial[name].reshape(-1) for name in mask])
+    kept = np.concatenate([initial[name][mask[name]] for name in mask])
+    ratio = np.linalg.norm(kept, order) / np.linalg.norm(whole, order)
+    return {name: (array * ratio).astype(array.dtype) if name in mask else array for name, array in initial.items()}
+
+
+def measure(model: str, seed: int) -> dict[str, Any]:
+    """Return the steps of every network of one seed."""
+    run = Measured(model, seed)
+    dense, weights = run.steps(run.initial, None, limit=DENSE_LIMIT, until_test=1.0)
+    found: dict[str, Any] = {"dense": dense, "tickets": {}, "controls": {}}
+    print(model, seed, "dense", dense, flush=True)
+    masks: dict[float, Mask] = {}
+    for density in DENSITIES:
+        masks[density] = run.mask("grokking", density, pretrained=weights)
+        found["tickets"][str(density)] = run.steps(run.initial, masks[density], limit=LIMIT, until_test=1.0)[0]
+        print(model, seed, "ticket", density, found["tickets"][str(density)], flush=True)
+    for control in CONTROLS if model == "modular_mlp" else CONTROLS[:2]:
+        start, mask = run.initial, None
+        if control in ("l1", "l2"):
+            start = scaled_to(run.initial, masks[DENSITY], int(control[1]))
+        elif control == "memorised":
+            mask = run.mask("grokking", DENSITY, method_options={"stage": "memorised"})
+        else:
+            mask = run.mask(control, DENSITY)
+        found["controls"][control] = run.steps(start, mask, limit=LIMIT)[0]
+        print(model, seed, control, found["controls"][control], flush=True)
+    return found
+
+
+def bars_of(model: str, runs: Mapping[str, Any]) -> dict[str, Bar]:
+    """Return the bars: tickets reach the level in a third of dense's steps, random masks do not."""
+    dense = np.array([run["dense"]["test_step"] or np.inf for run in runs.values()])
+
+    def ratios(kind: str, name: str) -> Any:
+        return np.array([run[kind][name]["test_step"] or LIMIT for run in runs.values()]) / dense
+
+    ticket, random = ratios("tickets", str(DENSITY)), ratios("controls", "random")
+    return {
+        f"{model}: a ticket's steps over dense's, density {DENSITY}, worst seed": Bar(
+            value=float(ticket.max()), bound=1 / 3, at_most=True
+        ),
+        f"{model}: a ticket's steps over dense's, density {DENSITY}, mean": Bar(
+            value=float(ticket.mean()), bound=1 / 3, at_most=True
+        ),
+        # One that does not get there at all counts as if it did at the limit.
+        f"{model}: a random mask's steps over dense's, density {DENSITY}, best seed": Bar(
+            value=float(random.min()), bound=1 / 3, at_most=False
+        ),
+        f"{model}: a mask's from memorisation over dense's, density {DENSITY}, best seed": Bar(
+            value=float(ratios("controls", "memorised").min()), bound=1 / 3, at_most=False
+        ),
+    }
+
+
+def main() -> None:
+    """Measure both models on every seed."""
+    torch.set_num_threads(1)
+    begun = time.perf_counter()
+    raw = {model: {str(seed): measure(model, seed) for seed in SEEDS} for model in MODELS}
+    bars: dict[str, Bar] = {}
+    for model, runs in raw.items():
+        bars |= bars_of(model, runs)
+    write_result(
+        "grokking",
+        setting={
+            "data": f"(a + b) mod {MODULUS}, unordered pairs, 60% for training",
+            "models": MODELS,
+            "training": "full batch, AdamW (0.9, 0.98), weight decay 1",
+            "accuracy": LEVEL,
+            "measured_every_steps": EVERY,
+            "limit_steps": {"dense": DENSE_LIMIT, "others": LIMIT},
+            "seconds": round(time.perf_counter() - begun),
+        },
+        seeds=SEEDS,
+        raw=raw,
+        bars=bars,
+    )
+
+
+if __name__ == "__main__":
+    main()
