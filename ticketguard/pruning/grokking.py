@@ -102,7 +102,6 @@ def _watch(problem: SearchProblem, config: GrokkingConfig, **until: float | None
         problem.data,
         every=config.evaluate_every,
         level=REPORTED_ACCURACY,
-        device=problem.training.device,
         **until,
     )
 

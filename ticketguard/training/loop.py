@@ -306,7 +306,8 @@ def evaluate(
     examples, answers = (
         (data.test_inputs, data.test_labels) if part == "test" else (data.train_inputs, data.train_labels)
     )
-    place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    place = torch.device(found if device == "auto" else device)
     was_training = model.training
     model.to(place).eval()
     correct = 0

@@ -21,7 +21,6 @@ class AccuracyWatch:
         level: Accuracy in [0, 1] whose first steps are noted.
         until_train: Training accuracy that ends the run; None for no end by it.
         until_test: Test accuracy that ends the run, likewise; with both given, both must be reached.
-        device: Where accuracies are measured: the device of the run's recipe.
     """
 
     def __init__(
@@ -32,11 +31,10 @@ class AccuracyWatch:
         level: float = 0.95,
         until_train: float | None = None,
         until_test: float | None = None,
-        device: str = "auto",
     ) -> None:
         if every < 1:
             raise ConfigurationError(f"a run is to be watched every {every} steps, expected 1 or more")
-        self._data, self._every, self._level, self._device = data, every, level, device
+        self._data, self._every, self._level = data, every, level
         self._until = (until_train, until_test)
         self._reached = [0, 0]
 
@@ -59,9 +57,10 @@ class AccuracyWatch:
         """Measure where a measurement is due; true where the run is to end."""
         if step % self._every:
             return False
+        place = str(next(model.parameters()).device)  # a network in training stays where it is
         measured = (
-            evaluate(model, self._data, device=self._device, part="train"),
-            evaluate(model, self._data, device=self._device),
+            evaluate(model, self._data, device=place, part="train"),
+            evaluate(model, self._data, device=place),
         )
         for number, accuracy in enumerate(measured):
             if accuracy >= self._level and not self._reached[number]:
