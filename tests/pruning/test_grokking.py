@@ -11,7 +11,7 @@ import ticketguard as tg
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import build_model, load_arrays, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing
+from ticketguard.pruning import METHODS, SearchProblem, finishing, grokking
 from ticketguard.ticket import Array, Ticket
 from ticketguard.training import AccuracyWatch, TrainingConfig, evaluate, loop, train
 
@@ -108,7 +108,9 @@ def test_a_pretrained_network_that_generalises_gives_the_mask(digits: Dataset) -
 def test_an_interrupted_search_resumes_to_the_same_ticket(
     digits: Dataset, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(grokking, "REPORTED_ACCURACY", 0.5)  # reached before any interruption but the first
     whole = find(digits)
+    assert whole.info.history[0]["test_step"] is not None
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     writes = itertools.count(1)
     write = loop.save_run

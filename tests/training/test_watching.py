@@ -69,11 +69,14 @@ def test_an_interrupted_watch_goes_on_as_if_it_were_not(
     tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    first, second = watched(until_test=0.8), watched(until_test=0.8)
+    settings = {"every": 1, "level": 0.25, "until_test": 0.8}
+    first, second = watched(**settings), watched(**settings)
     whole = run(first)
     assert stop_at < whole.steps
+    assert first.test_step is not None
+    assert first.test_step < 10  # before the last interruption
     with pytest.raises(KeyboardInterrupt):
-        run(watched(until_test=0.8), tmp_path / "part", stop_at=stop_at)
+        run(watched(**settings), tmp_path / "part", stop_at=stop_at)
     resumed = run(second, tmp_path / "part", resume=True)
     assert same(whole.state, resumed.state)
     assert resumed.steps == whole.steps
