@@ -60,6 +60,7 @@ class Grokking:
     name = "grokking"
     summary = "one-shot magnitude pruning after a network comes to generalise, long after it fits (grokking)"
     config = GrokkingConfig
+    chooses_weights = True
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket that generalises soon after it fits.
