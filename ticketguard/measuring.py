@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import safetensors.numpy
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import REMOVED_BLOCKS, build_model, state_arrays, trained_network
+from ticketguard.models.counting import multiplications
 from ticketguard.ticket import Ticket
 
 WARM_UP_RUNS = 3
@@ -107,7 +107,7 @@ def measure(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        multiply_adds = [_multiply_adds(one, torch.zeros(1, *info.input_shape)) for one in (network, dense)]
+        multiply_adds = [_multiply_adds(one, info.input_shape) for one in (network, dense)]
         latencies = _latencies((network, dense), torch.zeros(batch_size, *info.input_shape), repeats)
     finally:
         torch.set_num_threads(before)
@@ -130,16 +130,13 @@ def _cost(network: nn.Module, multiply_adds: int, latencies: list[float]) -> Net
     )
 
 
-def _multiply_adds(network: nn.Module, example: torch.Tensor) -> int:
-    counter = FlopCounterMode(display=False)
+def _multiply_adds(network: nn.Module, input_shape: Sequence[int]) -> int:
     try:
-        with torch.inference_mode(), counter:
-            network(example)
+        return multiplications(network, input_shape)
     except Exception as error:  # whatever a model's own code raises
         raise ConfigurationError(
-            f"the model does not run on an input of shape {tuple(example.shape)}: {error}: name the ticket's own model"
+            f"the model does not run on an input of shape {tuple(input_shape)}: {error}: name the ticket's own model"
         ) from error
-    return int(counter.get_total_flops()) // 2
 
 
 def _latencies(pair: tuple[nn.Module, nn.Module], batch: torch.Tensor, repeats: int) -> tuple[list[float], list[float]]:

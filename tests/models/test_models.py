@@ -93,7 +93,7 @@ def test_blocks_that_make_no_network_are_refused(blocks: object) -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
         ConfigurationError,
-        match="unknown model 'resnet21', expected one of mlp, resnet18, resnet20, resnet32, resnet50, resnet56, supernet",
+        match="unknown model 'resnet21', expected one of mlp, modular_mlp, resnet18, resnet20, resnet32, resnet50",
     ):
         build_model("resnet21", options={}, seed=0)
 

@@ -95,8 +95,8 @@ class Runs:
             return found
         recipe = self._recipe
         if arm == "scratch_b":
-            example = self._data.scaled(self._data.train_inputs[:1])
-            factor = scratch_b_factor(self._ticket, example, model=self._model, changes=self._changes)
+            shape = self._data.input_shape
+            factor = scratch_b_factor(self._ticket, shape, model=self._model, changes=self._changes)
             recipe = dataclasses.replace(recipe, epochs=factor * recipe.epochs)
         trial = self._one_shot(seed, shown) if arm == ONE_SHOT else self._trial(arm, seed)
         accuracy, _ = self._train(arm, seed, trial, recipe, shown)

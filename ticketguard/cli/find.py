@@ -43,8 +43,8 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--model",
     required=True,
-    help="Model: mlp, resnet20, resnet32, resnet56, resnet18, resnet50, supernet, modular_mlp, transformer, or an import "
-    "path package.module:factory.",
+    help="Model: mlp, resnet20, resnet32, resnet56, resnet18, resnet50, supernet, modular_mlp, transformer, or an "
+    "import path package.module:factory.",
 )
 @click.option(
     "--model-option", multiple=True, metavar="NAME=VALUE", help="Argument of the model's factory; repeatable."

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from ticketguard.ticket import Mask
+
 
 def uses_per_weight(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
     """Return how often one example multiplies each weight of a convolution or linear layer, by state-dict name.
@@ -42,3 +44,18 @@ def uses_per_weight(model: nn.Module, input_shape: Sequence[int]) -> dict[str, i
     with torch.no_grad():
         probe(torch.zeros(1, *input_shape))
     return uses
+
+
+def multiplications(model: nn.Module, input_shape: Sequence[int], *, mask: Mask | None = None) -> int:
+    """Return the multiply-accumulates that one example takes, one for every use of a weight that is kept.
+
+    Normalisation, activations and what attention multiplies besides its weights are left out, as is usual.
+
+    Args:
+        model: Any model; it is copied, not changed.
+        input_shape: Shape of one input without the batch axis.
+        mask: Weights outside it are not multiplied with.
+    """
+    sizes = {name: tensor.numel() for name, tensor in model.state_dict().items()}
+    kept = {name: int(mask[name].sum()) for name in mask} if mask is not None else {}
+    return sum(count * kept.get(name, sizes[name]) for name, count in uses_per_weight(model, input_shape).items())

@@ -55,8 +55,7 @@ class Control:
         network = model_of(ticket, seed=problem.seed, model=problem.model)
         trial = make_control(self.name, ticket, seed=problem.seed, model=problem.model)
         if self.name == "scratch_b":
-            example = problem.data.scaled(problem.data.train_inputs[:1])
-            factor = scratch_b_factor(ticket, example, model=problem.model)
+            factor = scratch_b_factor(ticket, problem.data.input_shape, model=problem.model)
             longer = dataclasses.replace(problem.training, epochs=factor * problem.training.epochs)
             problem = dataclasses.replace(problem, training=longer)
         found = Found(mask=trial.mask, start=trial.start, spent=Spent())

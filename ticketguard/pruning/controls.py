@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import CUT_STRUCTURES, Factory, build_model, model_of, state_arrays
-from ticketguard.models.flops import multiplications
+from ticketguard.models import CUT_STRUCTURES, REMOVED_BLOCKS, Factory, build_model, model_of, state_arrays
+from ticketguard.models.counting import multiplications
 from ticketguard.pruning.core import full_mask, global_top_k
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
@@ -184,20 +183,22 @@ def dense_network(
         changes: To the ticket's model options; a ticket without some blocks says which options leave them out.
 
     Raises:
-        ConfigurationError: The ticket's model leaves blocks out, and *changes* do not say what the whole one is.
+        ConfigurationError: The ticket's model options leave blocks out, and *changes* do not say what the whole one is.
     """
-    if ticket.info.structure == "block" and not changes:
+    removed = REMOVED_BLOCKS in ticket.info.model_options
+    if ticket.info.structure == "block" and not removed and not changes:
         raise ConfigurationError(
             "the ticket's model options leave blocks out, expected those of the whole network too: name what changes "
             "with --dense-option NAME=VALUE (dense_options=)"
         )
-    options = {**ticket.info.model_options, **(changes or {})}
+    whole = {name: value for name, value in ticket.info.model_options.items() if name != REMOVED_BLOCKS}
+    options = {**whole, **(changes or {})}
     return build_model(model or ticket.info.model, options=options, seed=seed)
 
 
 def scratch_b_factor(
     ticket: Ticket,
-    example: torch.Tensor,
+    input_shape: Sequence[int],
     *,
     model: str | Factory | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -206,10 +207,10 @@ def scratch_b_factor(
 
     Args:
         ticket: Mask and structure say what is computed.
-        example: One normalised input, with the batch axis.
+        input_shape: Shape of one input without the batch axis.
         model: Takes the place of the ticket's model.
         changes: As `dense_network` takes them.
     """
-    dense = multiplications(dense_network(ticket, seed=0, model=model, changes=changes), example)
-    sparse = multiplications(model_of(ticket, model=model), example, mask=ticket.mask)
+    dense = multiplications(dense_network(ticket, seed=0, model=model, changes=changes), input_shape)
+    sparse = multiplications(model_of(ticket, model=model), input_shape, mask=ticket.mask)
     return max(1.0, min(MOST_EPOCHS, dense / max(1, sparse)))
