@@ -1,7 +1,7 @@
 """ResNet-20 on CIFAR-10: rewinding on its way down, and Concrete Ticket Search at 99.3% sparsity.
 
 ``CIFAR10=FOLDER python -m benchmarks.cifar10_search --full`` is the papers' setting, for an accelerator: all images,
-160 epochs a round. Without ``--full`` it is a stand-in for two cores: 10 000 images at 16x16, a few epochs, one seed. Its
+160 epochs a round. Without ``--full`` it is a stand-in for two cores: 10 000 images at 16x16, few epochs, one seed. Its
 accuracies say nothing about the full setting's; what it shows is how the methods compare at one small budget.
 What is found is kept under ``runs/benchmarks``, so that an interrupted run goes on.
 """
