@@ -33,7 +33,7 @@ TRAINING = tg.TrainingConfig(
 )  # fmt: skip
 # Fewer rounds than the paper's 20% each, so that the whole benchmark takes minutes: six for 10%, eight for 5%.
 IMP_OPTIONS: dict[str, Any] = {"prune_fraction": 0.37}
-# What a mask may gain over its own shuffle and count as nothing: a tenth of what IMP's gains here, about.
+# What a mask may gain over its own shuffle and count as nothing: a seventh of what IMP's gains here.
 MARGIN_POINTS = 0.5
 
 
