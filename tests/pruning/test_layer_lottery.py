@@ -130,7 +130,7 @@ def test_blocks_can_be_removed_from_what_a_first_search_left(digits: Dataset) ->
 
 
 def test_no_mark_can_be_planted_meanwhile() -> None:
-    with pytest.raises(ConfigurationError, match="'layer_lottery' removes whole parts of the network"):
+    with pytest.raises(ConfigurationError, match="'layer_lottery' chooses no single weights"):
         tg.find_marked("resnet20", data="digits", method="layer_lottery", density=0.9, owner=tg.Owner.generate("Ada"))
 
 
