@@ -116,7 +116,7 @@ def find_concrete(problem: SearchProblem, *, method: str, task: TaskLoss, passes
     examples = round(search.steps * config.batch_size * passes)
     spent = spent + Spent(examples=examples, steps=search.steps, seconds=seconds)
     mask = problem.choose(search.scores(), keep, within=everything, start=start)
-    network.cpu().requires_grad_(True)
+    network.cpu()
     return train_found(
         problem, network, Found(mask=mask, start=start, spent=spent, history=search.history()), method=method
     )
@@ -150,7 +150,7 @@ class ConcreteSearch:
         )
         self.steps = self._feeder.steps(config.epochs)
         self._config, self._task, self._seed = config, task, problem.seed
-        self._network = network.to(device).requires_grad_(False)
+        self._network = network.to(device)
         if len(problem.data.input_shape) == 3:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._packing = _Packing(network, layers)
