@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -81,9 +82,15 @@ class Dataset:
         if not self.mean:
             return scaled
         axes = (1, -1) + (1,) * (inputs.ndim - 2)
-        mean, std = (torch.tensor(values, device=inputs.device).view(axes) for values in (self.mean, self.std))
+        mean, std = (_on_device(values, inputs.device).view(axes) for values in (self.mean, self.std))
         # Fresh memory costs more than the arithmetic on it.
         return (scaled - mean if scaled is inputs else scaled.sub_(mean)).div_(std)
+
+
+@functools.lru_cache(maxsize=16)
+def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return *values* as a tensor: an accelerator is waited for at the first time only."""
+    return torch.tensor(values, device=device)
 
 
 def channel_statistics(inputs: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

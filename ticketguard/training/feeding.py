@@ -10,11 +10,13 @@ import torch
 
 from ticketguard.data import Dataset
 
-# Batches are prepared ahead up to so many values: what fits a processor's cache is fastest there (measured from 2^17 to
-# 2^21), while an accelerator does best with few copies to it.
-VALUES_AHEAD = {"cpu": 2**19, "other": 2**24}
+# Batches are prepared ahead up to so many values: a few megabytes on a processor (of 2^15 to 2^22; below 2^19 are
+# too many calls); an accelerator's memory is all the same distance away, and does best with few calls and copies.
+VALUES_AHEAD = {"cpu": 2**20, "other": 2**24}
 # All images are laid out for augmentation at once if that takes no more memory than this; otherwise each part is anew.
 LAYOUT_BYTES = 2**30
+# Networks that take large batches of images take too long over them for the layout to matter.
+LARGE_BATCH = 2**17
 
 
 def generator_for(seed: int, *numbers: int) -> torch.Generator:
@@ -100,34 +102,26 @@ class Feeder:
 
     def _prepared(self, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return this process's shares of *count* batches of one epoch, from *step* on, in a row."""
+        numbers = self._draw(step, count)[..., self._index :: self._count]
+        drawn = self._sent(numbers.reshape(len(numbers), -1))
+        if self._layout is None and count > 1 and self._worth_a_layout:
+            self._layout = _windows(self._inputs, self._padding, flips=self._flips)
+        inputs = self._seen(drawn) if len(drawn) > 1 else self._inputs.index_select(0, drawn[0])
+        scaled = self._data.scaled(inputs)
+        if scaled.ndim == 4:
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        return scaled, self._labels.index_select(0, drawn[0])
+
+    def _draw(self, step: int, count: int) -> torch.Tensor:
+        """Draw for *count* whole batches of one epoch: shape (1, or 4 for augmented images; batches; examples)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = torch.randperm(len(self._labels), generator=generator_for(self._seed, 0, epoch))
             self._epoch = epoch
         begin = place * self._batch_size
-        whole = self._order[begin : begin + count * self._batch_size].view(count, self._batch_size)
-        chosen = self._sent(self._shares(whole))
-        if self._padding or self._flips:
-            inputs = self._augmented(chosen, step, count)
-        else:
-            inputs = self._inputs.index_select(0, chosen)
-        scaled = self._data.scaled(inputs)
-        if scaled.ndim == 4:
-            scaled = scaled.contiguous(memory_format=torch.channels_last)
-        return scaled, self._labels.index_select(0, chosen)
-
-    def _shares(self, whole: torch.Tensor) -> torch.Tensor:
-        """Return this process's share of each of some batches, shape (batches, examples), in a row."""
-        return whole[:, self._index :: self._count].reshape(-1)
-
-    def _sent(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Copy what was drawn to the device, without waiting for what the device is doing."""
-        if self._device.type != "cuda":
-            return numbers.to(self._device)
-        return numbers.pin_memory().to(self._device, non_blocking=True)
-
-    def _augmented(self, chosen: torch.Tensor, step: int, count: int) -> torch.Tensor:
-        """Return the *chosen* images of *count* batches from *step* on, shifted and mirrored."""
+        chosen = self._order[begin : begin + count * self._batch_size].view(count, self._batch_size)
+        if not (self._padding or self._flips):
+            return chosen[None]
         shifts, mirrors = [], []
         for number in range(step, step + count):
             draws = self._draws.manual_seed(seed_for(self._seed, 1, number))
@@ -135,25 +129,43 @@ class Feeder:
                 shifts.append(torch.randint(2 * self._padding + 1, (2, self._batch_size), generator=draws))
             if self._flips:
                 mirrors.append(torch.rand(self._batch_size, generator=draws))
-        nothing = torch.zeros(count, self._batch_size, dtype=torch.long)
+        nothing = torch.zeros_like(chosen)
         mirrored = (torch.stack(mirrors) < 0.5).long() if mirrors else nothing
         tops, lefts = torch.stack(shifts, dim=1) if shifts else (nothing, nothing)
         # A window on the mirrored image is as far from its right border as the one that is mirrored is from the left.
         lefts = torch.where(mirrored > 0, 2 * self._padding - lefts, lefts)
-        if self._layout is None and 1 < count == self._most_ahead and self._layout_bytes() <= LAYOUT_BYTES:
-            self._layout = _windows(self._inputs, self._padding, flips=self._flips)
-        if self._layout is None:
-            windows = _windows(self._inputs.index_select(0, chosen), self._padding, flips=self._flips)
-            chosen = torch.arange(len(chosen), device=chosen.device)
-        else:
-            windows = self._layout
-        drawn = (self._sent(self._shares(part)) for part in (mirrored, tops, lefts))
-        return _seen(windows, (chosen, *drawn), self._data.input_shape)
+        return torch.stack([chosen, mirrored, tops, lefts])
 
-    def _layout_bytes(self) -> int:
+    def _seen(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Return images shifted and mirrored as *drawn*, channels last."""
+        windows = self._layout
+        if windows is None:
+            windows = _windows(self._inputs.index_select(0, drawn[0]), self._padding, flips=self._flips)
+            drawn = torch.cat([torch.arange(drawn.shape[1], device=drawn.device)[None], drawn[1:]])
+        if self._device.type == "cpu":
+            # numpy copies whole rows where torch goes from value to value: a sixth of the time.
+            seen = torch.from_numpy(windows.numpy()[tuple(drawn.numpy())])
+        else:
+            seen = windows[tuple(drawn)]
+        channels, height, width = self._data.input_shape
+        return seen.view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+    def _sent(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Copy what was drawn to the device, without waiting for what the device is doing."""
+        if self._device.type != "cuda":
+            return numbers.to(self._device)
+        return numbers.pin_memory().to(self._device, non_blocking=True)
+
+    @property
+    def _worth_a_layout(self) -> bool:
+        """Whether images are augmented in small batches, and laid out for it do not take too much memory."""
+        if not (self._padding or self._flips):
+            return False
         _, height, width = self._data.input_shape
         border = (height + 2 * self._padding) * (width + 2 * self._padding) / (height * width)
-        return round(self._inputs.nbytes * border * (1 + self._flips))
+        fits = self._inputs.nbytes * border * (1 + self._flips) <= LAYOUT_BYTES
+        small = self._batch_size * self._inputs[0].numel() < LARGE_BATCH
+        return fits and small
 
 
 def _windows(images: torch.Tensor, padding: int, *, flips: bool) -> torch.Tensor:
@@ -181,14 +193,3 @@ def _windows(images: torch.Tensor, padding: int, *, flips: bool) -> torch.Tensor
         (count, sides, places, places, height, width * channels),
         (of_example, of_side, of_row, of_column, of_row, 1),
     )
-
-
-def _seen(windows: torch.Tensor, index: tuple[torch.Tensor, ...], shape: tuple[int, ...]) -> torch.Tensor:
-    """Return the images of *shape* that *index* names among the *windows*, channels last."""
-    channels, height, width = shape
-    if windows.device.type == "cpu":
-        # numpy copies whole rows where torch goes from value to value: a sixth of the time.
-        seen = torch.from_numpy(windows.numpy()[tuple(part.numpy() for part in index)])
-    else:
-        seen = windows[index]
-    return seen.view(-1, height, width, channels).permute(0, 3, 1, 2)
