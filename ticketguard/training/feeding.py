@@ -13,7 +13,8 @@ from ticketguard.data import Dataset
 # Batches are prepared ahead up to so many values: a few megabytes on a processor (of 2^15 to 2^22; below 2^19 are
 # too many calls); an accelerator's memory is all the same distance away, and does best with few calls and copies.
 VALUES_AHEAD = {"cpu": 2**20, "other": 2**24}
-# All images are laid out for augmentation at once if that takes no more memory than this; otherwise each part is anew.
+# All inputs are normalised, and laid out for augmentation, once for the whole run if that takes no more memory than
+# this; otherwise as much of it as does, and the rest batch by batch.
 LAYOUT_BYTES = 2**30
 # Networks that take large batches of images take too long over them for the layout to matter.
 LARGE_BATCH = 2**17
@@ -71,6 +72,8 @@ class Feeder:
         self._order = torch.empty(0, dtype=torch.long)
         self._draws = torch.Generator()
         self._layout: torch.Tensor | None = None
+        self._is_scaled = False
+        self._is_laid_out = False
         self._first, self._ready = 0, 0
         self._batches: tuple[torch.Tensor, torch.Tensor]
 
@@ -104,10 +107,10 @@ class Feeder:
         """Return this process's shares of *count* batches of one epoch, from *step* on, in a row."""
         numbers = self._draw(step, count)[..., self._index :: self._count]
         drawn = self._sent(numbers.reshape(len(numbers), -1))
-        if self._layout is None and count > 1 and self._worth_a_layout:
-            self._layout = _windows(self._inputs, self._padding, flips=self._flips)
+        if count > 1 and not self._is_laid_out:
+            self._lay_out()
         inputs = self._seen(drawn) if len(drawn) > 1 else self._inputs.index_select(0, drawn[0])
-        scaled = self._data.scaled(inputs)
+        scaled = inputs if self._is_scaled else self._data.scaled(inputs)
         if scaled.ndim == 4:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         return scaled, self._labels.index_select(0, drawn[0])
@@ -156,25 +159,32 @@ class Feeder:
             return numbers.to(self._device)
         return numbers.pin_memory().to(self._device, non_blocking=True)
 
-    @property
-    def _worth_a_layout(self) -> bool:
-        """Whether images are augmented in small batches, and laid out for it do not take too much memory."""
-        if not (self._padding or self._flips):
-            return False
-        _, height, width = self._data.input_shape
-        border = (height + 2 * self._padding) * (width + 2 * self._padding) / (height * width)
-        fits = self._inputs.nbytes * border * (1 + self._flips) <= LAYOUT_BYTES
-        small = self._batch_size * self._inputs[0].numel() < LARGE_BATCH
-        return fits and small
+    def _lay_out(self) -> None:
+        """Do once, for all inputs, what takes as long as a small network's step: as far as memory allows."""
+        self._is_laid_out = True
+        if self._batch_size * self._inputs[0].numel() >= LARGE_BATCH:
+            return
+        augments = self._padding or self._flips
+        growth = 1.0
+        if augments:
+            _, height, width = self._data.input_shape
+            growth = (height + 2 * self._padding) * (width + 2 * self._padding) / (height * width) * (1 + self._flips)
+        self._is_scaled = self._inputs.numel() * 4 * growth <= LAYOUT_BYTES
+        if augments and (self._is_scaled or self._inputs.nbytes * growth <= LAYOUT_BYTES):
+            data = self._data if self._is_scaled else None
+            self._layout = _windows(self._inputs, self._padding, flips=self._flips, scaling=data)
+        elif self._is_scaled:
+            self._inputs = self._data.scaled(self._inputs)
 
 
-def _windows(images: torch.Tensor, padding: int, *, flips: bool) -> torch.Tensor:
+def _windows(images: torch.Tensor, padding: int, *, flips: bool, scaling: Dataset | None = None) -> torch.Tensor:
     """Lay images out so that each of their augmented forms is a view.
 
     Args:
         images: Shape (examples, channels, height, width).
         padding: Width of the border of zeros that is put around them.
         flips: Whether mirrored forms are needed.
+        scaling: The data set whose normalisation is done here; None to leave the images as they are.
 
     Returns:
         Views of shape (examples, mirrored or not, first row, first column, height, width · channels).
@@ -187,6 +197,9 @@ def _windows(images: torch.Tensor, padding: int, *, flips: bool) -> torch.Tensor
     inner[:, 0] = images.permute(0, 2, 3, 1)
     if flips:
         inner[:, 1] = inner[:, 0].flip(2)
+    if scaling is not None:
+        flat = padded.view(-1, *shape[2:]).permute(0, 3, 1, 2)
+        padded = scaling.scaled(flat).permute(0, 2, 3, 1).contiguous().view(shape)
     of_example, of_side, of_row, of_column, _ = padded.stride()
     places = 2 * padding + 1
     return padded.as_strided(
