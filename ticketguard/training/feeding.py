@@ -14,7 +14,8 @@ from ticketguard.data import Dataset
 # too many calls); an accelerator's memory is all the same distance away, and does best with few calls and copies.
 VALUES_AHEAD = {"cpu": 2**20, "other": 2**24}
 # All inputs are normalised, and laid out for augmentation, once for the whole run if that takes no more memory than
-# this; otherwise as much of it as does, and the rest batch by batch.
+# this; otherwise as much of it as does, and the rest batch by batch. A run that is over sooner than that would take
+# does without.
 LAYOUT_BYTES = 2**30
 # Networks that take large batches of images take too long over them for the layout to matter.
 LARGE_BATCH = 2**17
@@ -107,7 +108,7 @@ class Feeder:
         """Return this process's shares of *count* batches of one epoch, from *step* on, in a row."""
         numbers = self._draw(step, count)[..., self._index :: self._count]
         drawn = self._sent(numbers.reshape(len(numbers), -1))
-        if count > 1 and not self._is_laid_out:
+        if not self._is_laid_out and count > 1 and step >= self._growth * self.steps_per_epoch:
             self._lay_out()
         inputs = self._seen(drawn) if len(drawn) > 1 else self._inputs.index_select(0, drawn[0])
         scaled = inputs if self._is_scaled else self._data.scaled(inputs)
@@ -159,18 +160,22 @@ class Feeder:
             return numbers.to(self._device)
         return numbers.pin_memory().to(self._device, non_blocking=True)
 
+    @property
+    def _growth(self) -> float:
+        """How many times as large as they come inputs are laid out, and so how many epochs' work that is."""
+        if not (self._padding or self._flips):
+            return 1.0
+        _, height, width = self._data.input_shape
+        return (height + 2 * self._padding) * (width + 2 * self._padding) / (height * width) * (1 + self._flips)
+
     def _lay_out(self) -> None:
         """Do once, for all inputs, what takes as long as a small network's step: as far as memory allows."""
         self._is_laid_out = True
         if self._batch_size * self._inputs[0].numel() >= LARGE_BATCH:
             return
+        self._is_scaled = self._inputs.numel() * 4 * self._growth <= LAYOUT_BYTES
         augments = self._padding or self._flips
-        growth = 1.0
-        if augments:
-            _, height, width = self._data.input_shape
-            growth = (height + 2 * self._padding) * (width + 2 * self._padding) / (height * width) * (1 + self._flips)
-        self._is_scaled = self._inputs.numel() * 4 * growth <= LAYOUT_BYTES
-        if augments and (self._is_scaled or self._inputs.nbytes * growth <= LAYOUT_BYTES):
+        if augments and (self._is_scaled or self._inputs.nbytes * self._growth <= LAYOUT_BYTES):
             data = self._data if self._is_scaled else None
             self._layout = _windows(self._inputs, self._padding, flips=self._flips, scaling=data)
         elif self._is_scaled:
