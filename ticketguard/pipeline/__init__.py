@@ -1,0 +1,12 @@
+"""The verbs find, embed, verify: where the parts meet.
+
+``find → Ticket → embed → (marked Ticket, Credential) → … → Suspect + Credential → Evidence → Verdict``
+"""
+
+from __future__ import annotations
+
+from ticketguard.pipeline.finding import find, find_marked
+from ticketguard.pipeline.judging import verify
+from ticketguard.pipeline.marking import embed
+
+__all__ = ["embed", "find", "find_marked", "verify"]

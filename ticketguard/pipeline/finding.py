@@ -1,0 +1,212 @@
+"""Find a ticket, unmarked or with the owner's marks in it from the start."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ticketguard.credentials.credential import Credential
+from ticketguard.credentials.keys import Owner
+from ticketguard.embedding.interface import Mark
+from ticketguard.errors import ConfigurationError
+from ticketguard.files import write_whole
+from ticketguard.keyed import SECRET_BYTES
+from ticketguard.pipeline.runs import SECRET_FILE, recipe, secret_of_run
+from ticketguard.plan import DEFAULT_LEVEL_BITS
+from ticketguard.suspects.checkpoints import Checkpoint
+from ticketguard.ticket import Array, Ticket
+
+if TYPE_CHECKING:
+    import torch
+
+    from ticketguard.data import Dataset
+    from ticketguard.pruning import PruningMethod, SearchProblem
+    from ticketguard.training import Progress, TrainingConfig
+
+# Weights, in any form they come in.
+State: TypeAlias = "Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str]"
+
+
+def find(
+    model: str | Callable[..., torch.nn.Module],
+    *,
+    data: str | Dataset | Callable[..., Dataset],
+    density: float | None = None,
+    method: str = "imp",
+    training: TrainingConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    model_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    method_options: Mapping[str, Any] | None = None,
+    pretrained: State | None = None,
+    rewind: State | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Ticket:
+    """Find a winning ticket.
+
+    Args:
+        model: A model's name, an import path ``package.module:factory``, or the factory itself.
+        data: A data set's name, a folder or tar of class folders, an import path, or the data set itself.
+        density: Kept fraction of the prunable weights, in (0, 1); None for a method whose options say what is removed.
+        method: The pruning method's name.
+        training: How each level is trained: a recipe, or changes to the recommended one for this model and data.
+        seed: Fixes initialisation, order and augmentation.
+        model_options: Arguments of the model's factory; classes and input shape are taken from the data.
+        data_options: Arguments of the data loader.
+        method_options: Arguments of the method.
+        pretrained: The trained dense network, for methods that start from one: a state dict, a ticket, or a file.
+        rewind: The weights that the ticket is trained from, likewise; by default what the method takes.
+        workdir: Folder for checkpoints; without it the run cannot be resumed.
+        resume: Go on from the checkpoints in *workdir*.
+        progress: Where progress is shown.
+
+    Raises:
+        ConfigurationError: An unknown name, or a density that empties a layer.
+        FileError: The data cannot be read.
+        TicketguardError: Training diverged.
+    """
+    chosen, problem = _search(
+        model,
+        data=data,
+        density=density,
+        method=method,
+        training=training,
+        seed=seed,
+        model_options=model_options,
+        data_options=data_options,
+        method_options=method_options,
+        pretrained=pretrained,
+        rewind=rewind,
+        workdir=workdir,
+        resume=resume,
+        progress=progress,
+    )
+    return chosen.find(problem)
+
+
+def find_marked(
+    model: str | Callable[..., torch.nn.Module],
+    *,
+    owner: Owner,
+    density: float,
+    marks: Sequence[Mark] | None = None,
+    level_bits: int = DEFAULT_LEVEL_BITS,
+    secret: bytes | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    **search: Any,
+) -> tuple[Ticket, Credential]:
+    """Find a winning ticket that carries the owner's marks from the start: the search sees the secret edges.
+
+    The commitment binds the rewind weights, which are all there is before the search. Compared with `embed` afterwards,
+    the ticket is trained once, and the edges of the mark are the best of the secret ones.
+
+    Args:
+        model: As for `find`.
+        owner: Whose marks they are.
+        density: Kept fraction of the prunable weights, in (0, 1).
+        marks: Kinds of marks, a planted graph among them; by default that, and a trigger set where possible.
+        level_bits: A verdict will need p ≤ 2^-level_bits.
+        secret: 32 secret bytes; by default fresh from the operating system.
+        workdir: Folder for checkpoints; without it the run cannot be resumed.
+        resume: Go on from the checkpoints in *workdir*, with the secret that is kept there.
+        search: The other arguments of `find`.
+
+    Returns:
+        The marked ticket, made for release, and the owner's credential.
+
+    Raises:
+        CapacityError: The ticket is too small for the mark.
+        ConfigurationError: As `find`; or the method chooses no weights.
+    """
+    from ticketguard.graph import channel_groups_or_none
+    from ticketguard.models import load_arrays, model_of
+    from ticketguard.planting import SearchPlanting
+    from ticketguard.training import drawn_once
+
+    chosen, problem = _search(model, density=density, workdir=workdir, resume=resume, **search)
+    if not chosen.chooses_weights:
+        raise ConfigurationError(
+            f"method '{chosen.name}' chooses no single weights, so no mark can be planted meanwhile: "
+            "find the ticket first and embed the mark afterwards"
+        )
+    key = drawn_once(
+        lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=problem.training
+    )
+    planting = SearchPlanting(
+        owner=owner,
+        info=problem.info(chosen.name),
+        density=density,
+        marks=marks,
+        groups=channel_groups_or_none(problem.build(), problem.data.input_shape),
+        level_bits=level_bits,
+        secret=key,
+    )
+    if workdir is not None:
+        write_whole(workdir / SECRET_FILE, key, mode=0o600)
+    ticket = chosen.find(dataclasses.replace(problem, planting=planting))
+    network = model_of(ticket)
+    load_arrays(network, ticket.weights)
+    found = planting.finish(ticket, network)
+    if workdir is not None:
+        (workdir / SECRET_FILE).unlink(missing_ok=True)
+    return found
+
+
+def _search(
+    model: str | Callable[..., torch.nn.Module],
+    *,
+    data: str | Dataset | Callable[..., Dataset],
+    density: float | None,
+    method: str = "imp",
+    training: TrainingConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    model_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    method_options: Mapping[str, Any] | None = None,
+    pretrained: State | None = None,
+    rewind: State | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> tuple[PruningMethod, SearchProblem]:
+    from ticketguard.data import load_data
+    from ticketguard.pruning import METHODS, SearchProblem
+    from ticketguard.training import NoProgress, join_processes, recommended_training
+
+    if method not in METHODS:
+        raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
+    dataset = load_data(data, options=data_options or {})
+    problem = SearchProblem(
+        model=model,
+        model_options={"classes": dataset.classes, "input_shape": list(dataset.input_shape), **(model_options or {})},
+        data=dataset,
+        data_name=data if isinstance(data, str) else dataset.name,
+        data_options=data_options or {},
+        density=density,
+        training=recipe(training, recommended_training(model, dataset)),
+        seed=seed,
+        method_options=method_options or {},
+        pretrained=_state_of(pretrained),
+        rewind=_state_of(rewind),
+        workdir=workdir,
+        resume=resume,
+        progress=progress or NoProgress(),
+    )
+    join_processes(problem.training)
+    return METHODS[method], problem
+
+
+def _state_of(
+    source: State | None,
+) -> Mapping[str, Array] | None:
+    if source is None or isinstance(source, Mapping):
+        return source
+    if isinstance(source, Ticket):
+        return source.weights
+    return (source if isinstance(source, Checkpoint) else Checkpoint(source)).state()

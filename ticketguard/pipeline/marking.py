@@ -1,0 +1,119 @@
+"""Embed the owner's marks into a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ticketguard.credentials.credential import Credential
+from ticketguard.credentials.keys import Owner
+from ticketguard.embedding.interface import Mark
+from ticketguard.errors import ConfigurationError
+from ticketguard.files import write_whole
+from ticketguard.keyed import SECRET_BYTES
+from ticketguard.pipeline.runs import IDENTITY_FILE, SECRET_FILE, recipe, secret_of_run
+from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
+from ticketguard.ticket import Ticket
+
+if TYPE_CHECKING:
+    import torch
+
+    from ticketguard.data import Dataset
+    from ticketguard.training import Progress, TrainingConfig
+
+
+def embed(
+    ticket: Ticket,
+    *,
+    owner: Owner,
+    marks: Sequence[Mark] | None = None,
+    model: str | Callable[..., torch.nn.Module] | None = None,
+    data: str | Dataset | Callable[..., Dataset] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    training: TrainingConfig | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    level_bits: int = DEFAULT_LEVEL_BITS,
+    secret: bytes | None = None,
+    workdir: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Ticket, Credential]:
+    """Write the owner's marks into *ticket* and retrain it from its rewind weights.
+
+    Args:
+        ticket: The unmarked ticket.
+        owner: Whose marks they are.
+        marks: Kinds of marks; by default a planted graph and a trigger set.
+        model: By default what the ticket was found with.
+        data: By default what the ticket was found with.
+        data_options: Arguments of the data loader; without *data*, changes to those the ticket was found with.
+        training: A recipe, or changes to the ticket's own.
+        seed: Fixes order and augmentation.
+        level_bits: A verdict will need p ≤ 2^-level_bits.
+        secret: 32 secret bytes; by default fresh from the operating system.
+        workdir: Folder for checkpoints; without it the run cannot be resumed.
+        resume: Go on from the checkpoint in *workdir*, with the secret that is kept there.
+        progress: Where progress is shown.
+
+    Returns:
+        The marked ticket, made for release, and the owner's credential.
+
+    Raises:
+        CapacityError: The ticket is too small for the mark.
+        ConfigurationError: The ticket does not say its model or data, and neither does the call.
+        TicketguardError: Training diverged.
+    """
+    from ticketguard.data import load_data
+    from ticketguard.models import load_arrays, model_of
+    from ticketguard.training import TrainingConfig, drawn_once, recommended_training, train
+
+    info = ticket.info
+    if not (model or info.model) or not (data or info.data):
+        raise ConfigurationError("the ticket does not say its model and data: name both")
+    found_with = info.data_options if data is None else {}
+    dataset = load_data(data or info.data, options={**found_with, **(data_options or {})})
+    network = model_of(ticket, seed=seed, model=model)
+    own = (
+        TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
+    )
+    config = recipe(training, own)
+    # Several processes train one model, so they must draw one mark.
+    key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
+    chosen = default_marks(ticket.info) if marks is None else marks
+    plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
+    if workdir is not None:
+        write_whole(workdir / SECRET_FILE, key, mode=0o600)
+        _keep_identity(workdir / IDENTITY_FILE, plan, chosen, resume=resume)
+    result = train(
+        network,
+        dataset,
+        config,
+        seed=seed,
+        mask=plan.mask,
+        hooks=plan,
+        checkpoint=None if workdir is None else workdir / "embed.checkpoint",
+        resume=resume,
+        progress=progress,
+    )
+    load_arrays(network, result.state)
+    if workdir is not None:
+        for name in (SECRET_FILE, IDENTITY_FILE):
+            (workdir / name).unlink(missing_ok=True)
+    return plan.finish(network, accuracy=result.accuracy)
+
+
+def _keep_identity(path: Path, plan: Plan, marks: Sequence[Mark], *, resume: bool) -> None:
+    """Keep what is embedded, and how, beside the checkpoint: weights under other marks look like those of this run.
+
+    Raises:
+        ConfigurationError: The run to go on with embeds other marks.
+    """
+    commitments = " ".join(mark.commitment.hex() for mark in plan.claims)
+    identity = f"{commitments} {' '.join(map(repr, marks))}".encode()
+    if resume and path.exists() and path.read_bytes() != identity:
+        raise ConfigurationError(
+            f"the run kept in '{path.parent}' embeds other marks, or another owner's: "
+            "resume with the settings it was started with, or start anew"
+        )
+    write_whole(path, identity)
