@@ -3,7 +3,7 @@
 Two panels: ResNet-20 on Fashion-MNIST pooled to 14x14, and LeNet-300-100. One LTR search a seed passes all densities on
 its way down: its rounds are as long as the final training, and a fifth of the weights goes each round (as in the
 paper; exactly, 1 - 10^-0.1, so that rounds end on the densities). CTS and CTS-KL are run for each density by itself.
-All tickets are trained from the same early weights by the same recipe.
+All tickets are trained from the same early weights (of LeNet-300-100, from the same initialisation) by the same recipe.
 
 The cost of a search is all before the ticket's own training: in examples that passed forward and backward, and in
 seconds, from the steps taken and from the time of a step of each kind, measured in turns on the same machine.
@@ -50,7 +50,7 @@ class Panel:
     Attributes:
         name: How the result names it.
         setting: Model, data and recipe.
-        rewind_epochs: Epochs after which the early weights are taken.
+        rewind_epochs: Epochs after which the early weights are taken; 0 for the start.
         options: Options of each search, chosen on seed 100, which is not reported.
     """
 
@@ -87,8 +87,9 @@ PANELS = (
                 schedule="constant",
                 augment=False,
             ),
+            he_start=True,
         ),
-        rewind_epochs=0.25,
+        rewind_epochs=0.0,
         options={"cts": {"epochs": 4.0}, "cts_kl": {"epochs": 4.0}},
     ),
 )

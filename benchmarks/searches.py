@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.data import Dataset, load_data
 from ticketguard.files import write_whole
+from ticketguard.models import state_arrays
 from ticketguard.pruning import SearchProblem
-from ticketguard.ticket import Mask
+from ticketguard.ticket import Array, Mask
 from ticketguard.training import TrainingConfig
 
 FOLDER = Path("runs/benchmarks")
@@ -32,12 +34,16 @@ class Setting:
         train_limit: Training images of Fashion-MNIST; all 10 000 test images are used.
         image_size: Side that images are pooled to.
         training: The final recipe.
+        he_start: Whether tickets start from He et al.'s initialisation, instead of the model's own: a search over
+            frozen weights cannot scale them, and without batch norm a mask of torch's initialisation (a sixth of the
+            variance) has next to no output.
     """
 
     model: str
     train_limit: int
     image_size: int
     training: TrainingConfig
+    he_start: bool = False
 
     @property
     def data_options(self) -> dict[str, Any]:
@@ -50,7 +56,7 @@ class Setting:
 
     def problem(self, data: Dataset, *, density: float, seed: int, options: Mapping[str, Any]) -> SearchProblem:
         """Return the search of one ticket."""
-        return SearchProblem(
+        problem = SearchProblem(
             model=self.model,
             model_options={"classes": 10, "input_shape": (1, self.image_size, self.image_size)},
             data=data,
@@ -62,11 +68,25 @@ class Setting:
             method_options=options,
             progress=ProgressBar(),
         )
+        return dataclasses.replace(problem, rewind=he_state(problem.build(), seed=seed)) if self.he_start else problem
 
     def to_json(self) -> dict[str, Any]:
         """Return what a result file says of it."""
         data = f"fashion-mnist, first {self.train_limit} training images, {self.image_size}x{self.image_size}"
-        return {"model": self.model, "data": data, "training": self.training.to_json()}
+        start = "He et al.'s initialisation" if self.he_start else "the model's own initialisation"
+        return {"model": self.model, "data": data, "training": self.training.to_json(), "start": start}
+
+
+def he_state(network: nn.Module, *, seed: int) -> dict[str, Array]:
+    """Return weights of variance 2 / fan-in and biases of zero for *network*, of linear layers only (He et al. 2015)."""
+    generator = np.random.default_rng(seed)
+    state = state_arrays(network)
+    return {
+        name: generator.normal(0.0, np.sqrt(2 / array.shape[1]), array.shape).astype(np.float32)
+        if array.ndim == 2
+        else np.zeros_like(array)
+        for name, array in state.items()
+    }
 
 
 def measured_once(folder: Path, what: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
