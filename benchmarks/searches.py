@@ -78,7 +78,7 @@ class Setting:
 
 
 def he_state(network: nn.Module, *, seed: int) -> dict[str, Array]:
-    """Return weights of variance 2 / fan-in and biases of zero for *network*, of linear layers only (He et al. 2015)."""
+    """Return weights of variance 2 / fan-in, and biases of zero, for a network of linear layers (He et al. 2015)."""
     generator = np.random.default_rng(seed)
     state = state_arrays(network)
     return {
