@@ -240,6 +240,9 @@ def main() -> None:
             at = f"{panel.name}, {method} at {CLAIMED:.0%}"
             for unit in ("examples", "seconds"):
                 bars[f"{at}: {unit} of LTR's search"] = Bar(value=told[f"{unit}_ratio"], bound=0.1, at_most=True)
+            # The paper claims no more than this of networks like ResNet-20; of LeNet the difference is told, not held.
+            if panel.name != "resnet20":
+                continue
             points = 100 * told["accuracy_above_ltr"][str(CLAIMED)]["mean"]
             bars[f"{at}: accuracy points above LTR"] = Bar(value=points, bound=0.0, at_most=False)
     setting = {
