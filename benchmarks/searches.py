@@ -73,8 +73,8 @@ class Setting:
     def to_json(self) -> dict[str, Any]:
         """Return what a result file says of it."""
         data = f"fashion-mnist, first {self.train_limit} training images, {self.image_size}x{self.image_size}"
-        start = "He et al.'s initialisation" if self.he_start else "the model's own initialisation"
-        return {"model": self.model, "data": data, "training": self.training.to_json(), "start": start}
+        told = {"model": self.model, "data": data, "training": self.training.to_json()}
+        return {**told, "start": "He et al.'s initialisation"} if self.he_start else told
 
 
 def he_state(network: nn.Module, *, seed: int) -> dict[str, Array]:
