@@ -14,7 +14,7 @@ from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, load_arrays, prunable_layers, state_arrays
 from ticketguard.pruning.core import full_mask, global_top_k
-from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
+from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.training import Hooks, NoProgress, Progress, TrainingConfig
 from ticketguard.training.checkpoint import run_identity
 
@@ -167,6 +167,7 @@ class SearchProblem:
             *parts, self.model_name, self.density, self.training, self.seed, self.data_name,
             *(json.dumps(dict(given), sort_keys=True, default=repr) for given in options),
             None if self.planting is None else self.planting.identity,
+            *(weights_digest(state).hex() for state in (self.pretrained, self.rewind) if state is not None),
         )  # fmt: skip
 
     def info(self, method: str, **measured: Any) -> TicketInfo:
