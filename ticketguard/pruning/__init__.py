@@ -20,23 +20,24 @@ from ticketguard.pruning.snip import Snip
 from ticketguard.pruning.supertickets import SuperTickets
 from ticketguard.pruning.synflow import Synflow
 
+# In the order in which 'find --methods' lists them.
 METHODS: dict[str, PruningMethod] = {
     method.name: method
     for method in (
+        IterativeMagnitudePruning(),
+        LotteryTicketRewinding(),
         ConcreteTicketSearch(),
         ConcreteTicketSearchKl(),
-        BilevelPruning(),
-        Grokking(),
-        IterativeMagnitudePruning(),
         LotteryJackpots(),
-        LotteryTicketRewinding(),
-        Magnitude(),
-        Random(),
+        BilevelPruning(),
+        SuperTickets(),
+        Grokking(),
+        LayerLottery(),
         Snip(),
         Grasp(),
         Synflow(),
-        LayerLottery(),
-        SuperTickets(),
+        Magnitude(),
+        Random(),
     )
 }
 METHODS.update({name: Control(name) for name in CONTROLS})
