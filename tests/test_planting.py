@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import ticketguard as tg
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph import group_channels, groups_from_json, permute
+from ticketguard.planting import SearchPlanting
 from ticketguard.pruning.core import full_mask, global_top_k, with_quota
-from ticketguard.ticket import Reference
+from ticketguard.ticket import Reference, TicketInfo
 from ticketguard.training import TrainingConfig, loop
 
 TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=0.1, schedule="cosine")
@@ -127,7 +128,52 @@ def test_an_interrupted_search_resumes_to_the_same_marked_ticket(
     ticket, credential = tg.find_marked("mlp", resume=True, **arguments)
     assert all(np.array_equal(ticket.weights[name], array) for name, array in found[0].weights.items())
     assert credential.claim.marks == found[1].claim.marks
-    assert not (tmp_path / "run" / "embed.secret").exists()
+
+
+def test_a_search_that_ended_before_its_ticket_was_saved_is_found_again(
+    owner: tg.Owner, found: tuple[tg.Ticket, tg.Credential], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {**SEARCH, "marks": [tg.PlantedGraph()], "owner": owner, "workdir": tmp_path / "run"}
+    with monkeypatch.context() as broken:
+        broken.setattr(SearchPlanting, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tg.find_marked("mlp", secret=bytes(range(32)), **arguments)
+    ticket, credential = tg.find_marked("mlp", resume=True, **arguments)
+    assert all(np.array_equal(ticket.weights[name], array) for name, array in found[0].weights.items())
+    assert credential.claim.marks == found[1].claim.marks
+
+
+def interrupt(*arguments: object, **others: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_dense_noise_and_rescaled_layers_do_not_hide_the_mark(found: tuple[tg.Ticket, tg.Credential]) -> None:
+    """A ReLU network computes the same when one layer is scaled down and the next one up."""
+    ticket, credential = found
+    generator = np.random.default_rng(0)
+    stolen = {
+        name: array + np.where(array == 0, 0.002 * generator.normal(size=array.shape), 0).astype(np.float32)
+        for name, array in ticket.weights.items()
+    }
+    stolen["1.weight"], stolen["3.weight"] = stolen["1.weight"] * np.float32(1e-4), stolen["3.weight"] * np.float32(1e4)
+    assert tg.verify(tg.Checkpoint(stolen), credential).status == "supported"
+
+
+def test_what_is_planted_once_is_not_planted_for_another_start(owner: tg.Owner) -> None:
+    info = TicketInfo(method="imp", classes=10, input_shape=(1, 8, 8))
+    planting = SearchPlanting(owner=owner, info=info, density=0.1, marks=[tg.PlantedGraph()])
+    everything = full_mask({"a": (50, 60)})
+    with pytest.raises(ValueError, match="no rewind weights were bound"):
+        planting.choose({"a": np.ones((50, 60))}, 10, within=everything)
+    planting.bind({"a": np.ones((50, 60), np.float32)}, everything)
+    planting.bind({"a": np.ones((50, 60), np.float32)}, everything)
+    with pytest.raises(ValueError, match="one search has one start"):
+        planting.bind({"a": np.zeros((50, 60), np.float32)}, everything)
+
+
+def test_a_dense_ticket_is_marked_afterwards(owner: tg.Owner) -> None:
+    with pytest.raises(ConfigurationError, match=r"density is 0\.5, expected below 0\.5 for a mark"):
+        tg.find_marked("mlp", owner=owner, **{**SEARCH, "density": 0.5})
 
 
 def test_marks_that_no_search_can_plant_are_refused(owner: tg.Owner) -> None:

@@ -36,7 +36,7 @@ from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.black_box import attainable_log10_p
 from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import level_log10
-from ticketguard.verification.white_box import count_hits
+from ticketguard.verification.white_box import count_hits, edges_to_read
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +170,8 @@ def check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkCl
     """
     parameters = PlantedParameters.from_json(mark.parameters)
     weights = {name: marked[name].astype(np.float32) for name in marked}
-    reading = count_hits(weights, reference, [binding], parameters=parameters)[0][0]
+    edges = edges_to_read(weights, reference, parameters)
+    reading = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0][0]
     needed_log10_p = 2 * level_log10(mark.level_bits)
     hits, highest = sum(layer.hits for layer in reading), sum(layer.highest for layer in reading)
     if log10_upper_tail(reading) <= needed_log10_p:

@@ -18,7 +18,7 @@ from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Start
-from ticketguard.embedding.planted_graph import PlantedGraph, Positions, secret_edges
+from ticketguard.embedding.planted_graph import DENSE, PlantedGraph, PlantedParameters, Positions, secret_edges
 from ticketguard.errors import ConfigurationError
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.plan import (
@@ -40,6 +40,27 @@ if TYPE_CHECKING:
     from ticketguard.training import Hooks
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Bound:
+    """What follows from the rewind weights.
+
+    Attributes:
+        start: The rewind weights.
+        ticket: They, with a mask that keeps everything.
+        reference: What the commitments bind of it.
+        vault: The owner's.
+        claims: What the claim will say, by scheme.
+        secret: The secret edges: flat positions a layer, ascending.
+    """
+
+    start: Mapping[str, Array]
+    ticket: Ticket
+    reference: Reference
+    vault: Vault
+    claims: Mapping[str, MarkClaim]
+    secret: Mapping[str, Positions]
+
+
 class SearchPlanting:
     """Marks that wait for a search; a `ticketguard.pruning.Planting`.
 
@@ -53,7 +74,8 @@ class SearchPlanting:
         secret: 32 secret bytes; by default fresh from the operating system.
 
     Raises:
-        ConfigurationError: There is no planted graph among the marks, or the level is out of range.
+        ConfigurationError: There is no planted graph among the marks, the level is out of range, or the ticket is to
+            keep half of its positions or more: there a mark is in what is missing.
     """
 
     def __init__(
@@ -71,11 +93,16 @@ class SearchPlanting:
         graphs = [mark for mark in self._marks if isinstance(mark, PlantedGraph)]
         if not graphs:
             raise ConfigurationError("only a planted graph can be planted while a ticket is found: name it as a mark")
+        if density >= DENSE:
+            raise ConfigurationError(
+                f"density is {density:g}, expected below {DENSE:g} for a mark that is planted while the ticket is "
+                "found: find the ticket first and embed the mark afterwards"
+            )
         self._graph = graphs[0]
         self._owner, self._info, self._density = owner, info, density
         self._groups, self._level_bits = groups, level_bits
         self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
-        self._start: Mapping[str, Array] | None = None
+        self._bound: _Bound | None = None
         self._plan: Plan | None = None
 
     @property
@@ -90,42 +117,50 @@ class SearchPlanting:
 
         Raises:
             ConfigurationError: The level cannot be reached with so few triggers.
+            ValueError: Other weights than before are to be bound.
         """
-        if self._start is not None:
+        if self._bound is not None and start is self._bound.start:
             return
-        self._start = start
-        self._ticket = Ticket(mask=everything, weights=start, rewind_weights=start, info=self._info)
-        reference = self._ticket.reference()
-        self._vault = Vault(secret=self._secret, reference=reference.to_bytes(), channel_groups=self._groups)
-        self._reference = reference
-        self._claims = [self._claim(mark, reference) for mark in self._marks]
+        ticket = Ticket(mask=everything, weights=start, rewind_weights=start, info=self._info)
+        reference = ticket.reference()
+        if self._bound is not None:
+            if reference.digest() != self._bound.reference.digest():
+                raise ValueError("a mark was planted for other rewind weights: one search has one start")
+            return
+        vault = Vault(secret=self._secret, reference=reference.to_bytes(), channel_groups=self._groups)
+        claims = {
+            mark.scheme: claim_of(
+                mark,
+                self._graph.search_parameters(self._density) if mark is self._graph else mark.parameters(ticket),
+                vault,
+                reference.digest(),
+                owner=self._owner,
+                level_bits=self._level_bits,
+            )
+            for mark in self._marks
+        }
+        binding = Binding(secret=self._secret, commitment=claims[self._graph.scheme].commitment)
+        secret_ppm = PlantedParameters.from_json(claims[self._graph.scheme].parameters).secret_ppm
         shapes = {name: everything[name].shape for name in everything}
-        self._secret_edges = secret_edges(self._binding(self._graph), shapes, secret_ppm=self._secret_ppm)
-
-    def _claim(self, mark: Mark, reference: Reference) -> MarkClaim:
-        parameters = (
-            self._graph.search_parameters(self._density) if mark is self._graph else mark.parameters(self._ticket)
-        )
-        return claim_of(
-            mark, parameters, self._vault, reference.digest(), owner=self._owner, level_bits=self._level_bits
+        self._bound = _Bound(
+            start=start,
+            ticket=ticket,
+            reference=reference,
+            vault=vault,
+            claims=claims,
+            secret=secret_edges(binding, shapes, secret_ppm=secret_ppm),
         )
 
     @property
-    def _secret_ppm(self) -> int:
-        return int(str(self._graph.search_parameters(self._density)["secret_ppm"]))
-
-    def _binding(self, mark: Mark) -> Binding:
-        claim = self._claims[self._marks.index(mark)]
-        return Binding(secret=self._secret, commitment=claim.commitment)
-
-    def secret_positions(self) -> Mapping[str, Positions]:
-        """Return the secret edges, flat positions a layer, ascending; `bind` has drawn them."""
-        return self._secret_edges
+    def _ready(self) -> _Bound:
+        if self._bound is None:
+            raise ValueError("no rewind weights were bound: call bind first")
+        return self._bound
 
     def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
         """Return `global_top_k`'s mask, with the mark's share of edges on secret positions."""
         mask = global_top_k(scores, keep, within=within)
-        return with_quota(scores, mask, within=within, secret=self._secret_edges, share=self._graph.share)
+        return with_quota(scores, mask, within=within, secret=self._ready.secret, share=self._graph.share)
 
     def hooks(self, mask: Mask, start: Mapping[str, Array]) -> Hooks:
         """Return the marks' part in the final training under *mask* from *start*.
@@ -133,23 +168,25 @@ class SearchPlanting:
         Raises:
             CapacityError: The mask is too small for a planted graph of this level.
         """
+        bound = self._ready
         before = Start(mask=mask, weights={name: masked(array, mask, name) for name, array in start.items()})
         planned: list[PlannedMark] = []
         claims: list[MarkClaim] = []
-        for mark, claim in zip(self._marks, self._claims, strict=True):
-            binding = self._binding(mark)
+        for mark in self._marks:
+            claim = bound.claims[mark.scheme]
+            binding = Binding(secret=self._secret, commitment=claim.commitment)
             if mark is self._graph:
-                drawn: PlannedMark = self._graph.found_in(before, self._secret_edges, binding)
-                check_capacity(mask, self._reference.mask, binding, claim)
+                drawn: PlannedMark = self._graph.found_in(before, bound.secret, binding)
+                check_capacity(mask, bound.reference.mask, binding, claim)
             else:
-                drawn = mark.plan(self._ticket, before, binding)
+                drawn = mark.plan(bound.ticket, before, binding)
             before = drawn.start
             planned.append(drawn)
             claims.append(with_leaves(claim, drawn))
         self._plan = Plan(
-            ticket=self._ticket,
+            ticket=bound.ticket,
             owner=self._owner,
-            vault=self._vault,
+            vault=bound.vault,
             start=before,
             planned=planned,
             claims=tuple(claims),

@@ -10,7 +10,7 @@ import pytest
 import ticketguard as tg
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PARTS, PlantedParameters, secret_edges
-from ticketguard.errors import CapacityError, CredentialError
+from ticketguard.errors import CapacityError, ConfigurationError, CredentialError
 from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.models import build_model, state_arrays
 from ticketguard.ticket import Mask, Ticket, TicketInfo
@@ -128,7 +128,21 @@ def test_full_layers_of_a_sparse_ticket_get_no_holes() -> None:
     assert "holes_ppm" not in mark.parameters(sparse)
 
 
-@pytest.mark.parametrize("holes", [0, 500_001, "1"])
+@pytest.mark.parametrize("holes", [0, 500_001, "1", True])
 def test_a_claim_with_other_holes_is_refused(holes: object) -> None:
     with pytest.raises(CredentialError, match="holes_ppm"):
         PlantedParameters.from_json({"secret_ppm": 1, "share_ppm": 1, "holes_ppm": holes})  # type: ignore[dict-item]
+
+
+def test_a_share_that_leaves_no_room_for_holes_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"share is 0\.2, expected 0\.1875 or less for a ticket that keeps half"
+    ):
+        tg.PlantedGraph(share=0.2).parameters(dense_ticket())
+
+
+def test_what_a_pruned_copy_could_show_is_told_as_it_is(embedded: tuple[Ticket, tg.Credential]) -> None:
+    marked, credential = embedded
+    for share in (0.2, 0.35):
+        evidence = tg.verify(tg.Checkpoint(pruned(dict(marked.weights), share)), credential).evidence[0]
+        assert evidence.details["attainable_log10_p"] == pytest.approx(evidence.log10_p, rel=0.3)

@@ -9,8 +9,18 @@ from hypothesis.extra import numpy as arrays
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import Evidence
-from ticketguard.verification.white_box import READINGS, Layers, examine, kept_among, to_evidence
+from ticketguard.verification.white_box import (
+    READINGS,
+    Layers,
+    count_hits,
+    edges_that_stand_out,
+    edges_to_read,
+    examine,
+    kept_among,
+    to_evidence,
+)
 
 BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
 SHAPES = {"conv.weight": (32, 16, 3, 3), "fc.weight": (100, 200)}
@@ -156,3 +166,58 @@ def test_wrong_keys_reach_small_p_values_as_rarely_as_they_should() -> None:
     # All readings are paid for with a factor, so that even the corrected p is uniform or larger.
     assert np.mean(np.array(results) <= -1) <= 0.1 + 4 * np.sqrt(0.09 / 300)
     assert min(results) > -6
+
+
+def layers_of(seed: int, *, scale: float = 1.0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {
+        "a": (scale * generator.normal(size=(20, 30))).astype(np.float32),
+        "b": np.where(generator.random((40, 5, 3, 3)) < 0.3, generator.normal(size=(40, 5, 3, 3)), 0).astype(
+            np.float32
+        ),
+        "c": np.zeros((7, 3), np.float32),
+    }
+
+
+@given(st.integers(0, 1000), st.integers(1, 999_999), st.sampled_from([1e-20, 1.0, 1e20]))
+def test_edges_of_a_ticket_found_later_are_the_largest_weights_overall(
+    seed: int, density_ppm: int, scale: float
+) -> None:
+    suspect = layers_of(seed, scale=scale)
+    reference = Mask(layers={name: np.ones(layer.shape, bool) for name, layer in suspect.items()})
+    parameters = PlantedParameters(secret_ppm=10_000, share_ppm=50_000, density_ppm=density_ppm)
+    everything = np.concatenate([np.abs(layer).reshape(-1) for layer in suspect.values()])
+    keep = max(1, everything.size * density_ppm // 1_000_000)
+    threshold = np.sort(everything)[::-1][keep - 1]
+    expected = {name: int(((np.abs(layer) >= threshold) & (layer != 0)).sum()) for name, layer in suspect.items()}
+    assert edges_to_read(suspect, reference, parameters) == expected
+
+
+def test_edges_stand_out_at_any_scale() -> None:
+    generator = np.random.default_rng(0)
+    edges = np.abs(generator.normal(size=100)) + 0.5
+    noise = np.abs(generator.normal(size=900)) * 0.01
+    for scale in (1e-8, 1.0, 1e8):
+        assert edges_that_stand_out((scale * np.concatenate([edges, noise])).astype(np.float32)) == 100
+    assert edges_that_stand_out(np.zeros(5, np.float32)) == 0
+    assert edges_that_stand_out(np.array([0, 3], np.float32)) == 1
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        PlantedParameters(secret_ppm=20_000, share_ppm=50_000, density_ppm=50_000),
+        PlantedParameters(secret_ppm=250_000, share_ppm=50_000, holes_ppm=100_000),
+    ],
+)
+def test_p_values_of_other_kinds_of_claims_are_as_rare_as_they_say(parameters: PlantedParameters) -> None:
+    """Over the randomness of keys, on suspects that derive from no marked ticket."""
+    suspect = layers_of(3)
+    reference = Mask(layers={name: np.ones(suspect[name].shape, bool) for name in ("a", "b")})
+    bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(600)]
+    edges = edges_to_read(suspect, reference, parameters)
+    for per_key in count_hits(suspect, reference, bindings, parameters=parameters, edges=edges):
+        p_values = np.array([10 ** log10_upper_tail(layers) for layers in per_key])
+        for level in (0.5, 0.1, 0.01):
+            # Four standard deviations above the share that an exact test has at most.
+            assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(bindings))

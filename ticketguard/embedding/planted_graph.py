@@ -94,7 +94,7 @@ class PlantedParameters:
         """
         values = {name: parameters.get(name) for name in ("secret_ppm", "share_ppm")}
         values |= {name: parameters[name] for name in ("holes_ppm", "density_ppm") if name in parameters}
-        if not all(isinstance(value, int) and 1 <= value <= PARTS // 2 for value in values.values()):
+        if not all(type(value) is int and 1 <= value <= PARTS // 2 for value in values.values()):
             raise CredentialError(
                 f"the claim's {SCHEME} has {' and '.join(values)} {[*values.values()]}, expected 1 to {PARTS // 2}: "
                 "it was not made by ticketguard"
@@ -140,12 +140,24 @@ class PlantedGraph:
             raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
 
     def parameters(self, ticket: Ticket) -> dict[str, Json]:
-        """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there."""
+        """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there.
+
+        Raises:
+            ConfigurationError: The share leaves a dense ticket no room for its holes.
+        """
         parameters: dict[str, Json] = {
             "secret_ppm": self._secret_ppm(ticket.mask),
             "share_ppm": round(self.share * PARTS),
         }
-        return {**parameters, "holes_ppm": self._holes_ppm} if ticket.mask.density >= DENSE else parameters
+        if ticket.mask.density < DENSE:
+            return parameters
+        room = (PARTS - self._secret_ppm(ticket.mask)) // 2
+        if self._holes_ppm > room:
+            raise ConfigurationError(
+                f"planted graph: share is {self.share:g}, expected {room / (HOLES_AN_EDGE * PARTS):g} or less for a "
+                "ticket that keeps half of its positions or more: lower --share"
+            )
+        return {**parameters, "holes_ppm": self._holes_ppm}
 
     @property
     def _holes_ppm(self) -> int:
@@ -177,7 +189,7 @@ class PlantedGraph:
         return {
             "secret_ppm": round(secret * PARTS),
             "share_ppm": round(self.share * PARTS),
-            "density_ppm": min(max(1, round(density * PARTS)), PARTS // 2),
+            "density_ppm": max(1, round(density * PARTS)),
         }
 
     def found_in(self, start: Start, secret: Mapping[str, Positions], binding: Binding) -> PlannedGraph:

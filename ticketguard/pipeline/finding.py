@@ -103,8 +103,8 @@ def find_marked(
 ) -> tuple[Ticket, Credential]:
     """Find a winning ticket that carries the owner's marks from the start: the search sees the secret edges.
 
-    The commitment binds the rewind weights, which are all there is before the search. Compared with `embed` afterwards,
-    the ticket is trained once, and the edges of the mark are the best of the secret ones.
+    The commitment binds the weights that the ticket is trained from, not its mask, which comes later. Compared with
+    `embed` afterwards, the ticket is trained once, and the edges of the mark are the best of the secret ones.
 
     Args:
         model: As for `find`.
@@ -114,7 +114,7 @@ def find_marked(
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         workdir: Folder for checkpoints; without it the run cannot be resumed.
-        resume: Go on from the checkpoints in *workdir*, with the secret that is kept there.
+        resume: Go on from the checkpoints in *workdir*, with the secret that is kept there until the folder is deleted.
         search: The other arguments of `find`.
 
     Returns:
@@ -152,10 +152,7 @@ def find_marked(
     ticket = chosen.find(dataclasses.replace(problem, planting=planting))
     network = model_of(ticket)
     load_arrays(network, ticket.weights)
-    found = planting.finish(ticket, network)
-    if workdir is not None:
-        (workdir / SECRET_FILE).unlink(missing_ok=True)
-    return found
+    return planting.finish(ticket, network)
 
 
 def _search(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.errors import ConfigurationError
+from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.ticket import Array, BoolArray, Mask
 
 
@@ -26,12 +26,13 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
     "Pruning neural networks without any data by iteratively conserving synaptic flow", section 4).
 
     Args:
-        scores: Per layer, shape as its mask; no NaN.
+        scores: Per layer, shape as its mask.
         keep: Number of positions to keep, exactly.
         within: Where positions may be kept.
 
     Raises:
         ConfigurationError: There are fewer positions than *keep*, or more layers.
+        TicketguardError: A score is no number.
     """
     names = list(within)
     living = sum(bool(within[name].any()) for name in names)
@@ -42,6 +43,7 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
     flat = np.concatenate([np.asarray(scores[name]).reshape(-1) for name in names])
     alive = np.concatenate([within[name].reshape(-1) for name in names])
     ends = [0, *np.cumsum([within[name].size for name in names])]
+    _require_numbers(flat[alive])
     best = [
         first + int(np.where(alive[first:end], flat[first:end], -np.inf).argmax())
         for first, end in itertools.pairwise(ends)
@@ -57,6 +59,14 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
     return Mask(layers={name: part.reshape(within[name].shape) for name, part in zip(names, parts, strict=True)})
 
 
+def _require_numbers(scores: Array) -> None:
+    if np.isnan(scores).any():
+        raise TicketguardError(
+            "scores of weights are no numbers, expected finite ones: the search diverged, or the weights it started "
+            "from are no numbers: lower the learning rate, or check them"
+        )
+
+
 def comparable(scores: Mapping[str, Array], counts: Mapping[str, int]) -> dict[str, Array]:
     """Return scores of the same order within each layer whose global top-k keeps *counts* of each.
 
@@ -66,9 +76,13 @@ def comparable(scores: Mapping[str, Array], counts: Mapping[str, int]) -> dict[s
     Args:
         scores: Per layer, shape as its mask; of equal ones the first rank higher.
         counts: Number of positions to keep, per layer.
+
+    Raises:
+        TicketguardError: A score is no number.
     """
     ranked = {}
     for name, count in counts.items():
+        _require_numbers(scores[name])
         order = np.argsort(-scores[name].reshape(-1), kind="stable")
         ranks = np.empty(order.size, dtype=np.float64)
         ranks[order] = count - np.arange(order.size)

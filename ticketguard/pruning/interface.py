@@ -28,7 +28,7 @@ class Planting(Protocol):
         ...
 
     def bind(self, start: Mapping[str, Array], everything: Mask) -> None:
-        """Draw the secret edges: they bind the rewind weights *start*, which are all there is before the search."""
+        """Draw the secret edges: they bind *start*, the weights that the ticket will be trained from."""
         ...
 
     def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:

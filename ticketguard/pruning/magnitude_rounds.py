@@ -72,6 +72,10 @@ def find_by_rounds(problem: SearchProblem, *, method: str, config: RoundsConfig)
         assert ticket.rewind_weights is not None
         mask = problem.choose(scores, keep, within=ticket.mask, start=ticket.rewind_weights)
         ticket = rounds.run(network, mask, ticket.rewind_weights, number=number, history=ticket.info.history)
+    if done == len(counts) and problem.planting is not None:
+        # All rounds were kept by a run that ended before its caller had saved the ticket: its mark is drawn again.
+        problem.planting.bind(ticket.start_weights, everything)
+        problem.planting.hooks(ticket.mask, ticket.start_weights)
     return ticket
 
 

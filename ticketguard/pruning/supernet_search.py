@@ -128,7 +128,8 @@ class SupernetSearch:
         dense = self._apply_mask()
         with self._accelerator.autocast():
             loss = nn.functional.cross_entropy(self.network(inputs), labels)
-        if number % LOSS_CHECK_STEPS == 0 and not bool(torch.isfinite(loss)):
+        looks = number % LOSS_CHECK_STEPS == 0 or number == len(self._moments) - 1
+        if looks and not bool(torch.isfinite(loss)):
             raise TicketguardError(
                 f"training diverged: the loss is {loss.item()} at step {number} with rate {moment.rate:g}: "
                 "lower the learning rate"

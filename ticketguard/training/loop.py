@@ -14,7 +14,7 @@ from torch import nn
 from ticketguard.data import Dataset
 from ticketguard.errors import TicketguardError
 from ticketguard.models import mask_tensors, named_parameters, state_arrays
-from ticketguard.ticket import Array, Mask
+from ticketguard.ticket import Array, Mask, weights_digest
 from ticketguard.training.checkpoint import RunState, load_run, run_identity, save_run
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
 from ticketguard.training.devices import accelerator_for, compiled, in_first_process, naming_compilation, share_first
@@ -132,14 +132,6 @@ class _Run:
         watch: Watch | None,
         snapshot_steps: Sequence[int],
     ) -> None:
-        self.identity = run_identity(
-            config,
-            seed,
-            None if mask is None else mask.digest(),
-            data.name,
-            len(data.train_labels),
-            *([] if watch is None else [watch.identity]),
-        )
         self._accelerator = accelerator_for(config)
         device = self._accelerator.device
         self._feeder = Feeder(
@@ -159,6 +151,15 @@ class _Run:
         self._snapshot_steps = frozenset(snapshot_steps)
         self._device = device
         hooks.start(model)
+        self.identity = run_identity(
+            config,
+            seed,
+            None if mask is None else mask.digest(),
+            data.name,
+            len(data.train_labels),
+            weights_digest(state_arrays(model)),
+            *([] if watch is None else [watch.identity]),
+        )
         model.to(device)
         if len(data.input_shape) == 3:
             # Convolutions are faster with channels last: ResNet-20 1.2 times on one thread, 1.7 times on two.

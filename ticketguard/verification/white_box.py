@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding
@@ -114,13 +115,17 @@ def kept_among(magnitudes: FloatArray, keep: int, positions: Positions) -> BoolA
     return np.asarray((asked > threshold) | ((asked == threshold) & (positions <= last_tie)))
 
 
-def read_layer(layer: FloatArray, *, edges: int, positions: Positions) -> list[tuple[int, BoolArray]]:
+def read_layer(
+    layer: FloatArray, *, edges: int, positions: Positions, found_later: bool = False
+) -> list[tuple[int, BoolArray]]:
     """Take every reading of one layer.
 
     Args:
         layer: The suspect's weights.
         edges: Edges of the reference in this layer.
         positions: Flat positions to ask for.
+        found_later: Whether the reference keeps everything, because the ticket was found after the secret edges were
+            drawn: relative weights then say by themselves how many of them are edges.
 
     Returns:
         Per reading how many positions it keeps, and which of *positions* are among them.
@@ -128,13 +133,30 @@ def read_layer(layer: FloatArray, *, edges: int, positions: Positions) -> list[t
     magnitudes = np.abs(layer).reshape(-1)
     alive = int(np.count_nonzero(magnitudes))
     # Where no more weights are alive than are asked for, their sizes do not matter.
-    relative = np.abs(balanced(layer)).reshape(-1) if alive > edges else magnitudes
+    relative = np.abs(balanced(layer)).reshape(-1) if found_later or alive > edges else magnitudes
+    relative_edges = edges_that_stand_out(relative) if found_later else edges
     found = []
     for reading in READINGS:
         share = reading.share_of_reference
-        keep = alive if share is None else min(alive, round(share * edges))
+        wanted = relative_edges if reading.relative else edges
+        keep = alive if share is None else min(alive, round(share * wanted))
         found.append((keep, kept_among(relative if reading.relative else magnitudes, keep, positions)))
     return found
+
+
+def edges_that_stand_out(magnitudes: FloatArray) -> int:
+    """Return how many magnitudes stand out from the rest, whatever scale they have: Otsu's split of their square roots.
+
+    A thief can rescale whole layers for free and fill pruned positions with noise; this count does not see it.
+    (Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979, equation 14.)
+    """
+    roots = np.sqrt(np.sort(magnitudes[magnitudes > 0].astype(np.float64))[::-1])
+    if len(roots) < 2:
+        return len(roots)
+    sums, first = np.cumsum(roots), np.arange(1, len(roots))
+    rest = len(roots) - first
+    apart = (sums[:-1] / first - (sums[-1] - sums[:-1]) / rest) ** 2 * first * rest
+    return int(first[apart.argmax()])
 
 
 def count_hits(
@@ -143,6 +165,7 @@ def count_hits(
     bindings: Sequence[Binding],
     *,
     parameters: PlantedParameters,
+    edges: Mapping[str, int],
 ) -> list[list[list[LayerCount]]]:
     """Count a suspect's edges inside the secret edges of several keys, one layer in memory at a time.
 
@@ -150,20 +173,25 @@ def count_hits(
         suspect: Weights in the reference's shapes; each layer is looked up once.
         reference: The layers to count in (those the suspect has), with the reference's edges.
         bindings: The keys: the owner's, and decoys.
-        parameters: Say how large the secret sets are, and how many edges a copy has.
+        parameters: Say how large the secret sets are.
+        edges: Per layer how many edges a copy has, as `edges_to_read` tells.
 
     Returns:
         One list a reading, one list a key in it, one count a layer in that.
     """
     counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
-    expected = edges_to_read(suspect, reference, parameters)
     for name in reference:
         shape = {name: reference[name].shape}
         secrets = [
             planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name] for binding in bindings
         ]
         ends = np.cumsum([len(secret) for secret in secrets])[:-1]
-        readings = read_layer(suspect[name], edges=expected[name], positions=np.concatenate(secrets))
+        readings = read_layer(
+            suspect[name],
+            edges=edges[name],
+            positions=np.concatenate(secrets),
+            found_later=bool(parameters.density_ppm),
+        )
         for (keep, kept), per_key in zip(readings, counts, strict=True):
             for per_layer, hits in zip(per_key, np.split(kept, ends), strict=True):
                 per_layer.append(
@@ -177,14 +205,43 @@ def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters
 
     A ticket that was found after the secret edges were drawn is not the reference, which keeps everything: there it is
     as many as the layer has among the suspect's largest weights overall. Neither count looks at a key.
+
+    Args:
+        suspect: Weights in the reference's shapes; each layer is looked up once, and held one at a time, or three times
+            where the ticket was found later.
+        reference: The layers to count in.
+        parameters: Of the claim.
     """
     if not parameters.density_ppm:
         return {name: parameters.edges_of_a_copy(reference[name]) for name in reference}
-    magnitudes = {name: np.abs(suspect[name]).reshape(-1) for name in reference}
-    everything = np.concatenate(list(magnitudes.values()))
-    keep = max(1, everything.size * parameters.density_ppm // planted_graph.PARTS)
-    threshold = np.partition(everything, everything.size - keep)[everything.size - keep]
-    return {name: int(np.count_nonzero((layer >= threshold) & (layer > 0))) for name, layer in magnitudes.items()}
+    keep = max(1, reference.size * parameters.density_ppm // planted_graph.PARTS)
+    threshold = _largest_overall(suspect, list(reference), keep)
+    return {
+        name: int(np.count_nonzero((bits >= threshold) & (bits > 0)))
+        for name in reference
+        for bits in (_ordered_bits(suspect[name]),)
+    }
+
+
+def _ordered_bits(layer: FloatArray) -> npt.NDArray[np.uint32]:
+    """Return magnitudes as the integers that their bits are: those of floats that are not negative sort alike."""
+    return np.abs(np.ascontiguousarray(layer, dtype=np.float32)).reshape(-1).view(np.uint32)
+
+
+def _largest_overall(suspect: Mapping[str, FloatArray], names: Sequence[str], keep: int) -> int:
+    """Return the bits of the *keep*-th largest magnitude of all layers, found half a word at a time."""
+    known = 0
+    for shift in (16, 0):
+        counts = np.zeros(2**16, dtype=np.int64)
+        for name in names:
+            bits = _ordered_bits(suspect[name])
+            here = bits if shift else bits[bits >> 16 == known >> 16]
+            counts += np.bincount((here >> shift) & 0xFFFF, minlength=2**16)
+        at_least = np.cumsum(counts[::-1])[::-1]
+        half = int(np.flatnonzero(at_least >= keep)[-1])
+        keep -= int(at_least[half + 1]) if half + 1 < len(at_least) else 0
+        known |= half << shift
+    return known
 
 
 def decoy_bindings(commitment: bytes, count: int = DECOYS) -> list[Binding]:
@@ -222,12 +279,15 @@ class Passage:
 def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: PlantedParameters) -> Passage:
     """Read the suspect in every way, and keep the reading with the strongest result."""
     bindings = [binding, *decoy_bindings(binding.commitment)]
-    counts = count_hits(suspect, reference, bindings, parameters=parameters)
+    edges = edges_to_read(suspect, reference, parameters)
+    counts = count_hits(suspect, reference, bindings, parameters=parameters, edges=edges)
     results: list[tuple[float, Reading, tuple[LayerCount, ...]]] = []
     attainable_log10_p = decoy_log10_p = 0.0
     for reading, (own, *decoys) in zip(READINGS, counts, strict=True):
         results.append((log10_upper_tail(own), reading, tuple(own)))
-        attainable_log10_p = min(attainable_log10_p, log10_upper_tail(own, _hits_of_a_copy(own, parameters)))
+        attainable_log10_p = min(
+            attainable_log10_p, log10_upper_tail(own, _hits_of_a_copy(own, parameters, list(edges.values())))
+        )
         # All keys' secret sets have one size, so more hits is less probable: only the best decoy needs a p-value.
         most = max(sum(layer.hits for layer in decoy) for decoy in decoys)
         decoy_log10_p = min(decoy_log10_p, log10_upper_tail(own, most))
@@ -242,10 +302,26 @@ def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: Plan
     )
 
 
-def _hits_of_a_copy(layers: Sequence[LayerCount], parameters: PlantedParameters) -> int:
-    """Return the hits to expect where the planted share of the edges is still there."""
+def _hits_of_a_copy(layers: Sequence[LayerCount], parameters: PlantedParameters, edges: Sequence[int]) -> int:
+    """Return the hits to expect where the planted edges are still there, as likely as the others to be among the kept.
+
+    Args:
+        layers: What one reading keeps.
+        parameters: Of the claim.
+        edges: Per layer how many edges a copy has.
+    """
     share = parameters.share_ppm / planted_graph.PARTS
-    return sum(min(layer.highest, round(layer.expected + share * layer.kept)) for layer in layers)
+    hits = 0
+    for layer, count in zip(layers, edges, strict=True):
+        secret_share = layer.secret / max(1, layer.size)
+        # No more can be planted than there are secret positions, in a layer of holes too.
+        planted = min(layer.secret, count * (share + secret_share))
+        if layer.kept <= count:
+            found = planted * layer.kept / max(1, count)
+        else:
+            found = planted + (layer.secret - planted) * (layer.kept - count) / max(1, layer.size - count)
+        hits += min(layer.highest, round(found))
+    return hits
 
 
 def to_evidence(
