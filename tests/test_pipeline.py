@@ -374,3 +374,32 @@ def test_other_triggers_do_not_go_on_with_a_run(
             resume=True,
             progress=Interrupted(),
         )
+
+
+def test_a_ticket_stands_for_the_weights_it_is_trained_from(ticket: tg.Ticket, tmp_path: Path) -> None:
+    ticket.save(tmp_path / "ticket.safetensors")
+    found = [
+        tg.find("mlp", method="magnitude", density=0.3, rewind=source, data="digits", model_options=MODEL_OPTIONS,
+                training={"epochs": 1})
+        for source in (ticket, tmp_path / "ticket.safetensors", ticket.rewind_weights)
+    ]  # fmt: skip
+    assert ticket.rewind_weights is not None
+    for one in found:
+        assert one.rewind_weights is not None
+        assert all(np.array_equal(one.rewind_weights[name], array) for name, array in ticket.rewind_weights.items())
+
+
+def test_a_sparse_ticket_is_no_dense_network(ticket: tg.Ticket, tmp_path: Path) -> None:
+    ticket.save(tmp_path / "ticket.safetensors")
+    for source in (ticket, tmp_path / "ticket.safetensors"):
+        with pytest.raises(ConfigurationError, match="are a ticket of density .*, expected a dense network"):
+            tg.find("mlp", data="digits", method="jackpot", density=0.3, pretrained=source)
+
+
+def test_a_control_is_trained_as_its_ticket_was(tmp_path: Path) -> None:
+    path = tmp_path / "ticket.safetensors"
+    tg.find("mlp", data="digits", method="random", density=0.3, training={"epochs": 2, "learning_rate": 0.03}).save(
+        path
+    )
+    control = tg.find("mlp", data="digits", method="scratch_e", method_options={"ticket": str(path)})
+    assert (control.info.training["epochs"], control.info.training["learning_rate"]) == (2, 0.03)

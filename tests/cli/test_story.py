@@ -154,3 +154,29 @@ def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Pa
     assert first.mask == second.mask
     assert all((first.weights[name] == second.weights[name]).all() for name in first.weights)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize("option", [("--share", "0.1"), ("--claim", "mine.json"), ("--level-bits", "40")])
+def test_options_of_a_mark_without_an_owner_are_told(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
+    result = run(*FIND, *option, "--out", tmp_path / "t.safetensors", code=2)
+    assert f"{option[0]} is about a mark, and no mark is planted: add --owner" in result.stderr
+
+
+def test_a_mark_is_planted_by_find(run: Run, folder: Path, tmp_path: Path) -> None:
+    marked, claim, vault = (tmp_path / name for name in ("m.safetensors", "claim.json", "vault.age"))
+    credentials = ("--claim", claim, "--vault", vault)
+    arguments = ("--method", "snip", "--owner", folder / "owner.key", "--marks", "planted-graph", *credentials)
+    find = ("find", "--model", "mlp", "--data", "digits", "--density", "0.25", "--epochs", 2)
+    found = run(*find, *arguments, "--out", marked, "--json")
+    document = json.loads(found.stdout)
+    validate(document, "find")
+    assert document["claim"] == str(claim)
+    assert not list(tmp_path.glob("*-run"))
+    run("verify", marked, *credentials)
+
+
+def test_methods_are_listed_with_their_options(run: Run) -> None:
+    listed = run("find", "--methods").stdout
+    assert "imp: rounds of training and magnitude pruning" in listed
+    assert "prune_fraction=0.2  Share of the remaining weights dropped" in listed
+    assert not [line for line in listed.splitlines() if line.rstrip().endswith("=")]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ticketguard.cli.marking import marking_options, take_marking
+from ticketguard.cli.marking import MARKING_NAMES, marking_options, take_marking
 from ticketguard.cli.options import (
     checkpoint_folder,
     data_options,
@@ -25,17 +25,20 @@ from ticketguard.cli.options import (
 )
 from ticketguard.cli.output import print_document
 from ticketguard.cli.progress import ProgressBar
+from ticketguard.errors import ConfigurationError
 
 
 def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
     from ticketguard.pruning import METHODS
+    from ticketguard.pruning.options import describe_options
 
     for method in METHODS.values():
-        click.echo(f"{method.name:<14} {method.summary}")
-        for field in dataclasses.fields(method.config):
-            click.echo(f"{'':<14}   {field.name}={str(field.default).lower()}")
+        click.echo(f"{method.name}: {method.summary}")
+        for name, (default, note) in describe_options(method.config).items():
+            shown = f"{default:.4g}" if isinstance(default, float) else json.dumps(default).strip('"')
+            click.echo(click.wrap_text(f"{name}={shown}  {note}", 110, "    ", "        "))
     ctx.exit()
 
 
@@ -121,6 +124,11 @@ def command(
     from ticketguard.training import in_first_process
 
     marking = take_marking(options)
+    context = click.get_current_context()
+    for name in MARKING_NAMES if owner is None else ():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigurationError(f"{flag} is about a mark, and no mark is planted: add --owner, or leave it out")
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
     refuse_to_replace(written, force=force, inputs=(owner, pretrained, rewind, marking.passphrase_file))
     workdir = checkpoint_folder(out, "find", resume=resume, force=force)

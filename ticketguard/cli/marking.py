@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ticketguard.embedding.interface import Mark
 
 CLAIM, VAULT = "claim.json", "vault.age"
+# The options below, as click names what they set.
+MARKING_NAMES = ("claim", "vault", "marks", "share", "triggers", "level_bits", "vault_recipient", "passphrase_file")
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(

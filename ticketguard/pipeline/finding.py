@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
-from ticketguard.errors import ConfigurationError
+from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import write_whole
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.pipeline.runs import SECRET_FILE, recipe, secret_of_run
@@ -173,12 +173,16 @@ def _search(
     progress: Progress | None = None,
 ) -> tuple[PruningMethod, SearchProblem]:
     from ticketguard.data import load_data
-    from ticketguard.pruning import METHODS, SearchProblem
-    from ticketguard.training import NoProgress, join_processes, recommended_training
+    from ticketguard.pruning import CONTROLS, METHODS, SearchProblem
+    from ticketguard.training import NoProgress, TrainingConfig, join_processes, recommended_training
 
     if method not in METHODS:
         raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
     dataset = load_data(data, options=data_options or {})
+    default = recommended_training(model, dataset)
+    controlled = (method_options or {}).get("ticket") if method in CONTROLS else None
+    if controlled is not None and (known := Ticket.load(controlled).info.training):
+        default = TrainingConfig.from_json(known)  # a control is trained as its ticket was
     problem = SearchProblem(
         model=model,
         model_options={"classes": dataset.classes, "input_shape": list(dataset.input_shape), **(model_options or {})},
@@ -186,11 +190,11 @@ def _search(
         data_name=data if isinstance(data, str) else dataset.name,
         data_options=data_options or {},
         density=density,
-        training=recipe(training, recommended_training(model, dataset)),
+        training=recipe(training, default),
         seed=seed,
         method_options=method_options or {},
-        pretrained=_state_of(pretrained),
-        rewind=_state_of(rewind),
+        pretrained=_dense_state(pretrained),
+        rewind=_early_state(rewind),
         workdir=workdir,
         resume=resume,
         progress=progress or NoProgress(),
@@ -199,11 +203,43 @@ def _search(
     return METHODS[method], problem
 
 
-def _state_of(
-    source: State | None,
-) -> Mapping[str, Array] | None:
+def _dense_state(source: State | None) -> Mapping[str, Array] | None:
+    """Return the weights of a trained dense network.
+
+    Raises:
+        ConfigurationError: *source* is a sparse ticket.
+    """
+    ticket = _as_ticket(source)
+    if ticket is None:
+        return _state_of(source)
+    if ticket.mask.kept < ticket.mask.size:
+        raise ConfigurationError(
+            f"the pretrained weights are a ticket of density {ticket.mask.density:g}, expected a dense network: give "
+            "the checkpoint it was found in"
+        )
+    return ticket.weights
+
+
+def _early_state(source: State | None) -> Mapping[str, Array] | None:
+    """Return rewind weights; a ticket's are those that it is trained from."""
+    ticket = _as_ticket(source)
+    return _state_of(source) if ticket is None else ticket.start_weights
+
+
+def _as_ticket(source: State | None) -> Ticket | None:
+    """Return the ticket that *source* is or names; None if it is plain weights."""
+    if isinstance(source, Ticket):
+        return source
+    if isinstance(source, str | os.PathLike):
+        try:
+            return Ticket.load(source)
+        except FileError:
+            return None  # whatever is wrong with it, reading it as a checkpoint says so
+    return None
+
+
+def _state_of(source: State | None) -> Mapping[str, Array] | None:
     if source is None or isinstance(source, Mapping):
         return source
-    if isinstance(source, Ticket):
-        return source.weights
+    assert not isinstance(source, Ticket)
     return (source if isinstance(source, Checkpoint) else Checkpoint(source)).state()

@@ -42,4 +42,4 @@ METHODS: dict[str, PruningMethod] = {
 }
 METHODS.update({name: Control(name) for name in CONTROLS})
 
-__all__ = ["METHODS", "Planting", "PruningMethod", "SearchProblem"]
+__all__ = ["CONTROLS", "METHODS", "Planting", "PruningMethod", "SearchProblem"]

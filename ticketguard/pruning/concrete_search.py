@@ -62,7 +62,8 @@ class ConcreteConfig:
         overshoot: The sparsity term holds the expected density at so many times the ticket's.
         balance: How the sparsity term is weighted: "grad_balance" or "lagrange".
         multiplier_rate: Rate of the dual ascent on the multiplier; only for "lagrange".
-        rewind_epochs: Epochs of dense training before the search; 0 searches at initialisation.
+        rewind_epochs: Epochs of dense training before the search; 0 searches at initialisation. Unless it is given,
+            it is 9/160 of the training's epochs.
     """
 
     epochs: float = 20.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -40,6 +42,19 @@ def create_config(kind: type[Config], options: Mapping[str, Any], **defaults: An
 
 
 _WORDS = {float: "number", int: "whole number", bool: "true or false", str: "word"}
+
+
+def describe_options(kind: type[Any]) -> dict[str, tuple[Any, str]]:
+    """Return each option's default, and what its config's docstring says of it."""
+    notes: dict[str, str] = {}
+    _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")
+    for line in listed.splitlines():
+        if found := re.match(r"    (\w+): (.*)", line):
+            name = found[1]
+            notes[name] = found[2]
+        elif line.startswith("     ") and notes:
+            notes[name] += " " + line.strip()
+    return {field.name: (field.default, notes.get(field.name, "")) for field in dataclasses.fields(kind)}
 
 
 def require_in_range(
