@@ -283,7 +283,6 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
     ("changes", "message"),
     [
         ({}, "method 'bip' starts from a trained dense network: give it as --pretrained"),
-        ({"rewind": {}}, "method 'bip' retrains its tickets from trained weights, expected no rewind weights"),
         ({"options": {"batch_size": 601}}, "has 600 training examples, fewer than a batch of 601"),
         ({"options": {"structure": "block"}}, "'structure' is 'block', expected one of weight, filter, channel"),
         ({"options": {"structure": "filter"}, "density": 0.001}, "keeps 4 weights, but with one channel of each of 2"),

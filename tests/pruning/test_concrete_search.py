@@ -270,7 +270,7 @@ def test_a_search_that_diverges_says_so(digits: Dataset) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"density": None}, "this method needs a density: the kept share of the weights"),
+        ({"density": None}, "this method needs a density: give the kept share of the weights as --density"),
         ({"density": 0.001}, "keeps 2 of 1580 weights, fewer than the model's 3 layers: raise it"),
         ({"method_options": {"epochs": 0.0}}, "'epochs' is 0, expected above 0"),
         ({"method_options": {"overshoot": 0.9}}, "'overshoot' is 0.9, expected at least 1"),

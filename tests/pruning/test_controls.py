@@ -202,7 +202,6 @@ def test_a_control_takes_the_tickets_own_model_options(digits: Dataset, ticket: 
     [
         ({}, r"method 'shuffled' is a control of a ticket: name its file with --method-option ticket=FILE"),
         ({"density": 0.5}, r"density is 0\.5, but a control has that of ticket '.*own.ticket', 0\.3\d*: leave"),
-        ({"rewind": {}}, "rewind weights were given, but a control starts from what ticket"),
         ({"model_options": {**OPTIONS, "widths": [7]}}, "own.ticket' does not fit model 'mlp' .*name the ticket's own"),
     ],
 )

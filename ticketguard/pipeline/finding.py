@@ -174,10 +174,12 @@ def _search(
 ) -> tuple[PruningMethod, SearchProblem]:
     from ticketguard.data import load_data
     from ticketguard.pruning import CONTROLS, METHODS, SearchProblem
+    from ticketguard.pruning.checks import require_taken
     from ticketguard.training import NoProgress, TrainingConfig, join_processes, recommended_training
 
     if method not in METHODS:
         raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
+    require_taken(METHODS[method], pretrained=pretrained, rewind=rewind)
     dataset = load_data(data, options=data_options or {})
     default = recommended_training(model, dataset)
     controlled = (method_options or {}).get("ticket") if method in CONTROLS else None

@@ -21,7 +21,7 @@ from ticketguard.pruning.channel_gates import STRUCTURES, ChannelGates
 from ticketguard.pruning.core import global_top_k
 from ticketguard.pruning.finishing import Found, Spent, pretrained_network, ready_ticket, train_found
 from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, refuse_rewind, weights_under
+from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, weights_under
 from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.searching import run_search
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket, weights_digest
@@ -80,6 +80,7 @@ class BilevelPruning:
     summary = "masks and weights learned in turn from a trained network; single weights, filters or channels (BiP)"
     config = BipConfig
     chooses_weights = True
+    takes = frozenset({"pretrained"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of masks and weights that were learned together, usable without training.
@@ -97,8 +98,7 @@ class BilevelPruning:
                 f"structure '{config.structure}' chooses no single weights, so no mark can be planted meanwhile: "
                 "embed it afterwards"
             )
-        problem.require_batch(config.batch_size)
-        refuse_rewind(problem, self.name)
+        problem.require_batch(config.batch_size, option="batch_size")
         network = problem.build()
         everything = problem.everything(network)
         gates = _gates(problem, network, everything, structure=config.structure)

@@ -96,15 +96,15 @@ def find_concrete(problem: SearchProblem, *, method: str, task: TaskLoss, passes
         passes: What a step costs, in forward and backward passes of its batch.
 
     Raises:
-        ConfigurationError: There is no density, an option is wrong, or the data is smaller than a batch.
-        TensorError: The rewind weights that were given do not fit the model.
+        ConfigurationError: There is no density, an option is wrong, or the model, data and weights do not fit.
         TicketguardError: The search diverged.
     """
     defaults = {} if problem.rewind is not None else {"rewind_epochs": REWIND_SHARE * problem.training.epochs}
     config = create_config(ConcreteConfig, problem.method_options, **defaults)
-    config = dataclasses.replace(config, batch_size=config.batch_size or problem.training.batch_size)
     require_rewind(problem, config.rewind_epochs)
-    problem.require_batch(config.batch_size)
+    if config.batch_size:
+        problem.require_batch(config.batch_size, option="batch_size")
+    config = dataclasses.replace(config, batch_size=config.batch_size or problem.training.batch_size)
     network = problem.build()
     everything = problem.everything(network)
     keep = problem.keep(everything.size)

@@ -33,6 +33,7 @@ class Control:
 
     config = ControlConfig
     chooses_weights = False  # the ticket's mask says which
+    takes: frozenset[str] = frozenset()
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,6 +54,7 @@ class Control:
             )
         ticket, problem = _fitted(Ticket.load(config.ticket), problem, config.ticket)
         network = model_of(ticket, seed=problem.seed, model=problem.model)
+        problem.require_fit(network)
         trial = make_control(self.name, ticket, seed=problem.seed, model=problem.model)
         if self.name == "scratch_b":
             factor = scratch_b_factor(ticket, problem.data.input_shape, model=problem.model)
@@ -73,8 +75,6 @@ def _fitted(ticket: Ticket, problem: SearchProblem, file: str) -> tuple[Ticket, 
             f"density is {problem.density:g}, but a control has that of ticket '{file}', {ticket.mask.density:g}: "
             "leave the density out"
         )
-    if problem.rewind is not None:
-        raise ConfigurationError(f"rewind weights were given, but a control starts from what ticket '{file}' says")
     options = {**ticket.info.model_options, **problem.model_options}
     problem = dataclasses.replace(problem, model_options=options)
     ticket = dataclasses.replace(ticket, info=dataclasses.replace(ticket.info, model_options=options))

@@ -19,6 +19,7 @@ class ConcreteTicketSearch:
     summary = "gradient search for the mask under which frozen early weights classify best"
     config = ConcreteConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the highest logits."""

@@ -19,6 +19,7 @@ class ConcreteTicketSearchKl:
     summary = "gradient search for the mask under which frozen early weights answer as the dense network does"
     config = ConcreteConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the highest logits."""

@@ -174,7 +174,6 @@ def pretrained_network(
 
     Raises:
         ConfigurationError: None was given, and none is to be trained.
-        TensorError: The one given does not fit the model.
     """
     if len(problem.data.input_shape) == 3:
         # As training lays it out: one that was given, or is found again on resuming, then sums in the same order.

@@ -49,6 +49,7 @@ class Grasp:
     summary = "the weights that gradient flow at initialisation needs"
     config = GraspConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket that preserves gradient flow best, to first order."""

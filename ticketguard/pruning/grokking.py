@@ -61,6 +61,7 @@ class Grokking:
     summary = "one-shot magnitude pruning after a network comes to generalise, long after it fits (grokking)"
     config = GrokkingConfig
     chooses_weights = True
+    takes = frozenset({"pretrained", "rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket that generalises soon after it fits.

@@ -15,6 +15,7 @@ class IterativeMagnitudePruning:
     summary = "rounds of training and magnitude pruning, rewinding to initialisation"
     config = RoundsConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's initialisation."""

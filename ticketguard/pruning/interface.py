@@ -12,11 +12,15 @@ from torch import nn
 
 from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import build_model, load_arrays, prunable_layers, state_arrays
+from ticketguard.models import build_model, load_arrays, prunable_layers, state_arrays, unwrapped_name
+from ticketguard.pruning import checks
 from ticketguard.pruning.core import full_mask, global_top_k
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.training import Hooks, NoProgress, Progress, TrainingConfig
 from ticketguard.training.checkpoint import run_identity
+
+# What a user changes where the batches of the training do not suit.
+BATCH_KNOB = "the training's batch_size"
 
 
 class Planting(Protocol):
@@ -81,52 +85,65 @@ class SearchProblem:
     def __post_init__(self) -> None:
         if self.density is not None and not 0.0 < self.density < 1.0:
             raise ConfigurationError(f"density is {self.density}, expected above 0 and below 1")
-        self.require_batch(self.training.batch_size)
+        checks.require_examples(self.data, self.training.batch_size, knob=BATCH_KNOB)
+        for which in (checks.PRETRAINED, checks.REWIND):
+            state = getattr(self, which)
+            if state is not None and any(unwrapped_name(name) != name for name in state):
+                # Frozen, but not yet seen by anyone.
+                object.__setattr__(self, which, {unwrapped_name(name): state[name] for name in state})
 
     @property
     def model_name(self) -> str:
         """The model's name or import path, as the ticket says it."""
         return self.model if isinstance(self.model, str) else f"{self.model.__module__}:{self.model.__qualname__}"
 
-    def require_batch(self, batch_size: int) -> None:
-        """Check that the data fills a batch.
+    def require_batch(self, batch_size: int, *, option: str) -> None:
+        """Check that the data fills a batch of the search, and that the model can be trained on it.
+
+        Args:
+            batch_size: Examples in a batch.
+            option: The method option that says so, for the errors.
 
         Raises:
-            ConfigurationError: It does not.
+            ConfigurationError: It does not, or cannot.
         """
-        examples = len(self.data.train_labels)
-        if examples < batch_size:
-            raise ConfigurationError(
-                f"data '{self.data.name}' has {examples} training examples, fewer than a batch of {batch_size}: "
-                "lower the batch size, or use more data"
-            )
+        knob = f"method option '{option}'"
+        checks.require_examples(self.data, batch_size, knob=knob)
+        if batch_size == 1:
+            checks.require_trainable_alone(self.build(), self.data, model=self.model_name, knob=knob)
 
     def build(self) -> nn.Module:
         """Return the model at initialisation.
 
         Raises:
-            ConfigurationError: It has no prunable layers, or fewer kept weights than layers.
+            ConfigurationError: It cannot be pruned and trained on the data, the density keeps all of its weights or
+                fewer than it has layers, or weights that were given are not its own.
         """
         network = build_model(self.model, options=self.model_options, seed=self.seed)
-        layers = prunable_layers(network)
-        if not layers:
-            raise ConfigurationError(f"model '{self.model}' has no convolution or linear layers to prune")
+        self.require_fit(network)
+        return network
+
+    def require_fit(self, network: nn.Module) -> None:
+        """Check the model, and all that was given with it, before anything is trained.
+
+        Raises:
+            ConfigurationError: As `build`.
+        """
+        model, layers = self.model_name, prunable_layers(network)
+        checks.require_own_layers(network, layers, model=model)
         if self.density is not None:
             state = network.state_dict()
             positions = sum(state[name].numel() for name in layers)
-            if round(self.density * positions) < len(layers):
-                raise ConfigurationError(
-                    f"density {self.density:g} keeps {round(self.density * positions)} of {positions} weights, fewer "
-                    f"than the model's {len(layers)} layers: raise it"
-                )
-        return network
+            checks.require_part(self.density, positions=positions, layers=len(layers))
+        for which, given in ((checks.PRETRAINED, self.pretrained), (checks.REWIND, self.rewind)):
+            if given is not None:
+                checks.require_weights(network, given, which=which, model=model)
+        checks.require_outputs(network, self.data, model=model)
+        if self.training.batch_size == 1:
+            checks.require_trainable_alone(network, self.data, model=model, knob=BATCH_KNOB)
 
     def start_state(self, network: nn.Module) -> dict[str, Array]:
-        """Return the weights a ticket starts from: the rewind weights that were given, else *network*'s own.
-
-        Raises:
-            TensorError: The rewind weights do not fit the model.
-        """
+        """Return the weights a ticket starts from: the rewind weights that were given, else *network*'s own."""
         if self.rewind is not None:
             load_arrays(network, self.rewind)
         return state_arrays(network)
@@ -143,7 +160,9 @@ class SearchProblem:
             ConfigurationError: No density was given.
         """
         if self.density is None:
-            raise ConfigurationError("this method needs a density: the kept share of the weights, such as 0.05")
+            raise ConfigurationError(
+                "this method needs a density: give the kept share of the weights as --density (density=), such as 0.05"
+            )
         return max(1, round(self.density * positions))
 
     def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask, start: Mapping[str, Array]) -> Mask:
@@ -211,6 +230,11 @@ class PruningMethod(Protocol):
     @property
     def chooses_weights(self) -> bool:
         """Whether single weights are chosen, so that a mark can be planted meanwhile."""
+        ...
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """Which weights it can be given, of "pretrained" and "rewind"; others are refused."""
         ...
 
     def find(self, problem: SearchProblem) -> Ticket:

@@ -21,7 +21,7 @@ from ticketguard.pruning.batch_norm import batch_statistics
 from ticketguard.pruning.core import comparable, full_mask, global_top_k, largest
 from ticketguard.pruning.finishing import Found, Spent, pretrained_network, ready_ticket, train_found
 from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, refuse_rewind, weights_under
+from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, weights_under
 from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.searching import run_search
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket, weights_digest
@@ -82,6 +82,7 @@ class LotteryJackpots:
     summary = "a mask of trained weights that stay frozen: usable without training (Lottery Jackpots)"
     config = JackpotConfig
     chooses_weights = True
+    takes = frozenset({"pretrained"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of the trained dense network's own weights.
@@ -94,8 +95,7 @@ class LotteryJackpots:
             ConfigurationError: There is no trained network, or the density keeps too little beside the classifier.
         """
         config = create_config(JackpotConfig, problem.method_options)
-        problem.require_batch(config.batch_size)
-        refuse_rewind(problem, self.name)
+        problem.require_batch(config.batch_size, option="batch_size")
         network = problem.build()
         everything = problem.everything(network)
         classifier = _classifier(network) if config.dense_classifier else None

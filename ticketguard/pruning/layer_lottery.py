@@ -66,6 +66,7 @@ class LayerLottery:
     summary = "fewer residual blocks, chosen at initialisation: physically smaller and faster"
     config = LayerLotteryConfig
     chooses_weights = False
+    takes = frozenset({"pretrained", "rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket without the blocks of the lowest scores.
@@ -110,7 +111,7 @@ class LayerLottery:
 def _scorer(problem: SearchProblem, config: LayerLotteryConfig) -> Scorer:
     """Return what scores weights, so that what its data lacks is found out before any training."""
     if config.score == "snip":
-        problem.require_batch(config.examples)
+        problem.require_batch(config.examples, option="examples")
         return lambda network, layers: (
             connection_sensitivity(network, layers, problem=problem, examples=config.examples),
             Spent(examples=config.examples, steps=1),
@@ -138,6 +139,11 @@ def _require_possible(
     Raises:
         ConfigurationError: It cannot, or it is not said how much, or twice.
     """
+    if config.score_after == "init" and problem.pretrained is not None:
+        raise ConfigurationError(
+            "method option 'score_after' is 'init', which no trained network takes part in: leave --pretrained "
+            "(pretrained=) out, or set score_after=training"
+        )
     if config.blocks and problem.density is not None:
         raise ConfigurationError("a density and blocks were given: leave one of them out")
     if not config.blocks and problem.density is None:

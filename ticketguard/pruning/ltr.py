@@ -18,6 +18,7 @@ class LotteryTicketRewinding:
     summary = "rounds of training and magnitude pruning, rewinding to an early step"
     config = RoundsConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's after ``rewind_epochs``."""

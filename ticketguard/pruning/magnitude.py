@@ -28,6 +28,7 @@ class Magnitude:
     summary = "the weights that are largest at initialisation: a baseline"
     config = MagnitudeConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the largest initial weights."""

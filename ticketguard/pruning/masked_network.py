@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ticketguard.errors import ConfigurationError, TicketguardError
+from ticketguard.errors import TicketguardError
 from ticketguard.models import load_arrays, named_parameters, state_arrays
 from ticketguard.pruning.batch_norm import recalibrate
 from ticketguard.pruning.interface import SearchProblem
@@ -112,16 +112,3 @@ def weights_under(
 def in_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     """Return *tensor* as an array on the CPU, without a copy where it is there already."""
     return np.asarray(tensor.detach().cpu().numpy())
-
-
-def refuse_rewind(problem: SearchProblem, method: str) -> None:
-    """Check that no rewind weights were given to a method whose tickets stand on the trained ones.
-
-    Raises:
-        ConfigurationError: They were.
-    """
-    if problem.rewind is not None:
-        raise ConfigurationError(
-            f"method '{method}' retrains its tickets from trained weights, expected no rewind weights: "
-            "leave them out, or give them as the pretrained ones"
-        )

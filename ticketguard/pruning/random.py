@@ -25,6 +25,7 @@ class Random:
     summary = "weights drawn at random: the baseline that every search must beat"
     config = RandomConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of random weights."""

@@ -33,9 +33,6 @@ def rewind_state(
 
     They are those that were given, or *network*'s own, or, with *rewind_epochs*, the ones that LTR's first round
     passes so many epochs after its start: of one seed, both methods search from the same weights.
-
-    Raises:
-        TensorError: The rewind weights that were given do not fit the model.
     """
     start = problem.start_state(network)
     if not rewind_epochs:

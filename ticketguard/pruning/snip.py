@@ -40,11 +40,12 @@ class Snip:
     summary = "the weights to which the loss is most sensitive at initialisation"
     config = SnipConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket of the highest connection sensitivities."""
         config = create_config(SnipConfig, problem.method_options)
-        problem.require_batch(config.examples)
+        problem.require_batch(config.examples, option="examples")
         return find_at_initialisation(
             problem,
             method=self.name,

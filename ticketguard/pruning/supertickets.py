@@ -76,6 +76,7 @@ class SuperTickets:
     config = SuperTicketsConfig
     # A mark binds the network before the search, which loses channels that the mark would count on.
     chooses_weights = False
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket of a smaller network than the supernet it was found in."""

@@ -41,6 +41,7 @@ class Synflow:
     summary = "the weights that most signal flows through at initialisation; needs no data"
     config = SynflowConfig
     chooses_weights = True
+    takes = frozenset({"rewind"})
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return the ticket that conserves synaptic flow."""
