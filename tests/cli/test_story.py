@@ -135,7 +135,10 @@ def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Pa
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     run(*arguments, "--out", straight)
     command = [sys.executable, "-m", "ticketguard", *arguments, "--out", str(broken)]
+    # What runs tests in the background may have them ignore interrupts, and so what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    signal.signal(signal.SIGINT, before)
     workdir = tmp_path / "broken.safetensors.find-run"
     deadline = time.monotonic() + 60
     while not (workdir.exists() and any(workdir.iterdir())):

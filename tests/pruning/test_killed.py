@@ -47,9 +47,10 @@ while True:
     if child == 0:
         (folder / "digest").write_text(search(folder / "killed", True))
         os._exit(0)
-    # After some tries the search is left to finish.
-    deadline = time.monotonic() + (draw.uniform(0.1, 0.4) * seconds if killed < 6 else 100)
-    while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0):
+    # Every other kill comes as soon as there is a checkpoint of a run that goes on; after some the search may finish.
+    deadline = time.monotonic() + (draw.uniform(0.1, 0.4) * seconds if killed < 6 and killed % 2 else 100)
+    caught = lambda: killed < 6 and killed % 2 == 0 and any((folder / "killed").glob("*.checkpoint"))
+    while time.monotonic() < deadline and os.waitpid(child, os.WNOHANG) == (0, 0) and not caught():
         time.sleep(0.002)
     if (folder / "digest").exists():
         break
@@ -66,7 +67,7 @@ print(json.dumps({"whole": whole, "resumed": resumed, "killed": killed, "mid_rou
 
 
 # A search of rounds, and one that is a training alone; searches of many steps belong here too.
-SEARCHED = {"ltr": {"prune_fraction": 0.5}, "random": {}}
+SEARCHED = {"ltr": {"prune_fraction": 0.5}, "random": {}, "cts": {"epochs": 4.0, "rewind_epochs": 0.5}}
 
 
 @pytest.mark.parametrize("method", SEARCHED)

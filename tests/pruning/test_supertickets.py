@@ -364,7 +364,5 @@ def test_what_cannot_be_found_is_refused_before_training(
 
 def test_a_diverging_run_says_so(digits: Dataset) -> None:
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30, epochs=10)
-    with pytest.raises(
-        TicketguardError, match="training diverged: the loss is nan at step 50 .*: lower the learning rate"
-    ):
+    with pytest.raises(TicketguardError, match="diverged.*: lower the learning rate"):
         find(digits, training=recipe)
