@@ -25,7 +25,7 @@ from ticketguard.ticket import FloatArray, Reference
 PASSES = 30
 # An overlap that no wrong matching reaches on a sparse ticket; a first start that gets there is the last one tried.
 CLEAR_OVERLAP = 0.4
-# Share of a full layer's weights that is compared.
+# Share of a suspect's weights that is compared with a full layer of the reference.
 FULL_SHARE = 0.25
 # Breaks ties in favour of what is: channels without edges stay where they are.
 STAY_BONUS = 1e-6
@@ -90,11 +90,8 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
                 hint="check that the suspect has the reference's architecture",
             )
         kept = reference.mask[name]
-        if kept.all():  # which edges there are says nothing, so only the strongest are compared
-            count = max(1, round(FULL_SHARE * kept.size))
-            pairs[name] = (strongest_edges(reference.layer_weights(name), count), strongest_edges(layer, count))
-            continue
-        count = int(kept.sum())
+        # Which edges a full layer has says nothing, but what they weigh: the suspect's strongest are compared with it.
+        count = max(1, round(FULL_SHARE * kept.size)) if kept.all() else int(kept.sum())
         pairs[name] = (strongest_edges(reference.layer_weights(name), count, kept), strongest_edges(layer, count))
     matching = _Matching(pairs, groups)
     best: tuple[float, list[IndexArray]] | None = None
