@@ -15,7 +15,7 @@ from ticketguard.keyed import SECRET_BYTES
 if TYPE_CHECKING:
     from ticketguard.training import TrainingConfig
 
-# What an embedding keeps in its folder, beside the checkpoint, while it runs.
+# What a run that writes marks keeps in its folder, beside the checkpoints.
 SECRET_FILE, IDENTITY_FILE = "embed.secret", "embed.identity"
 
 
