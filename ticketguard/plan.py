@@ -32,7 +32,7 @@ from ticketguard.embedding.trigger_set import TriggerRecipe, TriggerSet
 from ticketguard.errors import CapacityError, ConfigurationError, TensorError, TicketguardWarning
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
-from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
+from ticketguard.ticket import Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.black_box import attainable_log10_p
 from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import level_log10
@@ -81,7 +81,7 @@ def prepare(
     key = os.urandom(SECRET_BYTES) if secret is None else secret
     start = Start(
         mask=ticket.mask,
-        weights={name: masked(array, ticket.mask, name) for name, array in ticket.start_weights.items()},
+        weights=ticket.mask.applied(ticket.start_weights),
     )
     groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
     vault = Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups)
@@ -149,11 +149,6 @@ def with_leaves(claim: MarkClaim, planned: PlannedMark) -> MarkClaim:
     """Return *claim* with the Merkle root of the mark's parts, if it has any."""
     leaves = planned.leaves()
     return dataclasses.replace(claim, merkle_root=merkle_root(leaves)) if leaves else claim
-
-
-def masked(array: Array, mask: Mask, name: str) -> Array:
-    """Return *array* with zeros where its mask prunes; one without a mask as it is."""
-    return np.where(mask[name], array, 0).astype(array.dtype) if name in mask else array
 
 
 def _for_release(info: TicketInfo) -> TicketInfo:
@@ -293,7 +288,7 @@ class Plan:
         """
         from ticketguard.models import state_arrays
 
-        state = {name: masked(array, self.mask, name) for name, array in state_arrays(model).items()}
+        state = self.mask.applied(state_arrays(model))
         for name, array in state.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise TensorError(

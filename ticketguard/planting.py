@@ -28,7 +28,6 @@ from ticketguard.plan import (
     checked_marks,
     claim_of,
     default_marks,
-    masked,
     with_leaves,
 )
 from ticketguard.pruning.core import global_top_k, with_quota
@@ -169,7 +168,7 @@ class SearchPlanting:
             CapacityError: The mask is too small for a planted graph of this level.
         """
         bound = self._ready
-        before = Start(mask=mask, weights={name: masked(array, mask, name) for name, array in start.items()})
+        before = Start(mask=mask, weights=mask.applied(start))
         planned: list[PlannedMark] = []
         claims: list[MarkClaim] = []
         for mark in self._marks:

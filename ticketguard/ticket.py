@@ -121,6 +121,13 @@ class Mask:
         """Kept fraction of all positions."""
         return self.kept / self.size if self.size else 0.0
 
+    def applied(self, state: Mapping[str, Array]) -> dict[str, Array]:
+        """Return a state dict with zeros where the mask prunes; arrays without a mask as they are."""
+        return {
+            name: np.where(self[name], array, 0).astype(array.dtype) if name in self.layers else array
+            for name, array in state.items()
+        }
+
     def digest(self) -> bytes:
         """Return the SHA-256 digest of names, shapes and bits, in sorted name order."""
         hasher = hashlib.sha256(MASK_DOMAIN)

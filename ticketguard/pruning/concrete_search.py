@@ -101,7 +101,7 @@ def find_concrete(problem: SearchProblem, *, method: str, task: TaskLoss, passes
     """
     defaults = {} if problem.rewind is not None else {"rewind_epochs": REWIND_SHARE * problem.training.epochs}
     config = create_config(ConcreteConfig, problem.method_options, **defaults)
-    require_rewind(problem, config.rewind_epochs)
+    require_rewind(problem, config.rewind_epochs, epochs=problem.training.epochs, of="the training")
     if config.batch_size:
         problem.require_batch(config.batch_size, option="batch_size")
     config = dataclasses.replace(config, batch_size=config.batch_size or problem.training.batch_size)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ticketguard.errors import ConfigurationError
 from ticketguard.models import load_arrays
 from ticketguard.pruning.finishing import Spent, costs
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.options import require_in_range
+from ticketguard.pruning.rewinding import require_rewind, rewind_step, round_seed
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import TrainingResult, in_first_process, train
 
@@ -86,16 +86,10 @@ class _Rounds:
     def __init__(self, problem: SearchProblem, config: RoundsConfig, method: str, *, count: int) -> None:
         self._problem, self._method, self._count = problem, method, count
         epochs = config.level_epochs or problem.training.epochs
-        if config.rewind_epochs and problem.rewind is not None:
-            raise ConfigurationError("rewind weights were given, and rewind_epochs too: leave one of them out")
-        if config.rewind_epochs >= epochs:
-            raise ConfigurationError(
-                f"rewind_epochs is {config.rewind_epochs:g}, expected below the {epochs:g} epochs of a round"
-            )
+        require_rewind(problem, config.rewind_epochs, epochs=epochs, of="a round")
         self._level_training = dataclasses.replace(problem.training, epochs=epochs)
         self._batch = min(problem.training.batch_size, len(problem.data.train_labels))
-        early = round(config.rewind_epochs * (len(problem.data.train_labels) // self._batch))
-        self._rewind_step = max(1, early) if config.rewind_epochs else 0
+        self._rewind_step = rewind_step(problem, config.rewind_epochs)
         self._identity = problem.identity(method, config)
         if not problem.resume:
             for number in range(count):
@@ -142,8 +136,7 @@ class _Rounds:
             network,
             problem.data,
             problem.training if last else self._level_training,
-            # Each round sees the data in another order, as IMP's rounds do.
-            seed=problem.seed if last else problem.seed + 1000 * (number + 1),
+            seed=problem.seed if last else round_seed(problem, number),
             mask=mask,
             hooks=None if problem.planting is None or not last else problem.planting.hooks(mask, rewind),
             snapshot_steps=(self._rewind_step,) if number == 0 and self._rewind_step else (),

@@ -103,7 +103,7 @@ def weights_under(
         state: The weights.
         batch_size: Examples in a batch that is measured on.
     """
-    load_arrays(network, {**state, **{name: np.where(mask[name], state[name], 0) for name in mask}})
+    load_arrays(network, mask.applied(state))
     device = search_device(problem)
     recalibrate(network.to(device), problem.data, batch_size=batch_size, seed=problem.seed, device=device)
     return state_arrays(network.cpu())

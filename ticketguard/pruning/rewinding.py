@@ -12,18 +12,37 @@ from ticketguard.pruning.interface import SearchProblem
 from ticketguard.ticket import Array
 
 
-def require_rewind(problem: SearchProblem, rewind_epochs: float) -> None:
-    """Check that the rewind point lies within the problem's recipe, and that no rewind weights were given besides.
+def require_rewind(problem: SearchProblem, rewind_epochs: float, *, epochs: float, of: str) -> None:
+    """Check that the rewind point lies within a training, and that no rewind weights were given besides.
+
+    Args:
+        problem: Says what was given.
+        rewind_epochs: Epochs after which the rewind weights are taken; 0 for the start.
+        epochs: Epochs of the training.
+        of: What the training is, for the errors.
 
     Raises:
         ConfigurationError: One is not so.
     """
     if rewind_epochs and problem.rewind is not None:
         raise ConfigurationError("rewind weights were given, and rewind_epochs too: leave one of them out")
-    if rewind_epochs >= problem.training.epochs:
-        raise ConfigurationError(
-            f"rewind_epochs is {rewind_epochs:g}, expected below the {problem.training.epochs:g} epochs of the training"
-        )
+    if rewind_epochs >= epochs:
+        raise ConfigurationError(f"rewind_epochs is {rewind_epochs:g}, expected below the {epochs:g} epochs of {of}")
+
+
+def rewind_step(problem: SearchProblem, rewind_epochs: float) -> int:
+    """Return the step after which the rewind weights are taken; 0 for the start."""
+    examples = len(problem.data.train_labels)
+    per_epoch = examples // min(problem.training.batch_size, examples)
+    return max(1, round(rewind_epochs * per_epoch)) if rewind_epochs else 0
+
+
+def round_seed(problem: SearchProblem, number: int) -> int:
+    """Return the seed of training round *number*, from 0; each but the last, which has the search's own, has another.
+
+    Each round of IMP sees the data in another order.
+    """
+    return problem.seed + 1000 * (number + 1)
 
 
 def rewind_state(
@@ -37,8 +56,6 @@ def rewind_state(
     start = problem.start_state(network)
     if not rewind_epochs:
         return start, Spent()
-    examples = len(problem.data.train_labels)
-    step = max(1, round(rewind_epochs * (examples // min(problem.training.batch_size, examples))))
-    # The seed of LTR's first round.
-    dense = train_dense(problem, network, problem.training, seed=problem.seed + 1000, stop_step=step)
+    step = rewind_step(problem, rewind_epochs)
+    dense = train_dense(problem, network, problem.training, seed=round_seed(problem, 0), stop_step=step)
     return dense.state, dense.spent

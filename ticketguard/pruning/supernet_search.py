@@ -243,10 +243,3 @@ class SupernetSearch:
         self.mask = mask
         self._layers: list[torch.Tensor] = [parameters[name] for name in mask]
         self._masks: Any = mask_tensors(mask, parameters) if mask.kept < mask.size else []
-
-
-def masked_state(network: nn.Module, mask: Mask) -> dict[str, Array]:
-    """Return the state dict of *network* with zeros where *mask* prunes."""
-    state = state_arrays(network)
-    return {name: np.where(mask[name], array, 0).astype(array.dtype) if name in mask else array
-            for name, array in state.items()}  # fmt: skip

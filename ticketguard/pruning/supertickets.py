@@ -14,13 +14,13 @@ from typing import Any
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import load_arrays, state_arrays
-from ticketguard.pruning.batch_norm import recalibrate
+from ticketguard.models import state_arrays
 from ticketguard.pruning.finishing import Spent, costs
 from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.masked_network import weights_under
 from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.searching import run_search, search_device
-from ticketguard.pruning.supernet_search import RECORD, Moment, SupernetSearch, masked_state
+from ticketguard.pruning.supernet_search import RECORD, Moment, SupernetSearch
 from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig, evaluate
 
@@ -106,11 +106,9 @@ class SuperTickets:
     def _ticket(
         self, problem: SearchProblem, network: nn.Module, mask: Mask, spent: Spent, history: Sequence[dict[str, Any]]
     ) -> Ticket:
-        load_arrays(network, masked_state(network, mask))
         # The statistics of training are averages over networks that have since lost channels and weights.
-        device, batch_size = search_device(problem), problem.training.batch_size
-        recalibrate(network.to(device), problem.data, batch_size=batch_size, seed=problem.seed, device=device)
-        state = state_arrays(network)
+        whole, batch_size = state_arrays(network), problem.training.batch_size
+        state = weights_under(problem, network, mask, whole, batch_size=batch_size)
         accuracy = evaluate(network, problem.data, device=problem.training.device)
         info = problem.info(
             self.name,
