@@ -25,6 +25,7 @@ from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, weights_
 from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.searching import run_search
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket, weights_digest
+from ticketguard.training.checkpoint import of_kind, prefixed
 from ticketguard.training.feeding import Feeder
 from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 
@@ -209,22 +210,18 @@ class _Search:
             **{f"score/{number}": score for number, score in enumerate(self._scores)},
         }
         for name, optimizer in (("lower", self._lower), ("upper", self._upper)):
-            parts |= {f"{name}/{key}": tensor for key, tensor in optimizer_tensors(optimizer).items()}
+            parts |= prefixed(name, optimizer_tensors(optimizer))
         return parts
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Go on from what `tensors` returned."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"weight": {}, "score": {}, "lower": {}, "upper": {}}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition("/")
-            parts[kind][rest] = tensor
         with torch.no_grad():
             for number, weight in enumerate([*self._masked.weights, *self._others]):
-                weight.copy_(parts["weight"][str(number)])
+                weight.copy_(tensors[f"weight/{number}"])
             for number, score in enumerate(self._scores):
-                score.copy_(parts["score"][str(number)])
-        load_optimizer(self._lower, parts["lower"])
-        load_optimizer(self._upper, parts["upper"])
+                score.copy_(tensors[f"score/{number}"])
+        load_optimizer(self._lower, of_kind("lower", tensors))
+        load_optimizer(self._upper, of_kind("upper", tensors))
         self._masked.put_on(self._gates.masks(self.scores()))
 
     def step(self, number: int) -> None:

@@ -33,6 +33,7 @@ from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.rewinding import require_rewind, rewind_state
 from ticketguard.pruning.searching import run_search, search_device
 from ticketguard.ticket import Array, Mask, Ticket
+from ticketguard.training.checkpoint import of_kind, prefixed
 from ticketguard.training.feeding import Feeder, generator_for
 from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 
@@ -167,15 +168,14 @@ class ConcreteSearch:
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """Return logits, multiplier, trace and the optimiser's state."""
         tensors = {"logits": self._logits.detach(), "multiplier": self._multiplier, "trace": self._trace}
-        return tensors | {f"optimizer/{name}": value for name, value in optimizer_tensors(self._optimizer).items()}
+        return tensors | prefixed("optimizer", optimizer_tensors(self._optimizer))
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Go on from what `tensors` returned."""
         with torch.no_grad():
             for own, name in ((self._logits, "logits"), (self._multiplier, "multiplier"), (self._trace, "trace")):
                 own.copy_(tensors[name])
-        state = {name: value for name, value in tensors.items() if name.startswith("optimizer/")}
-        load_optimizer(self._optimizer, {name.removeprefix("optimizer/"): value for name, value in state.items()})
+        load_optimizer(self._optimizer, of_kind("optimizer", tensors))
 
     def step(self, number: int) -> None:
         """Draw a relaxed mask, and move the logits by one step of Adam; nothing is read back from the device."""

@@ -25,6 +25,7 @@ from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, weights_
 from ticketguard.pruning.options import create_config, require_in_range
 from ticketguard.pruning.searching import run_search
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket, weights_digest
+from ticketguard.training.checkpoint import of_kind, prefixed
 from ticketguard.training.feeding import Feeder, generator_for
 from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 
@@ -198,7 +199,7 @@ class _Search:
         return {
             **{f"score/{name}": score for name, score in zip(self._names, self._scores, strict=True)},
             **{f"kept/{name}": torch.from_numpy(self._kept[name]) for name in self._names},
-            **{f"optimizer/{name}": tensor for name, tensor in optimizer_tensors(self._optimizer).items()},
+            **prefixed("optimizer", optimizer_tensors(self._optimizer)),
         }
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -207,8 +208,7 @@ class _Search:
             for name, score in zip(self._names, self._scores, strict=True):
                 score.copy_(tensors[f"score/{name}"])
                 self._kept[name] = tensors[f"kept/{name}"].cpu().numpy().copy()
-        momenta = {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith("optimizer/")}
-        load_optimizer(self._optimizer, momenta)
+        load_optimizer(self._optimizer, of_kind("optimizer", tensors))
         self._masked.put_on(self._kept)
 
     def step(self, number: int) -> None:

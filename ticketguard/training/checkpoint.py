@@ -37,6 +37,16 @@ def run_identity(*parts: object) -> str:
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
 
 
+def prefixed(kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return *tensors* under names that say of which *kind* they are."""
+    return {f"{kind}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def of_kind(kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Undo `prefixed`, for the tensors of one *kind* among others."""
+    return {name.removeprefix(f"{kind}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{kind}/")}
+
+
 def save_run(path: Path, state: RunState, *, identity: str) -> None:
     """Write a checkpoint."""
     metadata = {"version": VERSION, "step": str(state.step), "identity": identity}

@@ -15,7 +15,7 @@ from ticketguard.data import Dataset
 from ticketguard.errors import TicketguardError
 from ticketguard.models import mask_tensors, named_parameters, state_arrays
 from ticketguard.ticket import Array, Mask, weights_digest
-from ticketguard.training.checkpoint import RunState, load_run, run_identity, save_run
+from ticketguard.training.checkpoint import RunState, load_run, of_kind, prefixed, run_identity, save_run
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
 from ticketguard.training.devices import accelerator_for, compiled, in_first_process, naming_compilation, share_first
 from ticketguard.training.feeding import Feeder, generator_for
@@ -179,10 +179,7 @@ class _Run:
         if state is None:
             return
         kinds = ("model", "optimizer", "scaler", "snapshot", "watch")
-        parts: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in kinds}
-        for name, tensor in state.tensors.items():
-            kind, _, rest = name.partition("/")
-            parts[kind][rest] = tensor
+        parts = {kind: of_kind(kind, state.tensors) for kind in kinds}
         self.network.load_state_dict(parts["model"])
         load_optimizer(self._optimizer, parts["optimizer"])
         if self._accelerator.scaler is not None:
@@ -283,13 +280,13 @@ class _Run:
             vars(self.network).pop(name, None)
 
     def _state(self) -> RunState:
-        tensors = {f"model/{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in optimizer_tensors(self._optimizer).items()}
+        tensors = prefixed("model", self.network.state_dict())
+        tensors |= prefixed("optimizer", optimizer_tensors(self._optimizer))
         if self._accelerator.scaler is not None:
             scaler = self._accelerator.scaler.state_dict()
             tensors |= {f"scaler/{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
         if self._watch is not None:
-            tensors |= {f"watch/{name}": tensor for name, tensor in self._watch.tensors().items()}
+            tensors |= prefixed("watch", self._watch.tensors())
         for number, arrays in self.snapshots.items():
             tensors |= {f"snapshot/{number}/{name}": torch.from_numpy(array) for name, array in arrays.items()}
         return RunState(step=self.step, tensors=tensors)
