@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import pytest
 import torch
 
 from runs import stripes
+from ticketguard.data import Dataset
 from ticketguard.training import feeding
 from ticketguard.training.feeding import Feeder, generator_for
 
@@ -74,6 +76,38 @@ def test_a_batch_that_was_served_stays_as_it_was() -> None:
     feed = feeder(augment=True)
     served = [feed.batch(step) for step in range(12)]
     assert all(torch.equal(inputs, feeder(augment=True).batch(step)[0]) for step, (inputs, _) in enumerate(served))
+
+
+def test_batches_asked_for_one_after_the_other_are_gathered_beside_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = set()
+
+    class Noting(Dataset):
+        def scaled(self, inputs: torch.Tensor) -> torch.Tensor:
+            threads.add(threading.current_thread() is threading.main_thread())
+            return super().scaled(inputs)
+
+    monkeypatch.setattr(feeding, "LAYOUT_BYTES", 0)
+    data = Noting(**vars(stripes()))
+    feed = Feeder(data, batch_size=16, seed=0, augment=True, device=torch.device("cpu"), process=(0, 1))
+    feed.batch(2)
+    assert threads == {True}
+    threads.clear()
+    for step in range(3, 20):
+        feed.batch(step)
+    assert threads == {False}
+
+
+def test_what_goes_wrong_beside_the_training_is_told_to_it() -> None:
+    class Broken(Dataset):
+        def scaled(self, inputs: torch.Tensor) -> torch.Tensor:
+            raise MemoryError("no room")
+
+    data = Broken(**vars(stripes()))
+    feed = Feeder(data, batch_size=16, seed=0, augment=False, device=torch.device("cpu"), process=(0, 1))
+    with pytest.raises(MemoryError, match="no room"):
+        feed.batch(0)
 
 
 def test_seeds_give_different_orders() -> None:

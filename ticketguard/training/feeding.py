@@ -1,10 +1,15 @@
 """Batches: order and augmentation are functions of (seed, epoch, step) alone, so any step can be replayed.
 
 Several batches are prepared at once: a small network's step takes hardly longer than the dozen calls that preparing one
-batch takes, and one that trains on an accelerator shall not wait for draws to be copied there in every step.
+batch takes, and one that trains on an accelerator shall not wait for draws to be copied there in every step. Where a
+processor trains, a thread of its own gathers the next images from memory while the network works on the last ones.
 """
 
 from __future__ import annotations
+
+import dataclasses
+import functools
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -36,6 +41,37 @@ def seed_for(seed: int, *numbers: int) -> int:
     return state & 0x7FFF_FFFF_FFFF_FFFF
 
 
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What inputs are gathered from.
+
+    Attributes:
+        inputs: All inputs, as they come or normalised.
+        windows: Views of all augmented forms of them; None if those of the batch are to be laid out first.
+        is_scaled: Whether either is normalised.
+    """
+
+    inputs: torch.Tensor
+    windows: torch.Tensor | None = None
+    is_scaled: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """Inputs and labels of each step from *first* up to *end*, exclusive."""
+
+    first: int
+    end: int
+    inputs: Future[tuple[torch.Tensor, ...]]
+    labels: tuple[torch.Tensor, ...]
+
+    def __contains__(self, step: int) -> bool:
+        return self.first <= step < self.end
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inputs.result()[step - self.first], self.labels[step - self.first]
+
+
 class Feeder:
     """Serves the training data of one run, from the device it trains on.
 
@@ -59,24 +95,21 @@ class Feeder:
         process: tuple[int, int],
     ) -> None:
         self._data, self._device = data, device
-        self._inputs = data.train_inputs.to(device)
+        self._source = _Source(data.train_inputs.to(device))
         self._labels = data.train_labels.to(device)
         self._batch_size = min(batch_size, len(data.train_labels))
         self._seed = seed
-        augments = augment and self._inputs.ndim == 4
+        augments = augment and data.train_inputs.ndim == 4
         self._padding = data.crop_padding if augments else 0
         self._flips = augments and data.flip
         self._index, self._count = process
-        values = self._batch_size * self._inputs[0].numel()
+        values = self._batch_size * data.train_inputs[0].numel()
         self._most_ahead = max(1, VALUES_AHEAD.get(device.type, VALUES_AHEAD["other"]) // values)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
         self._draws = torch.Generator()
-        self._layout: torch.Tensor | None = None
-        self._is_scaled = False
         self._is_laid_out = False
-        self._first, self._ready = 0, 0
-        self._batches: tuple[torch.Tensor, torch.Tensor]
+        self._ready = self._coming = _Batches(0, 0, Future(), ())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,32 +122,40 @@ class Feeder:
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return normalised inputs and labels of step number *step*, from 0; images are laid out channels last."""
-        if not self._first <= step < self._first + self._ready:
+        if step not in self._ready:
+            follows = step == self._ready.end
+            self._ready = self._coming if step in self._coming else self._prepare(step, follows=follows)
             # Who asks for one batch after the other gets more and more ahead; who asks for one gets no more than that.
-            ahead = min(2 * self._ready, self._most_ahead) if step == self._first + self._ready else 1
-            place = step % self.steps_per_epoch
-            self._ready = max(1, min(ahead, self.steps_per_epoch - place))
-            self._first = step
-            self._batches = self._prepared(step, self._ready)
-        size = len(self._batches[1]) // self._ready
-        mine = slice((step - self._first) * size, (step - self._first + 1) * size)
-        return self._batches[0][mine], self._batches[1][mine]
+            if follows and self._device.type == "cpu":
+                self._coming = self._prepare(self._ready.end, follows=True)
+        return self._ready[step]
 
     def share(self, whole: torch.Tensor) -> torch.Tensor:
         """Return this process's share of what all processes have, every so many-th row."""
         return whole[self._index :: self._count]
 
-    def _prepared(self, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return this process's shares of *count* batches of one epoch, from *step* on, in a row."""
+    def _prepare(self, step: int, *, follows: bool) -> _Batches:
+        """Begin to prepare this process's shares of batches of one epoch, from *step* on; more if it *follows*."""
+        ahead = min(2 * (self._ready.end - self._ready.first), self._most_ahead) if follows else 1
+        count = max(1, min(ahead, self.steps_per_epoch - step % self.steps_per_epoch))
         numbers = self._draw(step, count)[..., self._index :: self._count]
         drawn = self._sent(numbers.reshape(len(numbers), -1))
         if not self._is_laid_out and count > 1 and step >= self._growth * self.steps_per_epoch:
             self._lay_out()
-        inputs = self._seen(drawn) if len(drawn) > 1 else self._inputs.index_select(0, drawn[0])
-        scaled = inputs if self._is_scaled else self._data.scaled(inputs)
+        if follows and self._device.type == "cpu":
+            inputs = _thread().submit(self._gathered, self._source, drawn, count)
+        else:
+            inputs = Future()
+            inputs.set_result(self._gathered(self._source, drawn, count))
+        return _Batches(step, step + count, inputs, self._labels.index_select(0, drawn[0]).chunk(count))
+
+    def _gathered(self, source: _Source, drawn: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+        """Return the normalised inputs that were *drawn* for *count* batches."""
+        inputs = self._seen(source, drawn) if len(drawn) > 1 else source.inputs.index_select(0, drawn[0])
+        scaled = inputs if source.is_scaled else self._data.scaled(inputs)
         if scaled.ndim == 4:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
-        return scaled, self._labels.index_select(0, drawn[0])
+        return scaled.chunk(count)
 
     def _draw(self, step: int, count: int) -> torch.Tensor:
         """Draw for *count* whole batches of one epoch: shape (1, or 4 for augmented images; batches; examples)."""
@@ -126,25 +167,25 @@ class Feeder:
         chosen = self._order[begin : begin + count * self._batch_size].view(count, self._batch_size)
         if not (self._padding or self._flips):
             return chosen[None]
-        shifts, mirrors = [], []
-        for number in range(step, step + count):
+        shifts = torch.zeros((count, 2, self._batch_size), dtype=torch.long)
+        mirrors = torch.ones((count, self._batch_size))
+        for number, shift, mirror in zip(range(step, step + count), shifts.unbind(), mirrors.unbind(), strict=True):
             draws = self._draws.manual_seed(seed_for(self._seed, 1, number))
             if self._padding:
-                shifts.append(torch.randint(2 * self._padding + 1, (2, self._batch_size), generator=draws))
+                shift.random_(0, 2 * self._padding + 1, generator=draws)
             if self._flips:
-                mirrors.append(torch.rand(self._batch_size, generator=draws))
-        nothing = torch.zeros_like(chosen)
-        mirrored = (torch.stack(mirrors) < 0.5).long() if mirrors else nothing
-        tops, lefts = torch.stack(shifts, dim=1) if shifts else (nothing, nothing)
+                mirror.uniform_(generator=draws)
+        mirrored = (mirrors < 0.5).long()
+        tops, lefts = shifts.unbind(dim=1)
         # A window on the mirrored image is as far from its right border as the one that is mirrored is from the left.
         lefts = torch.where(mirrored > 0, 2 * self._padding - lefts, lefts)
         return torch.stack([chosen, mirrored, tops, lefts])
 
-    def _seen(self, drawn: torch.Tensor) -> torch.Tensor:
+    def _seen(self, source: _Source, drawn: torch.Tensor) -> torch.Tensor:
         """Return images shifted and mirrored as *drawn*, channels last."""
-        windows = self._layout
+        windows = source.windows
         if windows is None:
-            windows = _windows(self._inputs.index_select(0, drawn[0]), self._padding, flips=self._flips)
+            windows = _windows(source.inputs.index_select(0, drawn[0]), self._padding, flips=self._flips)
             drawn = torch.cat([torch.arange(drawn.shape[1], device=drawn.device)[None], drawn[1:]])
         if self._device.type == "cpu":
             # numpy copies whole rows where torch goes from value to value: a sixth of the time.
@@ -171,15 +212,23 @@ class Feeder:
     def _lay_out(self) -> None:
         """Do once, for all inputs, what takes as long as a small network's step: as far as memory allows."""
         self._is_laid_out = True
-        if self._batch_size * self._inputs[0].numel() >= LARGE_BATCH:
+        inputs = self._source.inputs
+        if self._batch_size * inputs[0].numel() >= LARGE_BATCH:
             return
-        self._is_scaled = self._inputs.numel() * 4 * self._growth <= LAYOUT_BYTES
+        is_scaled = inputs.numel() * 4 * self._growth <= LAYOUT_BYTES
         augments = self._padding or self._flips
-        if augments and (self._is_scaled or self._inputs.nbytes * self._growth <= LAYOUT_BYTES):
-            data = self._data if self._is_scaled else None
-            self._layout = _windows(self._inputs, self._padding, flips=self._flips, scaling=data)
-        elif self._is_scaled:
-            self._inputs = self._data.scaled(self._inputs)
+        if augments and (is_scaled or inputs.nbytes * self._growth <= LAYOUT_BYTES):
+            data = self._data if is_scaled else None
+            windows = _windows(inputs, self._padding, flips=self._flips, scaling=data)
+            self._source = _Source(inputs, windows, is_scaled)
+        elif is_scaled:
+            self._source = _Source(self._data.scaled(inputs), None, is_scaled)
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    """Return the thread that gathers inputs."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeding")
 
 
 def _windows(images: torch.Tensor, padding: int, *, flips: bool, scaling: Dataset | None = None) -> torch.Tensor:
