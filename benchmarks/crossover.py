@@ -1,15 +1,21 @@
 """Where Concrete Ticket Search overtakes rewinding, and what each costs.
 
-Two panels: ResNet-20 on Fashion-MNIST pooled to 14x14, and LeNet-300-100. One LTR search a seed passes all densities on
-its way down: its rounds are as long as the final training, and a fifth of the weights goes each round (as in the
-paper; exactly, 1 - 10^-0.1, so that rounds end on the densities). CTS and CTS-KL are run for each density by itself.
-All tickets are trained from the same early weights (of LeNet-300-100, from the same initialisation) by the same recipe.
+Three panels. ResNet-20 on CIFAR-10 pooled to 8x8 is the paper's setting made small, and the one that the paper's claim
+is held against: its recipe, in as many steps as two cores have time for, with weight decay raised so that weights decay
+nearly as far in a training as they do there (rate times decay, summed over all steps, is 0.66; there it is 0.83). The
+same network on Fashion-MNIST pooled to 14x14, in short trainings where next to nothing decays (0.003), and
+LeNet-300-100 tell what happens elsewhere.
+
+One LTR search a seed passes all densities on its way down: its rounds are as long as the final training, and a fifth of
+the weights goes each round (as in the paper; exactly, 1 - 10^-0.1, so that rounds end on the densities). CTS and CTS-KL
+are run for each density by itself. All tickets are trained from the same early weights (of LeNet-300-100, from the same
+initialisation) by the same recipe.
 
 The cost of a search is all before the ticket's own training: in examples that passed forward and backward, and in
 seconds, from the steps taken and from the time of a step of each kind, measured in turns on the same machine.
 
-``python -m benchmarks.crossover SEED ...`` measures seeds, and keeps what is measured under ``runs/benchmarks``, so
-that an interrupted run goes on; without seeds, what is missing, and writes the result.
+``CIFAR10=FOLDER python -m benchmarks.crossover SEED ...`` measures seeds, and keeps what is measured under
+``runs/benchmarks``, so that an interrupted run goes on; without seeds, what is missing, and writes the result.
 """
 
 from __future__ import annotations
@@ -52,6 +58,7 @@ class Panel:
         seeds: The seeds that are reported.
         rewind_epochs: Epochs after which the early weights are taken; 0 for the start.
         options: Options of each search, chosen on seed 100, which is not reported.
+        is_paper: Whether the paper claims anything of it; otherwise it is told, not held.
     """
 
     name: str
@@ -59,9 +66,24 @@ class Panel:
     seeds: tuple[int, ...]
     rewind_epochs: float
     options: dict[str, dict[str, Any]]
+    is_paper: bool = False
 
 
 PANELS = (
+    Panel(
+        name="resnet20, CIFAR-10",
+        setting=Setting(
+            model="resnet20",
+            images="CIFAR-10",
+            train_limit=20_000,
+            image_size=8,
+            training=TrainingConfig(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-3, clip_norm=2.0),
+        ),
+        seeds=(0, 1, 2),
+        rewind_epochs=0.45,
+        options={"cts": {"epochs": 13.0}, "cts_kl": {"epochs": 10.5}},
+        is_paper=True,
+    ),
     Panel(
         name="resnet20",
         setting=Setting(
@@ -244,8 +266,7 @@ def main() -> None:
             at = f"{panel.name}, {method} at {CLAIMED:.0%}"
             for unit in ("examples", "seconds"):
                 bars[f"{at}: {unit} of LTR's search"] = Bar(value=told[f"{unit}_ratio"], bound=0.1, at_most=True)
-            # The paper claims no more than this of networks like ResNet-20; of LeNet the difference is told, not held.
-            if panel.name != "resnet20":
+            if not panel.is_paper:
                 continue
             points = 100 * told["accuracy_above_ltr"][str(CLAIMED)]["mean"]
             bars[f"{at}: accuracy points above LTR"] = Bar(value=points, bound=0.0, at_most=False)
@@ -267,6 +288,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         for seed in map(int, sys.argv[1:]):
             for panel in PANELS:
-                rows(panel, seed, panel.setting.dataset())
+                if seed in panel.seeds:
+                    rows(panel, seed, panel.setting.dataset())
     else:
         main()

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -23,6 +23,8 @@ from ticketguard.training import TrainingConfig
 
 FOLDER = Path("runs/benchmarks")
 DATA_FOLDER = os.environ.get("TICKETGUARD_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
+# Holds cifar10-jpeg-train.tar.xz and cifar10-jpeg-test.tar.xz.
+CIFAR10_FOLDER = os.environ.get("CIFAR10")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class Setting:
 
     Attributes:
         model: The model's name.
-        train_limit: Training images of Fashion-MNIST; all 10 000 test images are used.
+        images: "Fashion-MNIST" or "CIFAR-10".
+        train_limit: Training images; all 10 000 test images are used.
         image_size: Side that images are pooled to.
         training: The final recipe.
         he_start: Whether tickets start from He et al.'s initialisation, instead of the model's own: a search over
@@ -40,27 +43,40 @@ class Setting:
     """
 
     model: str
+    images: Literal["Fashion-MNIST", "CIFAR-10"] = "Fashion-MNIST"
     train_limit: int
     image_size: int
     training: TrainingConfig
     he_start: bool = False
 
     @property
+    def data_name(self) -> str:
+        """Name of the data's loader."""
+        if self.images == "Fashion-MNIST":
+            return "fashion-mnist"
+        if CIFAR10_FOLDER is None:
+            raise SystemExit("set CIFAR10 to the folder of cifar10-jpeg-train.tar.xz and cifar10-jpeg-test.tar.xz")
+        return f"{CIFAR10_FOLDER}/cifar10-jpeg-train.tar.xz"
+
+    @property
     def data_options(self) -> dict[str, Any]:
         """Arguments of the data's loader."""
-        return {"folder": DATA_FOLDER, "train_limit": self.train_limit, "image_size": self.image_size}
+        options = {"train_limit": self.train_limit, "image_size": self.image_size}
+        if self.images == "Fashion-MNIST":
+            return {"folder": DATA_FOLDER, **options}
+        return {"test_path": f"{CIFAR10_FOLDER}/cifar10-jpeg-test.tar.xz", **options}
 
     def dataset(self) -> Dataset:
         """Load the data."""
-        return load_data("fashion-mnist", options=self.data_options)
+        return load_data(self.data_name, options=self.data_options)
 
     def problem(self, data: Dataset, *, density: float, seed: int, options: Mapping[str, Any]) -> SearchProblem:
         """Return the search of one ticket."""
         problem = SearchProblem(
             model=self.model,
-            model_options={"classes": 10, "input_shape": (1, self.image_size, self.image_size)},
+            model_options={"classes": 10, "input_shape": data.input_shape},
             data=data,
-            data_name="fashion-mnist",
+            data_name=self.data_name,
             data_options=self.data_options,
             density=density,
             training=self.training,
@@ -72,7 +88,8 @@ class Setting:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a result file says of it."""
-        data = f"fashion-mnist, first {self.train_limit} training images, {self.image_size}x{self.image_size}"
+        images = self.images.lower()
+        data = f"{images}, first {self.train_limit} training images, {self.image_size}x{self.image_size}"
         told = {"model": self.model, "data": data, "training": self.training.to_json()}
         return {**told, "start": "He et al.'s initialisation"} if self.he_start else told
 
