@@ -16,7 +16,7 @@ from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.planting import SearchPlanting
 from ticketguard.pruning.core import full_mask, global_top_k, with_quota
 from ticketguard.ticket import Reference, TicketInfo
-from ticketguard.training import TrainingConfig, loop
+from ticketguard.training import NoProgress, TrainingConfig, loop
 
 TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=0.1, schedule="cosine")
 SEARCH: dict[str, Any] = {
@@ -174,6 +174,27 @@ def test_what_is_planted_once_is_not_planted_for_another_start(owner: tg.Owner) 
 def test_a_dense_ticket_is_marked_afterwards(owner: tg.Owner) -> None:
     with pytest.raises(ConfigurationError, match=r"density is 0\.5, expected below 0\.5 for a mark"):
         tg.find_marked("mlp", owner=owner, **{**SEARCH, "density": 0.5})
+
+
+class Untouched(NoProgress):
+    def begin(self, description: str, total: int) -> None:
+        raise AssertionError(f"{description} began")
+
+
+@pytest.mark.parametrize(
+    ("density", "marks", "told"),
+    [
+        (0.005, [tg.PlantedGraph()], "the whole ticket has room for"),
+        (0.1, [tg.PlantedGraph(), tg.TriggerSet(20)], "20 triggers of 10 classes cannot reach"),
+    ],
+)
+def test_marks_that_the_ticket_has_no_room_for_are_refused_before_any_training(
+    density: float, marks: list[tg.Mark], told: str, owner: tg.Owner, tmp_path: Path
+) -> None:
+    search = {**SEARCH, "density": density, "progress": Untouched(), "workdir": tmp_path}
+    with pytest.raises(ConfigurationError, match=told):
+        tg.find_marked("mlp", owner=owner, marks=marks, **search)
+    assert not list(tmp_path.iterdir())
 
 
 def test_marks_that_no_search_can_plant_are_refused(owner: tg.Owner) -> None:

@@ -7,11 +7,14 @@ the secret ones. Nothing has to be moved afterwards.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import Credential
@@ -110,6 +113,26 @@ class SearchPlanting:
         binding = Binding(secret=self._secret, commitment=bytes(32))
         trace = binding.stream("identity").integers(2**53, 2)
         return f"{self._owner.public_key.hex()} {self._marks!r} {self._level_bits} {trace.tolist()}"
+
+    def rehearse(self, start: Mapping[str, Array], everything: Mask) -> None:
+        """Refuse marks that tickets of this density have no room for, before hours of search.
+
+        A random mask stands for the one to be found: what a mark can prove follows from how many edges it has.
+
+        Args:
+            start: Weights of the model, trained or not.
+            everything: The mask that keeps all of its prunable ones.
+
+        Raises:
+            CapacityError: The ticket would be too small for a planted graph of this level.
+            ConfigurationError: The level cannot be reached with so few triggers.
+        """
+        trial = copy.copy(self)
+        trial.bind(start, everything)
+        generator = np.random.default_rng(0)
+        scores = {name: generator.random(everything[name].shape, dtype=np.float32) for name in everything}
+        keep = max(1, round(self._density * everything.size))
+        trial.hooks(trial.choose(scores, keep, within=everything), start)
 
     def bind(self, start: Mapping[str, Array], everything: Mask) -> None:
         """Commit to the rewind weights and draw the secret edges, once.

@@ -125,7 +125,7 @@ def find_marked(
         ConfigurationError: As `find`; or the method chooses no weights.
     """
     from ticketguard.graph import channel_groups_or_none
-    from ticketguard.models import load_arrays, model_of
+    from ticketguard.models import load_arrays, model_of, state_arrays
     from ticketguard.planting import SearchPlanting
     from ticketguard.training import drawn_once
 
@@ -135,6 +135,7 @@ def find_marked(
             f"method '{chosen.name}' chooses no single weights, so no mark can be planted meanwhile: "
             "find the ticket first and embed the mark afterwards"
         )
+    network = problem.build()
     key = drawn_once(
         lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=problem.training
     )
@@ -143,10 +144,11 @@ def find_marked(
         info=problem.info(chosen.name),
         density=density,
         marks=marks,
-        groups=channel_groups_or_none(problem.build(), problem.data.input_shape),
+        groups=channel_groups_or_none(network, problem.data.input_shape),
         level_bits=level_bits,
         secret=key,
     )
+    planting.rehearse(state_arrays(network), problem.everything(network))
     if workdir is not None:
         write_whole(workdir / SECRET_FILE, key, mode=0o600)
     ticket = chosen.find(dataclasses.replace(problem, planting=planting))
