@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -229,6 +230,11 @@ class Feeder:
 def _thread() -> ThreadPoolExecutor:
     """Return the thread that gathers inputs."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeding")
+
+
+# A forked process has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_thread.cache_clear)
 
 
 def _windows(images: torch.Tensor, padding: int, *, flips: bool, scaling: Dataset | None = None) -> torch.Tensor:
