@@ -48,6 +48,24 @@ torch.distributed.destroy_process_group()
 """
 
 
+FIND_MARKED = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import ticketguard as tg
+marked, credential = tg.find_marked(
+    "mlp", data="digits", density=0.2, owner=tg.Owner.load(sys.argv[1]), marks=[tg.PlantedGraph()], level_bits=32,
+    data_options={"train_limit": 200, "test_limit": 50}, training={"epochs": 1, "batch_size": 32},
+    method_options={"prune_fraction": 0.6}, workdir=Path(sys.argv[1]).parent / "work")
+verdict = tg.verify(tg.Checkpoint(marked.weights), credential)
+print(json.dumps({"secret": credential.vault.secret.hex(), "mask": marked.mask.digest().hex(),
+                  "verdict": verdict.status, "processes": torch.distributed.get_world_size()}))
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+
+
 # Each process draws on its own, so that only what they share can make them agree.
 FIND = """
 import hashlib, json, os, sys
@@ -99,6 +117,13 @@ def test_two_processes_embed_one_mark(tmp_path: Path) -> None:
     first, second = run_in_two_processes(EMBED, tmp_path / "owner.key")
     assert first == second
     assert first["processes"] == 2
+
+
+def test_two_processes_find_one_marked_ticket(tmp_path: Path) -> None:
+    tg.Owner.generate("Ada").save(tmp_path / "owner.key", None)
+    first, second = run_in_two_processes(FIND_MARKED, tmp_path / "owner.key")
+    assert first == second
+    assert (first["processes"], first["verdict"]) == (2, "supported")
 
 
 def test_two_processes_find_one_ticket(tmp_path: Path) -> None:
