@@ -84,6 +84,18 @@ def test_blocks_set_a_residual_network_s_depth() -> None:
     assert parameters(same) == parameters(build_model("resnet20", options=IMAGES, seed=0))
 
 
+def test_width_sets_how_many_channels_a_residual_network_has() -> None:
+    model = build_model("resnet20", options={**IMAGES, "width": 4}, seed=0)
+    assert [stage[0].conv1.out_channels for stage in (model.layer1, model.layer2, model.layer3)] == [4, 8, 16]
+    assert model(torch.zeros(2, *IMAGES["input_shape"])).shape == (2, IMAGES["classes"])
+
+
+@pytest.mark.parametrize("width", [0, 1.5, "wide"])
+def test_widths_that_make_no_network_are_refused(width: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"resnet20's width is .*, expected a number of channels"):
+        build_model("resnet20", options={**IMAGES, "width": width}, seed=0)
+
+
 @pytest.mark.parametrize("blocks", [[3, 3], [3, 3, 0], [3, 3, 1.5], 3])
 def test_blocks_that_make_no_network_are_refused(blocks: object) -> None:
     with pytest.raises(ConfigurationError, match=r"resnet20's blocks are .*, expected three numbers from 1"):

@@ -36,20 +36,20 @@ class BasicBlock(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """A stem, three stages of basic blocks at 16, 32 and 64 channels, and a linear classifier.
+    """A stem, three stages of basic blocks at once, twice and four times the width, and a linear classifier.
 
     Initialised as torch does, with a sixth of He et al.'s variance: global magnitude pruning after short training then
     ranks weights by what they learned rather than by their layer's initial scale.
     """
 
-    def __init__(self, *, classes: int, channels: int, blocks: Sequence[int]) -> None:
+    def __init__(self, *, classes: int, channels: int, blocks: Sequence[int], width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks[0], 1)
-        self.layer2 = self._stage(16, 32, blocks[1], 2)
-        self.layer3 = self._stage(32, 64, blocks[2], 2)
-        self.fc = nn.Linear(64, classes)
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = self._stage(width, width, blocks[0], 1)
+        self.layer2 = self._stage(width, 2 * width, blocks[1], 2)
+        self.layer3 = self._stage(2 * width, 4 * width, blocks[2], 2)
+        self.fc = nn.Linear(4 * width, classes)
 
     @staticmethod
     def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
@@ -64,31 +64,38 @@ class ResNetCifar(nn.Module):
         return logits
 
 
-def resnet20(*, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (3, 3, 3)) -> nn.Module:
+def resnet20(
+    *, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (3, 3, 3), width: int = 16
+) -> nn.Module:
     """Build ResNet-20: 0.27 million parameters.
 
     Args:
         classes: Number of outputs.
         input_shape: (channels, height, width).
         blocks: Residual blocks in each of the three stages.
+        width: Channels of the first stage; the others have twice and four times as many.
 
     Raises:
-        ConfigurationError: Inputs are no images, or the numbers of blocks are none.
+        ConfigurationError: Inputs are no images, or the numbers of blocks or the width are none.
     """
-    return _resnet("resnet20", classes=classes, input_shape=input_shape, blocks=blocks)
+    return _resnet("resnet20", classes=classes, input_shape=input_shape, blocks=blocks, width=width)
 
 
-def resnet32(*, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (5, 5, 5)) -> nn.Module:
+def resnet32(
+    *, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (5, 5, 5), width: int = 16
+) -> nn.Module:
     """Build ResNet-32: 0.46 million parameters; see `resnet20`."""
-    return _resnet("resnet32", classes=classes, input_shape=input_shape, blocks=blocks)
+    return _resnet("resnet32", classes=classes, input_shape=input_shape, blocks=blocks, width=width)
 
 
-def resnet56(*, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (9, 9, 9)) -> nn.Module:
+def resnet56(
+    *, classes: int, input_shape: Sequence[int], blocks: Sequence[int] = (9, 9, 9), width: int = 16
+) -> nn.Module:
     """Build ResNet-56: 0.85 million parameters; see `resnet20`."""
-    return _resnet("resnet56", classes=classes, input_shape=input_shape, blocks=blocks)
+    return _resnet("resnet56", classes=classes, input_shape=input_shape, blocks=blocks, width=width)
 
 
-def _resnet(name: str, *, classes: int, input_shape: Sequence[int], blocks: Sequence[int]) -> nn.Module:
+def _resnet(name: str, *, classes: int, input_shape: Sequence[int], blocks: Sequence[int], width: int) -> nn.Module:
     if len(input_shape) != 3:
         raise ConfigurationError(
             f"{name} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}: use mlp"
@@ -96,4 +103,6 @@ def _resnet(name: str, *, classes: int, input_shape: Sequence[int], blocks: Sequ
     given: object = blocks  # from a user
     if not isinstance(given, Sequence) or len(given) != 3 or not all(type(n) is int and n > 0 for n in given):
         raise ConfigurationError(f"{name}'s blocks are {blocks!r}, expected three numbers from 1, such as [3, 3, 3]")
-    return ResNetCifar(classes=classes, channels=input_shape[0], blocks=blocks)
+    if type(width) is not int or width < 1:
+        raise ConfigurationError(f"{name}'s width is {width!r}, expected a number of channels, such as 16")
+    return ResNetCifar(classes=classes, channels=input_shape[0], blocks=blocks, width=width)
