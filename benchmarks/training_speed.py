@@ -1,12 +1,12 @@
 """Training speed: whether feeding holds the loop up, and what compilation and bf16 bring.
 
 One run of the training loop is fed in turns: a block of steps with the real feeding and augmentation, a block with one
-batch that is on the device already, and a block with batches that were all prepared before the run: what no feeding at
-all would take, since a batch that is seen again and again comes from the processor's cache and a new one from memory.
-What disturbs the machine disturbs all; the ratio is that of the medians of the blocks' times. On a CPU one thread
-trains, beside the one that feeds. Steps in bf16, and compiled ones, alternate with plain ones in the same way;
-compilation takes minutes on a slow processor, so it is measured where there is a CUDA device, or with ``--compiled``.
-On a machine with a CUDA device the same command measures there.
+batch that is on the device already, and a block with batches that were all prepared before the run, which come from
+memory as new ones do, while the repeated one is in the processor's cache. What disturbs the machine disturbs all; the
+ratio is that of the medians of the blocks' times. On a CPU one thread trains, beside the one that feeds. Steps in bf16,
+and compiled ones, alternate with plain ones in the same way; compilation takes minutes on a slow processor, so it is
+measured where there is a CUDA device, or with ``--compiled``. On a machine with a CUDA device the same command measures
+there.
 """
 
 from __future__ import annotations
