@@ -216,15 +216,15 @@ def rows(panel: Panel, seed: int, data: Dataset) -> dict[str, Any]:
 
 
 def crossover_density(differences: dict[float, float]) -> float | None:
-    """Return the density below which the differences are above zero, interpolated over its logarithm.
+    """Return the density at which the differences change sign, whichever way, interpolated over its logarithm.
 
-    None if they never change sign from the densest level to the sparsest.
+    None if they never do from the densest level to the sparsest.
     """
     levels = sorted(differences, reverse=True)
     for dense, sparse in itertools.pairwise(levels):
         high, low = differences[dense], differences[sparse]
-        if high <= 0 < low:
-            share = -high / (low - high)
+        if (high > 0) != (low > 0):
+            share = high / (high - low)
             return math.exp(math.log(dense) + share * (math.log(sparse) - math.log(dense)))
     return None
 
