@@ -114,7 +114,7 @@ class SearchPlanting:
         trace = binding.stream("identity").integers(2**53, 2)
         return f"{self._owner.public_key.hex()} {self._marks!r} {self._level_bits} {trace.tolist()}"
 
-    def rehearse(self, start: Mapping[str, Array], everything: Mask) -> None:
+    def rehearse(self, start: Mapping[str, Array], everything: Mask, keep: int) -> None:
         """Refuse marks that tickets of this density have no room for, before hours of search.
 
         A random mask stands for the one to be found: what a mark can prove follows from how many edges it has.
@@ -122,6 +122,7 @@ class SearchPlanting:
         Args:
             start: Weights of the model, trained or not.
             everything: The mask that keeps all of its prunable ones.
+            keep: Number of weights that the ticket will keep.
 
         Raises:
             CapacityError: The ticket would be too small for a planted graph of this level.
@@ -131,7 +132,6 @@ class SearchPlanting:
         trial.bind(start, everything)
         generator = np.random.default_rng(0)
         scores = {name: generator.random(everything[name].shape, dtype=np.float32) for name in everything}
-        keep = max(1, round(self._density * everything.size))
         trial.hooks(trial.choose(scores, keep, within=everything), start)
 
     def bind(self, start: Mapping[str, Array], everything: Mask) -> None:

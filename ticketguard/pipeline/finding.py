@@ -148,7 +148,8 @@ def find_marked(
         level_bits=level_bits,
         secret=key,
     )
-    planting.rehearse(state_arrays(network), problem.everything(network))
+    everything = problem.everything(network)
+    planting.rehearse(state_arrays(network), everything, problem.keep(everything.size))
     if workdir is not None:
         write_whole(workdir / SECRET_FILE, key, mode=0o600)
     ticket = chosen.find(dataclasses.replace(problem, planting=planting))

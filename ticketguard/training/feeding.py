@@ -96,6 +96,7 @@ class Feeder:
         process: tuple[int, int],
     ) -> None:
         self._data, self._device = data, device
+        self._has_thread = device.type == "cpu"
         self._source = _Source(data.train_inputs.to(device))
         self._labels = data.train_labels.to(device)
         self._batch_size = min(batch_size, len(data.train_labels))
@@ -127,7 +128,7 @@ class Feeder:
             follows = step == self._ready.end
             self._ready = self._coming if step in self._coming else self._prepare(step, follows=follows)
             # Who asks for one batch after the other gets more and more ahead; who asks for one gets no more than that.
-            if follows and self._device.type == "cpu":
+            if follows and self._has_thread:
                 self._coming = self._prepare(self._ready.end, follows=True)
         return self._ready[step]
 
@@ -143,7 +144,7 @@ class Feeder:
         drawn = self._sent(numbers.reshape(len(numbers), -1))
         if not self._is_laid_out and count > 1 and step >= self._growth * self.steps_per_epoch:
             self._lay_out()
-        if follows and self._device.type == "cpu":
+        if follows and self._has_thread:
             inputs = _thread().submit(self._gathered, self._source, drawn, count)
         else:
             inputs = Future()
