@@ -90,6 +90,23 @@ PANELS = (
         is_paper=True,
     ),
     Panel(
+        name="resnet20, width 32, CIFAR-10",
+        setting=Setting(
+            model="resnet20",
+            width=32,
+            images="CIFAR-10",
+            train_limit=20_000,
+            image_size=8,
+            training=TrainingConfig(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-3, clip_norm=2.0),
+        ),
+        seeds=(0, 1, 2),
+        # As many steps into the training as in the paper: 9 epochs of 98 steps.
+        rewind_epochs=2.8,
+        options={"cts": {"epochs": 9.5}, "cts_kl": {"epochs": 8.0}},
+        densities=(0.019953, 0.01, 0.005012),
+        is_paper=True,
+    ),
+    Panel(
         name="resnet20, Fashion-MNIST",
         setting=Setting(
             model="resnet20",

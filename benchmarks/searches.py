@@ -37,6 +37,7 @@ class Setting:
         train_limit: Training images; all 10 000 test images are used.
         image_size: Side that images are pooled to.
         training: The final recipe.
+        width: Channels of the first stage of a ResNet; None for the model's own.
         he_start: Whether tickets start from He et al.'s initialisation, instead of the model's own: a search over
             frozen weights cannot scale them, and without batch norm a mask of torch's initialisation (a sixth of the
             variance) has next to no output.
@@ -47,6 +48,7 @@ class Setting:
     train_limit: int
     image_size: int
     training: TrainingConfig
+    width: int | None = None
     he_start: bool = False
 
     @property
@@ -72,9 +74,10 @@ class Setting:
 
     def problem(self, data: Dataset, *, density: float, seed: int, options: Mapping[str, Any]) -> SearchProblem:
         """Return the search of one ticket."""
+        widened = {} if self.width is None else {"width": self.width}
         problem = SearchProblem(
             model=self.model,
-            model_options={"classes": 10, "input_shape": data.input_shape},
+            model_options={"classes": 10, "input_shape": data.input_shape, **widened},
             data=data,
             data_name=self.data_name,
             data_options=self.data_options,
@@ -91,6 +94,8 @@ class Setting:
         images = self.images.lower()
         data = f"{images}, first {self.train_limit} training images, {self.image_size}x{self.image_size}"
         told = {"model": self.model, "data": data, "training": self.training.to_json()}
+        if self.width is not None:
+            told["width"] = self.width
         return {**told, "start": "He et al.'s initialisation"} if self.he_start else told
 
 

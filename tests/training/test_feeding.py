@@ -47,7 +47,7 @@ def test_batches_prepared_ahead_are_those_of_one_image_after_the_other(
     padding: int, flip: bool, channels: int, layout_bytes: int, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream of draws and the arithmetic are fixed: a ticket can be found again with another release."""
-    monkeypatch.setattr(feeding, "VALUES_AHEAD", {"cpu": ahead, "other": ahead})
+    monkeypatch.setattr(feeding, "VALUES_AHEAD", ahead)
     monkeypatch.setattr(feeding, "LAYOUT_BYTES", layout_bytes)
     plain = stripes()
     data = dataclasses.replace(

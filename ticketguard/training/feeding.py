@@ -16,9 +16,10 @@ import torch
 
 from ticketguard.data import Dataset
 
-# Batches are prepared ahead up to so many values: a few megabytes on a processor (of 2^15 to 2^22; below 2^19 are
-# too many calls); an accelerator's memory is all the same distance away, and does best with few calls and copies.
-VALUES_AHEAD = {"cpu": 2**20, "other": 2**24}
+# Batches are prepared ahead up to so many values, 64 MB. An accelerator does best with few calls and copies. On a
+# processor, few are in the other one's cache by the time they are needed, from which they would come more slowly than
+# from memory (of 2^20 to 2^24).
+VALUES_AHEAD = 2**24
 # All inputs are normalised, and laid out for augmentation, once for the whole run if that takes no more memory than
 # this; otherwise as much of it as does, and the rest batch by batch. A run that is over sooner than that would take
 # does without.
@@ -106,7 +107,7 @@ class Feeder:
         self._flips = augments and data.flip
         self._index, self._count = process
         values = self._batch_size * data.train_inputs[0].numel()
-        self._most_ahead = max(1, VALUES_AHEAD.get(device.type, VALUES_AHEAD["other"]) // values)
+        self._most_ahead = max(1, VALUES_AHEAD // values)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
         self._draws = torch.Generator()
