@@ -182,4 +182,9 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     listed = run("find", "--methods").stdout
     assert "imp: rounds of training and magnitude pruning" in listed
     assert "prune_fraction=0.2  Share of the remaining weights dropped" in listed
+    by_method = dict(part.split(": ", 1) for part in listed.replace("\n    ", "    ").splitlines())
+    assert "rewind_epochs=0  Epochs" in by_method["imp"]
+    # What a method takes from the training is told as such, not by its field's own default.
+    assert "rewind_epochs=3/182 of the training's  Epochs after which" in by_method["ltr"]
+    assert "rewind_epochs=9/160 of the training's  Epochs of dense training" in by_method["cts"]
     assert not [line for line in listed.splitlines() if line.rstrip().endswith("=")]

@@ -29,7 +29,7 @@ from ticketguard.models import named_parameters
 from ticketguard.pruning.batch_norm import batch_statistics
 from ticketguard.pruning.finishing import Found, Spent, train_found
 from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config, require_in_range
+from ticketguard.pruning.options import create_config, require_in_range, unless_given
 from ticketguard.pruning.rewinding import require_rewind, rewind_state
 from ticketguard.pruning.searching import run_search, search_device
 from ticketguard.ticket import Array, Mask, Ticket
@@ -63,8 +63,7 @@ class ConcreteConfig:
         overshoot: The sparsity term holds the expected density at so many times the ticket's.
         balance: How the sparsity term is weighted: "grad_balance" or "lagrange".
         multiplier_rate: Rate of the dual ascent on the multiplier; only for "lagrange".
-        rewind_epochs: Epochs of dense training before the search; 0 searches at initialisation. Unless it is given,
-            it is 9/160 of the training's epochs.
+        rewind_epochs: Epochs of dense training before the search; 0 searches at initialisation.
     """
 
     epochs: float = 20.0
@@ -75,7 +74,7 @@ class ConcreteConfig:
     overshoot: float = 1.1
     balance: str = "grad_balance"
     multiplier_rate: float = 1e-3
-    rewind_epochs: float = 0.0
+    rewind_epochs: float = unless_given("9/160 of the training's")
 
     def __post_init__(self) -> None:
         require_in_range(self, "epochs learning_rate temperature multiplier_rate", above=0.0)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
-from ticketguard.pruning.options import create_config
+from ticketguard.pruning.options import create_config, unless_given
 from ticketguard.ticket import Ticket
 
 # The reference's extreme tickets rewind to epoch 3 of 182 (Chen et al. 2021, arXiv 2111.00162, appendix A).
 REWIND_SHARE = 3 / 182
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewindingConfig(RoundsConfig):
+    """Settings of IMP's rounds, with another rewind point unless one is given."""
+
+    rewind_epochs: float = unless_given("3/182 of the training's")
 
 
 class LotteryTicketRewinding:
@@ -16,7 +25,7 @@ class LotteryTicketRewinding:
 
     name = "ltr"
     summary = "rounds of training and magnitude pruning, rewinding to an early step"
-    config = RoundsConfig
+    config = RewindingConfig
     chooses_weights = True
     takes = frozenset({"rewind"})
 
@@ -25,5 +34,5 @@ class LotteryTicketRewinding:
         early = problem.training.epochs * REWIND_SHARE
         # Rewind weights that were given are early ones already.
         defaults = {} if problem.rewind is not None else {"rewind_epochs": early}
-        config = create_config(RoundsConfig, problem.method_options, **defaults)
+        config = create_config(RewindingConfig, problem.method_options, **defaults)
         return find_by_rounds(problem, method=self.name, config=config)

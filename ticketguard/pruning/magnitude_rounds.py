@@ -31,8 +31,7 @@ class RoundsConfig:
     Attributes:
         prune_fraction: Share of the remaining weights dropped in each round; the last drops what is left to drop.
         level_epochs: Epochs of each round before the last mask; 0 for those of the final training.
-        rewind_epochs: Epochs after which the rewind weights are taken; 0 rewinds to initialisation. Unless it is given,
-            ltr takes 3/182 of the training's epochs.
+        rewind_epochs: Epochs after which the rewind weights are taken; 0 rewinds to initialisation.
     """
 
     prune_fraction: float = 0.2

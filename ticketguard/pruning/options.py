@@ -44,17 +44,34 @@ def create_config(kind: type[Config], options: Mapping[str, Any], **defaults: An
 _WORDS = {float: "number", int: "whole number", bool: "true or false", str: "word"}
 
 
+def unless_given(told: str, default: float = 0.0) -> Any:
+    """Return a config's field whose value, unless an option gives it, the method takes from the problem.
+
+    Args:
+        told: That value, as the list of methods tells it.
+        default: The dataclass's own default; says the field's type.
+    """
+    return dataclasses.field(default=default, metadata={TOLD: told})
+
+
+TOLD = "told"
+
+
 def describe_options(kind: type[Any]) -> dict[str, tuple[Any, str]]:
-    """Return each option's default, and what its config's docstring says of it."""
+    """Return each option's default, and what its config's docstring, or a base's, says of it."""
     notes: dict[str, str] = {}
-    _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")
-    for line in listed.splitlines():
-        if found := re.match(r"    (\w+): (.*)", line):
-            name = found[1]
-            notes[name] = found[2]
-        elif line.startswith("     ") and notes:
-            notes[name] += " " + line.strip()
-    return {field.name: (field.default, notes.get(field.name, "")) for field in dataclasses.fields(kind)}
+    for base in reversed(inspect.getmro(kind)):
+        _, _, listed = inspect.cleandoc(base.__doc__ or "").partition("Attributes:")
+        for line in listed.splitlines():
+            if found := re.match(r"    (\w+): (.*)", line):
+                name = found[1]
+                notes[name] = found[2]
+            elif line.startswith("     ") and notes:
+                notes[name] += " " + line.strip()
+    return {
+        field.name: (field.metadata.get(TOLD, field.default), notes.get(field.name, ""))
+        for field in dataclasses.fields(kind)
+    }
 
 
 def require_in_range(
