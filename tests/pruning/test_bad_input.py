@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch import nn
 
 import ticketguard as tg
 from ticketguard.data import Dataset, load_data
-from ticketguard.errors import ConfigurationError
+from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning import METHODS, SearchProblem, finishing, magnitude_rounds, searching
 from ticketguard.pruning.controls import CONTROLS
@@ -262,6 +263,16 @@ def test_weights_of_another_model_are_refused(
     with pytest.raises(ConfigurationError, match=message.format(which)) as refused:
         find(digits, method, method_options=options.get(method, {}), **{which: given})
     assert which in str(refused.value)
+
+
+@pytest.mark.parametrize(("method", "which"), [("jackpot", "pretrained"), ("ltr", "rewind")])
+def test_a_file_of_weights_that_are_no_numbers_is_named(
+    digits: Dataset, method: str, which: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "diverged.safetensors"
+    save_file({**state(), "3.bias": np.full(10, np.nan, np.float32)}, file)
+    with pytest.raises(FileError, match=r"diverged.safetensors': tensor '3.bias' has values .* give weights that a"):
+        find(digits, method, **{which: file})
 
 
 def test_a_deeper_network_of_the_same_kind_is_told(digits: Dataset) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
-from ticketguard.errors import ConfigurationError, FileError
+from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.files import write_whole
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.pipeline.runs import SECRET_FILE, recipe, secret_of_run
@@ -247,4 +247,12 @@ def _state_of(source: State | None) -> Mapping[str, Array] | None:
     if source is None or isinstance(source, Mapping):
         return source
     assert not isinstance(source, Ticket)
-    return (source if isinstance(source, Checkpoint) else Checkpoint(source)).state()
+    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint(source)
+    try:
+        return checkpoint.state()
+    except TensorError as error:
+        raise FileError(
+            path=checkpoint.label,
+            reason=f"tensor '{error.name}' {error.reason}",
+            hint="give weights that a training ended well with",
+        ) from error
