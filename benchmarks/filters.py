@@ -1,0 +1,141 @@
+"""Whole filters and channels removed from a trained ResNet-20 by bi-level pruning, and what a smaller network gains.
+
+Fashion-MNIST pooled to 14x14, 10 000 training images. Each seed's dense network is trained once. Beside BiP, of the
+same density: the channels of the largest L2 norms in the trained network, in one shot, fine-tuned for as many examples
+forward and backward (BiP's steps on the mask count as those on the weights do), and a fresh network of the ticket's
+sizes, trained for all the epochs that the dense network and BiP had. All rates are the paper's; nothing was tuned.
+Size and latency are the measured ones, in turns with the dense network's.
+
+What is measured is kept under ``runs/benchmarks``, so that an interrupted benchmark goes on.
+
+    python -m benchmarks.filters
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+import ticketguard as tg
+from benchmarks.results import Bar, write_result
+from benchmarks.searches import FOLDER, Setting, measured_once, paired
+from ticketguard.data import Dataset
+from ticketguard.models import load_arrays, model_of, resize_to, state_arrays
+from ticketguard.pruning import METHODS
+from ticketguard.pruning.channel_gates import STRUCTURES, ChannelGates
+from ticketguard.pruning.controls import make_control
+from ticketguard.pruning.interface import SearchProblem
+from ticketguard.ticket import Array
+from ticketguard.training import TrainingConfig, train
+
+SEEDS = (0, 1, 2)
+DENSITY = 0.4
+SETTING = Setting(
+    model="resnet20",
+    train_limit=10_000,
+    image_size=14,
+    training=TrainingConfig(
+        epochs=4, batch_size=64, learning_rate=0.1, weight_decay=5e-4, schedule="cosine", augment=False
+    ),
+)
+BIP: dict[str, Any] = {"epochs": 3.0, "batch_size": 64}
+FINE_TUNING = dataclasses.replace(SETTING.training, epochs=2 * BIP["epochs"])
+FRESH = dataclasses.replace(SETTING.training, epochs=SETTING.training.epochs + 2 * BIP["epochs"])
+BATCHES = (1, 64)
+
+
+def one_shot(problem: SearchProblem, state: dict[str, Array], *, structure: str) -> float:
+    """Return the accuracy after cutting the trained network's own smallest channels, and fine-tuning."""
+    network = problem.build()
+    gates = ChannelGates(problem, network, problem.everything(network), structure=structure)
+    cut = gates.cut(state, {name: np.abs(state[name]) for name in problem.everything(network)})
+    resize_to(network, {name: array.shape for name, array in cut.items()})
+    load_arrays(network, cut)
+    return train(network, problem.data, FINE_TUNING, seed=problem.seed).accuracy
+
+
+def fresh(ticket: tg.Ticket, data: Dataset, *, seed: int) -> float:
+    """Return the accuracy of a network of the ticket's sizes, trained from fresh weights."""
+    network = model_of(ticket)
+    load_arrays(network, make_control("scratch_e", ticket, seed=seed).start)
+    return train(network, data, FRESH, seed=seed).accuracy
+
+
+def row_of(data: Dataset, seed: int, structure: str) -> dict[str, Any]:
+    """Measure one seed and structure."""
+    problem = SETTING.problem(data, density=DENSITY, seed=seed, options={**BIP, "structure": structure})
+    dense = problem.build()
+    accuracy = train(dense, data, SETTING.training, seed=seed).accuracy
+    state = state_arrays(dense)
+    ticket = METHODS["bip"].find(dataclasses.replace(problem, pretrained=state))
+    costs = {}
+    for batch_size in BATCHES:
+        measured = tg.measure(ticket, batch_size=batch_size, repeats=50).to_json()
+        for part in ("ticket", "dense"):
+            measured[part].pop("latencies")
+        costs[f"batch {batch_size}"] = measured
+    row = {
+        "seed": seed,
+        "structure": structure,
+        "dense": accuracy,
+        "bip": ticket.info.accuracy,
+        "one-shot, fine-tuned": one_shot(problem, state, structure=structure),
+        "fresh": fresh(ticket, data, seed=seed + 1000),
+        "costs": costs,
+    }
+    print({name: value for name, value in row.items() if name != "costs"}, flush=True)
+    return row
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how far BiP is above each of the others, and shares of the dense network's costs, worst seeds."""
+    shares = {"multiply_adds": 0.0, "file_bytes": 0.0, **{f"latency, batch {size}": 0.0 for size in BATCHES}}
+    for row in rows:
+        for batch_size in BATCHES:
+            measured = row["costs"][f"batch {batch_size}"]
+            found = {"multiply_adds": "multiply_adds", "file_bytes": "file_bytes"}
+            found[f"latency, batch {batch_size}"] = "latency_seconds"
+            for name, field in found.items():
+                shares[name] = max(shares[name], measured["ticket"][field] / measured["dense"][field])
+    ours = [row["bip"] for row in rows]
+    others = ("dense", "one-shot, fine-tuned", "fresh")
+    return {
+        "accuracy_above": {name: paired(ours, [row[name] for row in rows]) for name in others},
+        "shares_of_dense": shares,
+    }
+
+
+def main() -> None:
+    """Measure and write results/filters.json."""
+    torch.set_num_threads(1)
+    data = SETTING.dataset()
+    raw: dict[str, Any] = {}
+    bars: dict[str, Bar] = {}
+    for structure in STRUCTURES:
+        what = {**SETTING.to_json(), "density": DENSITY, "bip": BIP, "structure": structure}
+        rows = [
+            measured_once(FOLDER / "filters", {**what, "seed": seed}, functools.partial(row_of, data, seed, structure))
+            for seed in SEEDS
+        ]
+        told = summary(rows)
+        raw[structure] = {"rows": rows, **told}
+        bars[f"{structure}: accuracy points above one-shot pruning and fine-tuning"] = Bar(
+            value=100 * told["accuracy_above"]["one-shot, fine-tuned"]["mean"], bound=0.0, at_most=False
+        )
+        for name in ("file_bytes", "latency, batch 64"):
+            bars[f"{structure}: {name}, share of the dense network's, worst seed"] = Bar(
+                value=told["shares_of_dense"][name], bound=0.85, at_most=True
+            )
+    setting = {
+        **SETTING.to_json(), "density": DENSITY, "bip": dataclasses.asdict(METHODS["bip"].config(**BIP)),
+        "fine_tuning_after_one_shot": FINE_TUNING.to_json(), "fresh": FRESH.to_json(), "threads": 1,
+    }  # fmt: skip
+    write_result("filters", setting=setting, seeds=SEEDS, raw=raw, bars=bars)
+
+
+if __name__ == "__main__":
+    main()
