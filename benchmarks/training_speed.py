@@ -4,10 +4,10 @@ One run of the training loop is fed in turns: a block of steps with the real fee
 batch that is on the device already, and a block with batches that were all prepared before the run, which come from
 memory as new ones do, while the repeated one is in the processor's cache. What disturbs the machine disturbs all; the
 ratio is that of the blocks' mean times, because only every so many blocks hold the preparation of the next batches. A
-block of more than twice the median counts as twice the median: the machine was elsewhere, or images were laid out, once
-in the run. On a CPU one thread trains, beside the one that feeds. Steps in bf16, and compiled ones, alternate with
-plain ones in the same way; compilation takes minutes on a slow processor, so it is measured where there is a CUDA
-device, or with ``--compiled``. On a machine with a CUDA device the same command measures there.
+block of more than twice the median counts as twice the median: the machine was elsewhere. On a CPU one thread trains,
+beside the one that feeds. Steps in bf16, and compiled ones, alternate with plain ones in the same way; compilation
+takes minutes on a slow processor, so it is measured where there is a CUDA device, or with ``--compiled``. On a machine
+with a CUDA device the same command measures there.
 """
 
 from __future__ import annotations

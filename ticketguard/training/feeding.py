@@ -143,17 +143,20 @@ class Feeder:
         count = max(1, min(ahead, self.steps_per_epoch - step % self.steps_per_epoch))
         numbers = self._draw(step, count)[..., self._index :: self._count]
         drawn = self._sent(numbers.reshape(len(numbers), -1))
-        if not self._is_laid_out and count > 1 and step >= self._growth * self.steps_per_epoch:
-            self._lay_out()
+        lays_out = not self._is_laid_out and count > 1 and step >= self._growth * self.steps_per_epoch
+        self._is_laid_out |= lays_out
         if follows and self._has_thread:
-            inputs = _thread().submit(self._gathered, self._source, drawn, count)
+            inputs = _thread().submit(self._gathered, drawn, count, lays_out=lays_out)
         else:
             inputs = Future()
-            inputs.set_result(self._gathered(self._source, drawn, count))
+            inputs.set_result(self._gathered(drawn, count, lays_out=lays_out))
         return _Batches(step, step + count, inputs, self._labels.index_select(0, drawn[0]).chunk(count))
 
-    def _gathered(self, source: _Source, drawn: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
-        """Return the normalised inputs that were *drawn* for *count* batches."""
+    def _gathered(self, drawn: torch.Tensor, count: int, *, lays_out: bool) -> tuple[torch.Tensor, ...]:
+        """Return the normalised inputs that were *drawn* for *count* batches; all are laid out before if it is time."""
+        if lays_out:
+            self._lay_out()
+        source = self._source
         inputs = self._seen(source, drawn) if len(drawn) > 1 else source.inputs.index_select(0, drawn[0])
         scaled = inputs if source.is_scaled else self._data.scaled(inputs)
         if scaled.ndim == 4:
@@ -214,7 +217,6 @@ class Feeder:
 
     def _lay_out(self) -> None:
         """Do once, for all inputs, what takes as long as a small network's step: as far as memory allows."""
-        self._is_laid_out = True
         inputs = self._source.inputs
         if self._batch_size * inputs[0].numel() >= LARGE_BATCH:
             return
