@@ -1,4 +1,4 @@
-"""Whole filters and channels removed from a trained ResNet-20 by bi-level pruning, and what a smaller network gains.
+"""Whole filters removed from a trained ResNet-20 by bi-level pruning, and what a smaller network gains.
 
 Fashion-MNIST pooled to 14x14, 10 000 training images. Each seed's dense network is trained once. Beside BiP, of the
 same density: the channels of the largest L2 norms in the trained network, in one shot, fine-tuned for as many examples
@@ -26,7 +26,7 @@ from benchmarks.searches import FOLDER, Setting, measured_once, paired
 from ticketguard.data import Dataset
 from ticketguard.models import load_arrays, model_of, resize_to, state_arrays
 from ticketguard.pruning import METHODS
-from ticketguard.pruning.channel_gates import STRUCTURES, ChannelGates
+from ticketguard.pruning.channel_gates import ChannelGates
 from ticketguard.pruning.controls import make_control
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.ticket import Array
@@ -34,6 +34,7 @@ from ticketguard.training import TrainingConfig, train
 
 SEEDS = (0, 1, 2)
 DENSITY = 0.4
+STRUCTURE = "filter"
 SETTING = Setting(
     model="resnet20",
     train_limit=10_000,
@@ -48,10 +49,10 @@ FRESH = dataclasses.replace(SETTING.training, epochs=SETTING.training.epochs + 2
 BATCHES = (1, 64)
 
 
-def one_shot(problem: SearchProblem, state: dict[str, Array], *, structure: str) -> float:
+def one_shot(problem: SearchProblem, state: dict[str, Array]) -> float:
     """Return the accuracy after cutting the trained network's own smallest channels, and fine-tuning."""
     network = problem.build()
-    gates = ChannelGates(problem, network, problem.everything(network), structure=structure)
+    gates = ChannelGates(problem, network, problem.everything(network), structure=STRUCTURE)
     cut = gates.cut(state, {name: np.abs(state[name]) for name in problem.everything(network)})
     resize_to(network, {name: array.shape for name, array in cut.items()})
     load_arrays(network, cut)
@@ -65,9 +66,9 @@ def fresh(ticket: tg.Ticket, data: Dataset, *, seed: int) -> float:
     return train(network, data, FRESH, seed=seed).accuracy
 
 
-def row_of(data: Dataset, seed: int, structure: str) -> dict[str, Any]:
-    """Measure one seed and structure."""
-    problem = SETTING.problem(data, density=DENSITY, seed=seed, options={**BIP, "structure": structure})
+def row_of(data: Dataset, seed: int) -> dict[str, Any]:
+    """Measure one seed."""
+    problem = SETTING.problem(data, density=DENSITY, seed=seed, options={**BIP, "structure": STRUCTURE})
     dense = problem.build()
     accuracy = train(dense, data, SETTING.training, seed=seed).accuracy
     state = state_arrays(dense)
@@ -80,10 +81,9 @@ def row_of(data: Dataset, seed: int, structure: str) -> dict[str, Any]:
         costs[f"batch {batch_size}"] = measured
     row = {
         "seed": seed,
-        "structure": structure,
         "dense": accuracy,
         "bip": ticket.info.accuracy,
-        "one-shot, fine-tuned": one_shot(problem, state, structure=structure),
+        "one-shot, fine-tuned": one_shot(problem, state),
         "fresh": fresh(ticket, data, seed=seed + 1000),
         "costs": costs,
     }
@@ -113,28 +113,27 @@ def main() -> None:
     """Measure and write results/filters.json."""
     torch.set_num_threads(1)
     data = SETTING.dataset()
-    raw: dict[str, Any] = {}
-    bars: dict[str, Bar] = {}
-    for structure in STRUCTURES:
-        what = {**SETTING.to_json(), "density": DENSITY, "bip": BIP, "structure": structure}
-        rows = [
-            measured_once(FOLDER / "filters", {**what, "seed": seed}, functools.partial(row_of, data, seed, structure))
-            for seed in SEEDS
-        ]
-        told = summary(rows)
-        raw[structure] = {"rows": rows, **told}
-        bars[f"{structure}: accuracy points above one-shot pruning and fine-tuning"] = Bar(
+    what = {**SETTING.to_json(), "density": DENSITY, "bip": BIP, "structure": STRUCTURE}
+    rows = [
+        measured_once(FOLDER / "filters", {**what, "seed": seed}, functools.partial(row_of, data, seed))
+        for seed in SEEDS
+    ]
+    told = summary(rows)
+    bars = {
+        "accuracy points above one-shot pruning and fine-tuning": Bar(
             value=100 * told["accuracy_above"]["one-shot, fine-tuned"]["mean"], bound=0.0, at_most=False
         )
-        for name in ("file_bytes", "latency, batch 64"):
-            bars[f"{structure}: {name}, share of the dense network's, worst seed"] = Bar(
-                value=told["shares_of_dense"][name], bound=0.85, at_most=True
-            )
+    }
+    for name in ("file_bytes", "latency, batch 64"):
+        bars[f"{name}, share of the dense network's, worst seed"] = Bar(
+            value=told["shares_of_dense"][name], bound=0.85, at_most=True
+        )
+    searched = dataclasses.asdict(METHODS["bip"].config(**BIP, structure=STRUCTURE))
     setting = {
-        **SETTING.to_json(), "density": DENSITY, "bip": dataclasses.asdict(METHODS["bip"].config(**BIP)),
+        **SETTING.to_json(), "density": DENSITY, "bip": searched,
         "fine_tuning_after_one_shot": FINE_TUNING.to_json(), "fresh": FRESH.to_json(), "threads": 1,
     }  # fmt: skip
-    write_result("filters", setting=setting, seeds=SEEDS, raw=raw, bars=bars)
+    write_result("filters", setting=setting, seeds=SEEDS, raw={"rows": rows, **told}, bars=bars)
 
 
 if __name__ == "__main__":
