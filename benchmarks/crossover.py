@@ -74,16 +74,17 @@ class Panel:
     is_paper: bool = False
 
 
+PAPERS = Setting(
+    model="resnet20",
+    images="CIFAR-10",
+    train_limit=20_000,
+    image_size=8,
+    training=TrainingConfig(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-3, clip_norm=2.0),
+)
 PANELS = (
     Panel(
         name="resnet20, CIFAR-10",
-        setting=Setting(
-            model="resnet20",
-            images="CIFAR-10",
-            train_limit=20_000,
-            image_size=8,
-            training=TrainingConfig(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-3, clip_norm=2.0),
-        ),
+        setting=PAPERS,
         seeds=(0, 1, 2),
         # 9/160 of the training, as in the paper.
         rewind_epochs=0.45,
@@ -94,14 +95,7 @@ PANELS = (
     ),
     Panel(
         name="resnet20, width 32, CIFAR-10",
-        setting=Setting(
-            model="resnet20",
-            width=32,
-            images="CIFAR-10",
-            train_limit=20_000,
-            image_size=8,
-            training=TrainingConfig(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-3, clip_norm=2.0),
-        ),
+        setting=dataclasses.replace(PAPERS, width=32),
         seeds=(0, 1, 2),
         # As many steps into the training as in the paper: 9 epochs of 98 steps.
         rewind_epochs=2.8,

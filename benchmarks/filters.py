@@ -17,7 +17,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import numpy as np
 import torch
 
 import ticketguard as tg
@@ -52,8 +51,7 @@ BATCHES = (1, 64)
 def one_shot(problem: SearchProblem, state: dict[str, Array]) -> float:
     """Return the accuracy after cutting the trained network's own smallest channels, and fine-tuning."""
     network = problem.build()
-    gates = ChannelGates(problem, network, problem.everything(network), structure=STRUCTURE)
-    cut = gates.cut(state, {name: np.abs(state[name]) for name in problem.everything(network)})
+    cut = ChannelGates(problem, network, problem.everything(network), structure=STRUCTURE).cut(state, state)
     resize_to(network, {name: array.shape for name, array in cut.items()})
     load_arrays(network, cut)
     return train(network, problem.data, FINE_TUNING, seed=problem.seed).accuracy
@@ -93,19 +91,20 @@ def row_of(data: Dataset, seed: int) -> dict[str, Any]:
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return how far BiP is above each of the others, and shares of the dense network's costs, worst seeds."""
-    shares = {"multiply_adds": 0.0, "file_bytes": 0.0, **{f"latency, batch {size}": 0.0 for size in BATCHES}}
-    for row in rows:
-        for batch_size in BATCHES:
-            measured = row["costs"][f"batch {batch_size}"]
-            found = {"multiply_adds": "multiply_adds", "file_bytes": "file_bytes"}
-            found[f"latency, batch {batch_size}"] = "latency_seconds"
-            for name, field in found.items():
-                shares[name] = max(shares[name], measured["ticket"][field] / measured["dense"][field])
+
+    def share(field: str, batch_size: int) -> float:
+        measured = [row["costs"][f"batch {batch_size}"] for row in rows]
+        return float(max(cost["ticket"][field] / cost["dense"][field] for cost in measured))
+
     ours = [row["bip"] for row in rows]
     others = ("dense", "one-shot, fine-tuned", "fresh")
     return {
         "accuracy_above": {name: paired(ours, [row[name] for row in rows]) for name in others},
-        "shares_of_dense": shares,
+        "shares_of_dense": {
+            "multiply_adds": share("multiply_adds", 1),
+            "file_bytes": share("file_bytes", 1),
+            **{f"latency, batch {size}": share("latency_seconds", size) for size in BATCHES},
+        },
     }
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,7 +42,7 @@ from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 TaskLoss: TypeAlias = Callable[[torch.Tensor, Callable[[], torch.Tensor], torch.Tensor], torch.Tensor]
 
 # The paper rewinds ResNet-20 to epoch 9 of 160.
-REWIND_SHARE = 9 / 160
+REWIND_SHARE = Fraction(9, 160)
 # Both terms are scaled by 100 in the paper and its code.
 SCALE = 100.0
 # GradBalance's moving average keeps so much of the multiplier each step.
@@ -74,7 +75,7 @@ class ConcreteConfig:
     overshoot: float = 1.1
     balance: str = "grad_balance"
     multiplier_rate: float = 1e-3
-    rewind_epochs: float = unless_given("9/160 of the training's")
+    rewind_epochs: float = unless_given(f"{REWIND_SHARE} of the training's")
 
     def __post_init__(self) -> None:
         require_in_range(self, "epochs learning_rate temperature multiplier_rate", above=0.0)
@@ -99,7 +100,7 @@ def find_concrete(problem: SearchProblem, *, method: str, task: TaskLoss, passes
         ConfigurationError: There is no density, an option is wrong, or the model, data and weights do not fit.
         TicketguardError: The search diverged.
     """
-    defaults = {} if problem.rewind is not None else {"rewind_epochs": REWIND_SHARE * problem.training.epochs}
+    defaults = {} if problem.rewind is not None else {"rewind_epochs": float(REWIND_SHARE) * problem.training.epochs}
     config = create_config(ConcreteConfig, problem.method_options, **defaults)
     require_rewind(problem, config.rewind_epochs, epochs=problem.training.epochs, of="the training")
     if config.batch_size:

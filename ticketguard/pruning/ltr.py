@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 
 from ticketguard.pruning.interface import SearchProblem
 from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
@@ -10,14 +11,14 @@ from ticketguard.pruning.options import create_config, unless_given
 from ticketguard.ticket import Ticket
 
 # The reference's extreme tickets rewind to epoch 3 of 182 (Chen et al. 2021, arXiv 2111.00162, appendix A).
-REWIND_SHARE = 3 / 182
+REWIND_SHARE = Fraction(3, 182)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RewindingConfig(RoundsConfig):
     """Settings of IMP's rounds, with another rewind point unless one is given."""
 
-    rewind_epochs: float = unless_given("3/182 of the training's")
+    rewind_epochs: float = unless_given(f"{REWIND_SHARE} of the training's")
 
 
 class LotteryTicketRewinding:
@@ -31,7 +32,7 @@ class LotteryTicketRewinding:
 
     def find(self, problem: SearchProblem) -> Ticket:
         """Return a ticket whose rewind weights are the network's after ``rewind_epochs``."""
-        early = problem.training.epochs * REWIND_SHARE
+        early = problem.training.epochs * float(REWIND_SHARE)
         # Rewind weights that were given are early ones already.
         defaults = {} if problem.rewind is not None else {"rewind_epochs": early}
         config = create_config(RewindingConfig, problem.method_options, **defaults)

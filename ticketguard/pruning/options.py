@@ -44,17 +44,17 @@ def create_config(kind: type[Config], options: Mapping[str, Any], **defaults: An
 _WORDS = {float: "number", int: "whole number", bool: "true or false", str: "word"}
 
 
-def unless_given(told: str, default: float = 0.0) -> Any:
-    """Return a config's field whose value, unless an option gives it, the method takes from the problem.
+# Key of a field's metadata that says what takes the place of its default.
+_TOLD = "told"
+
+
+def unless_given(told: str) -> Any:
+    """Return a config's number whose value, unless an option gives it, the method takes from the problem.
 
     Args:
         told: That value, as the list of methods tells it.
-        default: The dataclass's own default; says the field's type.
     """
-    return dataclasses.field(default=default, metadata={TOLD: told})
-
-
-TOLD = "told"
+    return dataclasses.field(default=0.0, metadata={_TOLD: told})
 
 
 def describe_options(kind: type[Any]) -> dict[str, tuple[Any, str]]:
@@ -69,7 +69,7 @@ def describe_options(kind: type[Any]) -> dict[str, tuple[Any, str]]:
             elif line.startswith("     ") and notes:
                 notes[name] += " " + line.strip()
     return {
-        field.name: (field.metadata.get(TOLD, field.default), notes.get(field.name, ""))
+        field.name: (field.metadata.get(_TOLD, field.default), notes.get(field.name, ""))
         for field in dataclasses.fields(kind)
     }
 
