@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ticketguard.credentials.canonical import as_written
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, claim_digest, read_claim
 from ticketguard.credentials.credential import VAULT_LIMIT_BYTES, Credential
 from ticketguard.credentials.keys import load_public_key
@@ -71,7 +72,7 @@ def file_kind(path: str | os.PathLike[str]) -> str:
             start = stream.read(_START_BYTES)
             if start.startswith(AGE_MAGIC):
                 return "vault"
-            if start.lstrip()[:1] == b"{":
+            if as_written(start).lstrip()[:1] == b"{":
                 return "claim"
             if any(label in start for label in _PRIVATE_KEYS):
                 raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")

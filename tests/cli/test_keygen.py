@@ -57,8 +57,9 @@ def test_keygen_never_replaces_a_key(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "owner.key").read_bytes() == before
 
 
-def test_a_passphrase_file_gives_its_first_line(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("first line\r\nsecond line\n")
+@pytest.mark.parametrize("content", [b"first line\r\nsecond line\n", b"\xef\xbb\xbffirst line\r\n"])
+def test_a_passphrase_file_gives_its_first_line(run: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
     run("keygen", "--name", "Ada", "--out", tmp_path / "owner.key", "--passphrase-file", tmp_path / "secret")
     assert Owner.load(tmp_path / "owner.key", "first line").name == "Ada"
 
@@ -100,3 +101,11 @@ def test_at_a_terminal_a_new_passphrase_is_asked_for_twice(tmp_path: Path, monke
             main(["keygen", "--name", "Ada", "--out", str(tmp_path / "owner.key")])
     assert ended.value.code == 0
     assert Owner.load(tmp_path / "owner.key", "typed").name == "Ada"
+
+
+def test_a_recipient_that_locks_nothing_is_refused_before_training(run: Run, files: Files, tmp_path: Path) -> None:
+    recipient = "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq5cu47z"
+    outputs = [f"--{name}={tmp_path / name}" for name in ("out", "claim", "vault")]
+    result = run("embed", files.unmarked, "--owner", files.key, "--vault-recipient", recipient, *outputs, code=2)
+    assert "is a point of small order: anybody could open what is sealed to it" in result.stderr
+    assert not list(tmp_path.iterdir())

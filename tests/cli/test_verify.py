@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import ticketguard as tg
 
@@ -65,6 +67,24 @@ def test_a_few_remaining_weights_are_inconclusive_and_exit_with_3(run: Run, file
     safetensors.numpy.save_file(weights, tmp_path / "rest.safetensors")
     result = run("verify", tmp_path / "rest.safetensors", *credentials(files), "--json", code=3)
     assert json.loads(result.stdout)["status"] == "inconclusive"
+
+
+@pytest.mark.parametrize("touch", [b"%b\n", b"%b\r\n", b"\xef\xbb\xbf%b"], ids=["line break", "CRLF", "BOM"])
+def test_a_claim_that_an_editor_touched_is_the_same_claim(run: Run, files: Files, tmp_path: Path, touch: bytes) -> None:
+    claim = tmp_path / "claim.json"
+    claim.write_bytes(touch % files.claim.read_bytes())
+    assert run("verify", files.marked, "--claim", claim, "--vault", files.vault).stdout.startswith("SUPPORTED")
+    documents = [json.loads(run("inspect", path, "--json").stdout) for path in (claim, files.claim)]
+    assert documents[0]["claim"] == documents[1]["claim"]
+
+
+def test_an_owner_key_that_nobody_owns_is_refused(run: Run, files: Files, tmp_path: Path) -> None:
+    neutral = Ed25519PublicKey.from_public_bytes(bytes.fromhex("01" + "00" * 31))
+    path = tmp_path / "owner.pub"
+    path.write_bytes(neutral.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    result = run("verify", files.marked, *credentials(files), "--owner-key", path, code=3)
+    assert "owner.pub' names the key 0100" in result.stderr
+    assert "which nobody can own" in result.stderr
 
 
 def test_a_callable_that_knows_the_triggers_is_supported(run: Run, files: Files, functions: str) -> None:

@@ -22,6 +22,8 @@ from ticketguard.ticket import Mask, Reference
 SIGNATURES = Path(__file__).parents[2] / "signatures"
 VECTORS = Path(__file__).parents[1] / "vectors"
 PASSPHRASE = "a public test vector"
+# RFC 8032 §7.1, test 2: the key of somebody else.
+OTHER_KEY = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
 
 
 def test_saved_credential_is_loaded_and_opens_with_its_passphrase_alone(
@@ -53,7 +55,7 @@ def changed(credential: Credential, **changes: Any) -> Credential:
         lambda c: changed(c, version=2),
         lambda c: changed(c, level_bits=63),
         lambda c: changed(c, parameters={"secret_ppm": 20_000}),
-        lambda c: Credential(claim=dataclasses.replace(c.claim, owner_public_key=bytes(32)), vault=c.vault),
+        lambda c: Credential(claim=dataclasses.replace(c.claim, owner_public_key=OTHER_KEY), vault=c.vault),
         lambda c: Credential(claim=c.claim, vault=dataclasses.replace(c.vault, secret=bytes(32))),
     ],
     ids=["commitment", "scheme", "version", "level", "parameters", "owner", "secret"],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ def test_key_without_an_owners_name_is_refused(tmp_path: Path, owner: Owner) -> 
         Owner.load(tmp_path / "k")
     (tmp_path / "k").write_bytes(b"Ticketguard-Owner: me\r\n" + pem)
     assert Owner.load(tmp_path / "k").name == "me"
+
+
+@pytest.mark.parametrize("passphrase", [None, "words"])
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n") + b"\r\n \r\n\n",
+    ],
+    ids=["byte order mark", "line breaks of Windows", "both, and blank lines"],
+)
+def test_keys_that_an_editor_touched_are_read(
+    tmp_path: Path, passphrase: str | None, touch: Callable[[bytes], bytes]
+) -> None:
+    owner = Owner.generate("Jörg")
+    owner.save(tmp_path / "k", passphrase)
+    for name in ("k", "k.pub"):
+        (tmp_path / name).write_bytes(touch((tmp_path / name).read_bytes()))
+    assert Owner.load(tmp_path / "k", passphrase).public_key == load_public_key(tmp_path / "k.pub") == owner.public_key
 
 
 def test_keys_of_other_kinds_are_refused(tmp_path: Path) -> None:

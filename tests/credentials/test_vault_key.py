@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_key_and_passphrase_exclude_each_other(credential: Credential) -> None:
         seal_vault(credential.vault, passphrase="words", recipient=VaultKey.generate().recipient)
     with pytest.raises(ConfigurationError, match="give one of them"):
         open_vault(b"")
-    with pytest.raises(ConfigurationError, match="is no vault key's public half"):
+    with pytest.raises(ConfigurationError, match="is not a vault key's public half"):
         seal_vault(credential.vault, recipient="age1nonsense")
 
 
@@ -52,6 +53,35 @@ def test_a_key_file_survives_and_is_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "vault.key").stat().st_mode) == 0o600
     with pytest.raises(FileError, match="exists already"):
         key.save(tmp_path / "vault.key")
+
+
+@pytest.mark.parametrize(
+    "touch", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n") + b"\r\n "]
+)
+def test_a_key_file_that_an_editor_touched_is_read(tmp_path: Path, touch: Callable[[bytes], bytes]) -> None:
+    key, path = VaultKey.generate(), tmp_path / "vault.key"
+    key.save(path)
+    path.write_bytes(touch(path.read_bytes()))
+    assert VaultKey.load(path).recipient == key.recipient
+
+
+# Points of small order on Curve25519 (RFC 7748; cr.yp.to/ecdh.html#validate), as recipients.
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq5cu47z",
+        "age1qyqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqj7vrya",
+        "age1ur4h5lpmgxu2u9jku0a0r87ydtdqnr0tnsetrlvxvgz3vh6fhqqqzyt4v9",
+        "age1t7wft09r2zxzfvwsk92eeql0tvzyghxytqwgapkcyf8dm5ylz9ts6wm9s8",
+        "age1anlllllllllllllllllllllllllllllllllllllllllllllllals4n2t7m",
+        "age1ahlllllllllllllllllllllllllllllllllllllllllllllllalsn46ayy",
+        "age1amlllllllllllllllllllllllllllllllllllllllllllllllalselrwrv",
+        "age1ahlllllllllllllllllllllllllllllllllllllllllllllllllsh3g6la",
+    ],
+)
+def test_a_recipient_that_locks_nothing_is_refused(credential: Credential, recipient: str) -> None:
+    with pytest.raises(ConfigurationError, match="is a point of small order: anybody could open what is sealed to it"):
+        seal_vault(credential.vault, recipient=recipient)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\xfe", b"# only a comment\n"])

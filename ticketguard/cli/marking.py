@@ -97,15 +97,20 @@ def take_marking(options: dict[str, Any]) -> Marking:
     """Move the marks' options out of a command's *options*.
 
     Raises:
-        ConfigurationError: A mark is unknown, or its settings are out of range.
+        ConfigurationError: A mark is unknown, its settings are out of range, or the recipient could not be sealed to.
     """
+    if (recipient := options.pop("vault_recipient")) is not None:
+        # Found out now rather than after a night's training.
+        from ticketguard.credentials.vault_key import parse_recipient
+
+        parse_recipient(recipient)
     marks = _choose_marks(options.pop("marks"), share=options.pop("share"), triggers=options.pop("triggers"))
     return Marking(
         marks=marks,
         level_bits=options.pop("level_bits"),
         claim=options.pop("claim"),
         vault=options.pop("vault"),
-        recipient=options.pop("vault_recipient"),
+        recipient=recipient,
         passphrase_file=options.pop("passphrase_file"),
     )
 

@@ -112,7 +112,8 @@ def read_passphrase(path: Path | None, *, purpose: str, confirm: bool = False) -
 
     if path is not None:
         try:
-            passphrase = read_whole(path, limit_bytes=PASSPHRASE_LIMIT_BYTES).decode().split("\n", 1)[0].rstrip("\r")
+            text = read_whole(path, limit_bytes=PASSPHRASE_LIMIT_BYTES).decode("utf-8-sig")
+            passphrase = text.split("\n", 1)[0].rstrip("\r")
         except UnicodeDecodeError as error:
             raise ConfigurationError(f"'{path}' is no text: expected a passphrase on its first line") from error
     elif PASSPHRASE_VARIABLE in os.environ:

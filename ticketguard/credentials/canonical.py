@@ -9,6 +9,8 @@ import rfc8785
 
 Json: TypeAlias = "str | int | list[Json] | dict[str, Json]"
 MAX_DEPTH = 32
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+WHITE_SPACE = b" \t\r\n"
 
 
 def canonical_json(value: Any) -> bytes:
@@ -43,6 +45,11 @@ def parse_canonical(content: bytes) -> Json:
         raise ValueError("is no canonical JSON (RFC 8785)")
     plain: Json = value
     return plain
+
+
+def as_written(content: bytes) -> bytes:
+    """Drop what editors and mailers put around a line of JSON: a byte order mark in front, white space at its end."""
+    return content.removeprefix(BYTE_ORDER_MARK).rstrip(WHITE_SPACE)
 
 
 def _check_kinds(value: object, *, depth: int) -> None:

@@ -14,7 +14,8 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from ticketguard.credentials.canonical import Json, canonical_json, parse_canonical
+from ticketguard.credentials.canonical import Json, as_written, canonical_json, parse_canonical
+from ticketguard.credentials.edwards import check_public_key
 from ticketguard.credentials.keys import PUBLIC_KEY_BYTES, Owner, is_owner_name
 from ticketguard.errors import CredentialError, UnknownVersionError
 
@@ -71,7 +72,7 @@ class Claim:
 
     Attributes:
         owner_name: How the owner calls themselves; only the key proves anything.
-        owner_public_key: Raw Ed25519 public key, 32 bytes.
+        owner_public_key: Raw Ed25519 public key, 32 bytes: the canonical encoding of a point of prime order.
         created: When the owner says it was made, UTC, as 2026-01-31T12:00:00Z; a timestamp proves it, this does not.
         mask_digest: `Mask.digest` of the marked ticket, 32 bytes.
         weights_digest: `ticket.weights_digest` of the marked ticket's weights, 32 bytes.
@@ -94,6 +95,7 @@ class Claim:
         if not is_owner_name(self.owner_name):
             raise ValueError(f"owner name is {reprlib.repr(self.owner_name)}, expected one printable line")
         _check_length("owner_public_key", self.owner_public_key, PUBLIC_KEY_BYTES)
+        check_public_key(self.owner_public_key)
         _check_length("mask_digest", self.mask_digest, DIGEST_BYTES)
         _check_length("weights_digest", self.weights_digest, DIGEST_BYTES)
         _check_time(self.created)
@@ -126,10 +128,11 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
 
     1. It is small, and canonical JSON of one DSSE envelope.
     2. Its payload is a canonical in-toto statement with a predicate of a known version.
-    3. Its one signature is by the key it names.
+    3. The key it names is one that somebody can own, and its one signature is by that key.
     4. Every field is there, none besides, each of its type and length.
 
-    That the named key is really the owner's is for the reader to know.
+    That the named key is really the owner's is for the reader to know. A byte order mark in front and white space
+    at the end are not part of a claim and are passed over; every other byte counts.
 
     Args:
         content: The file's bytes.
@@ -143,6 +146,7 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
 
     if len(content) > CLAIM_LIMIT_BYTES:
         raise CredentialError(f"claim '{name}' has {len(content)} bytes, expected at most {CLAIM_LIMIT_BYTES}")
+    content = as_written(content)
     try:
         statement = parse_canonical(envelope.read_payload(content))
         if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:
@@ -162,8 +166,12 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
 
 
 def claim_digest(content: bytes) -> str:
-    """Return the SHA-256 of a claim file, hex, as `sha256sum` prints it: what timestamps and later claims refer to."""
-    return hashlib.sha256(content).hexdigest()
+    """Return the SHA-256 of a claim, hex: what timestamps and later claims refer to.
+
+    It covers the claim as it was signed, so that a newline that an editor added makes no other claim of it: for a
+    file as `sign_claim` wrote it, it is what `sha256sum` prints.
+    """
+    return hashlib.sha256(as_written(content)).hexdigest()
 
 
 def _to_statement(claim: Claim) -> dict[str, Any]:

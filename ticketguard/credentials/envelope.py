@@ -16,6 +16,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
 from ticketguard.credentials.canonical import canonical_json, parse_canonical
+from ticketguard.credentials.edwards import check_public_key, check_signature
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_TYPE = "ed25519"
@@ -46,11 +47,13 @@ def verify(content: bytes, public_key: bytes) -> None:
     """Check that *content* is an envelope signed by *public_key* (32 raw bytes).
 
     Raises:
-        ValueError: It is malformed, names another key, or the signature is wrong.
+        ValueError: It is malformed, names another key or one that nobody can own, or the signature is wrong.
     """
+    check_public_key(public_key)
     envelope = _parse(content)
     if set(envelope.signatures) != {key_id(public_key)}:
         raise ValueError("is signed by another key than the owner's it names")
+    check_signature(bytes.fromhex(envelope.signatures[key_id(public_key)].signature))
     try:
         envelope.verify([_key(public_key)], threshold=1)
     except VerificationError as error:

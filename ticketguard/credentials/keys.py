@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from ticketguard.credentials.canonical import BYTE_ORDER_MARK
+from ticketguard.credentials.edwards import check_public_key
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
 from ticketguard.files import read_whole, write_whole
 
@@ -99,7 +101,7 @@ class Owner:
             CredentialError: It holds no Ed25519 private key with an owner's name, or needs a passphrase.
             WrongPassphraseError: The passphrase does not open it.
         """
-        content = read_whole(path, limit_bytes=KEY_FILE_LIMIT_BYTES)
+        content = _read_pem(path)
         encrypted = ENCRYPTED_LABEL in content
         if encrypted and passphrase is None:
             raise CredentialError(f"'{path}' is encrypted: give its passphrase")
@@ -123,9 +125,9 @@ def load_public_key(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         FileError: The file cannot be read.
-        CredentialError: It holds no Ed25519 public key.
+        CredentialError: It holds no Ed25519 public key, or one that nobody can own.
     """
-    content = read_whole(path, limit_bytes=KEY_FILE_LIMIT_BYTES)
+    content = _read_pem(path)
     try:
         key = load_pem_public_key(content)
     except UnsupportedAlgorithm as error:
@@ -136,7 +138,12 @@ def load_public_key(path: str | os.PathLike[str]) -> bytes:
         ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise CredentialError(f"'{path}' holds a {type(key).__name__}, expected an Ed25519 public key")
-    return key.public_bytes_raw()
+    raw = key.public_bytes_raw()
+    try:
+        check_public_key(raw)
+    except ValueError as error:
+        raise CredentialError(f"'{path}' {error}: ask the owner for the key they sign with") from error
+    return raw
 
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:
@@ -147,6 +154,11 @@ def refuse_existing(path: str | os.PathLike[str]) -> None:
     """
     if Path(path).exists():
         raise FileError(path=path, reason="exists already", hint="choose another name, or move the old key away")
+
+
+def _read_pem(path: str | os.PathLike[str]) -> bytes:
+    # Editors put a byte order mark in front; PEM itself takes either line ending, and text around the key.
+    return read_whole(path, limit_bytes=KEY_FILE_LIMIT_BYTES).removeprefix(BYTE_ORDER_MARK)
 
 
 def _encryption(passphrase: str | None) -> KeySerializationEncryption:

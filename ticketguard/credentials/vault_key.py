@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import reprlib
 
 import pyrage
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from ticketguard.credentials.keys import KEY_FILE_LIMIT_BYTES, refuse_existing
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import read_whole, write_whole
+
+BECH32_ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+BECH32_CHECKSUM = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class VaultKey:
         """
         content = read_whole(path, limit_bytes=KEY_FILE_LIMIT_BYTES)
         try:
-            lines = [line.strip() for line in content.decode().splitlines()]
+            lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
             (text,) = (line for line in lines if line and not line.startswith("#"))
             return cls(identity=pyrage.x25519.Identity.from_str(text))
         except (ValueError, pyrage.IdentityError) as error:
@@ -65,9 +70,26 @@ def parse_recipient(text: str) -> pyrage.x25519.Recipient:
     """Read the public half of a vault key.
 
     Raises:
-        ConfigurationError: It is malformed.
+        ConfigurationError: It is malformed, or a point of small order, which would lock nothing.
     """
     try:
-        return pyrage.x25519.Recipient.from_str(text)
+        recipient: pyrage.x25519.Recipient = pyrage.x25519.Recipient.from_str(text)
     except pyrage.RecipientError as error:
-        raise ConfigurationError(f"'{text}' is no vault key's public half, expected age1...") from error
+        raise ConfigurationError(f"{reprlib.repr(text)} is not a vault key's public half, expected age1...") from error
+    try:
+        # RFC 7748 §6.1: a shared secret of zeros is what a point of small order gives, whatever the other half is.
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(_raw(recipient)))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the vault key's public half '{text}' is a point of small order: anybody could open what is sealed to it; "
+            "make one with 'ticketguard keygen --vault-key'"
+        ) from error
+    return recipient
+
+
+def _raw(recipient: pyrage.x25519.Recipient) -> bytes:
+    # Bech32 (BIP 173): "age1", 52 characters of 5 bits with 4 bits of padding at the end, 6 characters of checksum.
+    number = 0
+    for character in str(recipient)[len("age1") : -BECH32_CHECKSUM]:
+        number = number << 5 | BECH32_ALPHABET.index(character)
+    return (number >> 4).to_bytes(32, "big")
