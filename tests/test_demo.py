@@ -24,9 +24,10 @@ def test_a_shortened_demo_tells_thefts_from_innocence(tmp_path: Path, monkeypatc
     validate(json.loads((tmp_path / "verdicts.json").read_text()), "demo")
     assert story.pictures[0].read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "suspects").iterdir())) == len(story.rows)
+    assert all(row.verdict.tests == len(row.verdict.evidence) == 2 for row in story.rows)
     lines = "\n".join(demo.story_lines(story))
     assert "innocent model of the same task     Ada" in lines
-    assert "Every judgement of the weights is right." in lines
+    assert "Every judgement is right." in lines
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:

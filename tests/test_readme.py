@@ -21,11 +21,6 @@ def comparable(output: str) -> list[str]:
     return [re.sub(r"[ -]+", " ", line).rstrip() for line in text.splitlines()]
 
 
-def without_answers(lines: list[str]) -> list[str]:
-    """Leave out what answers say: with a new key, those of a damaged copy may fall on either side of the level."""
-    return [re.sub(r"((?:not )?supported #) .*", r"\1", line) for line in lines]
-
-
 def test_the_commands_and_outputs_are_the_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "six words are better than one")
@@ -40,4 +35,4 @@ def test_the_commands_and_outputs_are_the_real_ones(tmp_path: Path, monkeypatch:
             assert program == "ticketguard"
             result = click.testing.CliRunner().invoke(main, arguments)
             assert result.exit_code == 0, result.stderr
-            assert without_answers(comparable(result.stdout)) == without_answers(comparable(expected)), command
+            assert comparable(result.stdout) == comparable(expected), command

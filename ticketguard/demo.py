@@ -36,7 +36,7 @@ from ticketguard.ticket import Array, FloatArray, Ticket
 from ticketguard.training import Progress, TrainingConfig, evaluate, train
 from ticketguard.verification.verdict import Verdict
 
-DEMO_VERSION = "ticketguard.demo/1"
+DEMO_VERSION = "ticketguard.demo/2"
 # The demo's vault holds nothing worth hiding; a real one deserves a real passphrase.
 PASSPHRASE = "demo"  # noqa: S105
 MODEL = "mlp"
@@ -51,30 +51,26 @@ PRUNED_SHARE = 0.3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One suspect and claim, judged twice.
+    """One suspect and claim, judged by weights and answers together.
 
     Attributes:
         suspect: What it is, in words.
         derives: Whether it really derives from the ticket that the claim marks.
         owner: Who claims it.
         accuracy: The suspect's test accuracy, in [0, 1].
-        white_box: The verdict from its weights.
-        black_box: The verdict from its answers.
+        verdict: The verdict from its weights and its answers.
     """
 
     suspect: str
     derives: bool
     owner: str
     accuracy: float
-    white_box: Verdict
-    black_box: Verdict
+    verdict: Verdict
 
     @property
     def as_expected(self) -> bool:
-        """Whether a theft is told by its weights, and innocence by weights and answers."""
-        if self.derives:
-            return self.white_box.status == "supported"
-        return "supported" not in (self.white_box.status, self.black_box.status)
+        """Whether a theft is told from innocence."""
+        return (self.verdict.status == "supported") == self.derives
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,8 +115,7 @@ class Story:
                     "derives": row.derives,
                     "owner": row.owner,
                     "accuracy": row.accuracy,
-                    "white_box": row.white_box.to_json(),
-                    "black_box": row.black_box.to_json(),
+                    "verdict": row.verdict.to_json(),
                 }
                 for row in self.rows
             ],
@@ -244,7 +239,7 @@ class _Stand:
 
     def judge(self, name: str, weights: Mapping[str, Array], credential: Credential, *, derives: bool) -> Row:
         """Save a suspect, and judge it by its weights and by its answers."""
-        path = self.folder / "suspects" / f"{name.replace(' ', '-').replace(',', '')}.safetensors"
+        path = self.folder / "suspects" / _file_name(name)
         suspect = dataclasses.replace(self.ticket, weights=weights, rewind_weights=None)
         export_weights(suspect, path)
         network = self.network()
@@ -254,9 +249,14 @@ class _Stand:
             derives=derives,
             owner=credential.claim.owner_name,
             accuracy=evaluate(network, self.data),
-            white_box=verify(Checkpoint(path), credential),
-            black_box=verify(CallablePredictor(_answers(network), target=name), credential),
+            verdict=verify(
+                Checkpoint(path), credential, answers=CallablePredictor(_answers(network), target="its answers")
+            ),
         )
+
+
+def _file_name(suspect: str) -> str:
+    return f"{suspect.replace(' ', '-').replace(',', '')}.safetensors"
 
 
 def _answers(network: torch.nn.Module) -> Callable[[FloatArray], torch.Tensor]:
@@ -273,19 +273,19 @@ def _answers(network: torch.nn.Module) -> Callable[[FloatArray], torch.Tensor]:
 def story_lines(story: Story) -> list[str]:
     """Return the story for a terminal."""
     info = story.ticket.info
+    theft = story.folder / "suspects" / _file_name(story.rows[1].suspect)
     rows = [
         (
             row.suspect,
             row.owner,
             f"{row.accuracy:.1%}",
-            STATUS_WORDS[row.white_box.status],
-            log10_text(row.white_box.log10_p),
-            STATUS_WORDS[row.black_box.status],
-            log10_text(row.black_box.log10_p),
+            STATUS_WORDS[row.verdict.status],
+            log10_text(row.verdict.log10_p),
+            *(log10_text(evidence.log10_p) for evidence in row.verdict.evidence),
         )
         for row in story.rows
     ]
-    header = ("suspect", "claimed by", "accuracy", "its weights say", "p", "its answers say", "p")
+    header = ("suspect", "claimed by", "accuracy", "the claim is", "p", "its weights' p", "its answers' p")
     return [
         f"found   {info.model} on {info.data}: {story.ticket.mask.density:.0%} of the weights kept, "
         f"accuracy {info.accuracy:.1%}",
@@ -293,14 +293,9 @@ def story_lines(story: Story) -> list[str]:
         "",
         *table_lines(header, rows),
         "",
-        f"{'Every judgement of the weights is right' if story.as_expected else 'A judgement is WRONG'}. "
-        f"Took {story.seconds:.0f} s.",
+        f"{'Every judgement is right' if story.as_expected else 'A judgement is WRONG'}. Took {story.seconds:.0f} s.",
         f"Everything is in {story.folder}: pictures of the masks in masks.png, all evidence in verdicts.json. Try",
         f"  ticketguard inspect {story.folder}/marked.safetensors",
-        f"  TICKETGUARD_PASSPHRASE={PASSPHRASE} ticketguard verify {story.folder}/suspects/{_first_theft(story)} "
+        f"  TICKETGUARD_PASSPHRASE={PASSPHRASE} ticketguard verify {theft} "
         f"--claim {story.folder}/claim.json --vault {story.folder}/vault.age",
     ]
-
-
-def _first_theft(story: Story) -> str:
-    return Path(story.rows[1].white_box.suspect).name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +115,60 @@ def test_a_bad_predictor_is_told(run: Run, files: Files, functions: str, name: s
     assert result.stdout == ""
 
 
-def test_exactly_one_suspect_is_asked_for(run: Run, files: Files) -> None:
-    assert "Give one suspect" in run("verify", *credentials(files), code=2).stderr
-    both = run("verify", files.marked, "--endpoint", "http://localhost:1/v2/models/m", *credentials(files), code=2)
-    assert "Give one suspect" in both.stderr
+def test_a_suspect_and_one_place_for_answers_are_asked_for(run: Run, files: Files, tmp_path: Path) -> None:
+    url = "http://localhost:1/v2/models/m"
+    assert "Give a suspect" in run("verify", *credentials(files), code=2).stderr
+    both = run("verify", "--predictor", "a:b", "--endpoint", url, *credentials(files), code=2)
+    assert "one place to ask" in both.stderr
+    onnx = run("verify", tmp_path / "suspect.onnx", "--endpoint", url, *credentials(files), code=2)
+    assert "give it alone" in onnx.stderr
+
+
+def test_weights_and_answers_give_one_verdict_that_pays_for_two_tests(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", files.marked, "--predictor", f"{functions}:copy", *credentials(files), "--json")
+    document = json.loads(result.stdout)
+    validate(document, "verdict")
+    weights, answers = document["evidence"]
+    assert (document["tests"], weights["mark"], answers["mark"]) == (2, "planted-graph", "trigger-set")
+    smallest = min(weights["log10_p"], answers["log10_p"])
+    assert document["log10_p"] == pytest.approx(smallest + math.log10(2))
+    # The interrogation goes on until it reaches what one of two tests needs.
+    assert answers["threshold_log10_p"] == pytest.approx(-64 * math.log10(2) - math.log10(2))
+    assert answers["log10_p"] <= answers["threshold_log10_p"]
+    text = run("verify", files.marked, "--predictor", f"{functions}:copy", *credentials(files)).stdout
+    assert "the smallest p of 2 tests, times 2" in text
+    assert "as one of 2 tests it needs 10^-19.6" in text
+
+
+def test_answers_that_cannot_be_had_leave_the_weights_their_verdict(run: Run, files: Files, functions: str) -> None:
+    document = json.loads(
+        run("verify", files.marked, "--predictor", f"{functions}:broken", *credentials(files), "--json").stdout
+    )
+    validate(document, "verdict")
+    assert (document["status"], document["tests"]) == ("supported", 2)
+    assert document["log10_p"] == pytest.approx(document["evidence"][0]["log10_p"] + math.log10(2))
+    (missing,) = document["unchecked"]
+    assert missing["mark"] == "trigger-set"
+    assert "raised RuntimeError" in missing["reason"]
+    text = run("verify", files.unmarked, "--predictor", f"{functions}:broken", *credentials(files), code=3).stdout
+    assert text.startswith("INCONCLUSIVE")
+    assert "trigger-set: could not be checked\n  predictor " in text
+
+
+def test_weights_that_cannot_be_compared_leave_the_answers_their_verdict(
+    run: Run, files: Files, functions: str, tmp_path: Path
+) -> None:
+    safetensors.numpy.save_file({"other": np.ones((3, 5), dtype=np.float32)}, tmp_path / "other.safetensors")
+    suspect = tmp_path / "other.safetensors"
+    document = json.loads(
+        run("verify", suspect, "--predictor", f"{functions}:copy", *credentials(files), "--json").stdout
+    )
+    assert (document["status"], document["tests"]) == ("supported", 2)
+    assert "no tensor in common" in document["unchecked"][0]["reason"]
+    neither = run("verify", suspect, "--predictor", f"{functions}:broken", *credentials(files), code=3)
+    assert "none of 2 tests could be made" in neither.stderr
+    assert "no tensor in common" in neither.stderr
+    assert "raised RuntimeError" in neither.stderr
 
 
 def test_an_endpoint_that_is_down_cannot_be_checked(run: Run, files: Files) -> None:

@@ -10,7 +10,7 @@ from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.ticket import Mask, Ticket, TicketInfo
 from ticketguard.verification.statistics import log10_upper_tail
-from ticketguard.verification.verdict import Evidence
+from ticketguard.verification.verdict import Evidence, level_log10
 from ticketguard.verification.white_box import (
     READINGS,
     Layers,
@@ -24,7 +24,7 @@ from ticketguard.verification.white_box import (
 
 BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
 SHAPES = {"conv.weight": (32, 16, 3, 3), "fc.weight": (100, 200)}
-LEVEL_BITS = 64
+THRESHOLD = level_log10(64)
 PARAMETERS = PlantedParameters(secret_ppm=10_000, share_ppm=50_000)
 
 
@@ -44,7 +44,10 @@ def evidence(weights: dict[str, np.ndarray], reference: Mask, binding: Binding =
     present = Mask(layers={name: reference[name] for name in reference if name in weights})
     missing = [name for name in reference if name not in weights]
     return to_evidence(
-        [examine(layers, present, binding, PARAMETERS)], level_bits=LEVEL_BITS, looks=len(READINGS), missing=missing
+        [examine(layers, present, binding, PARAMETERS)],
+        threshold_log10_p=THRESHOLD,
+        looks=len(READINGS),
+        missing=missing,
     )
 
 
@@ -146,7 +149,7 @@ def test_every_look_is_paid_for() -> None:
     ticket, marked = tickets()
     layers = Layers(read=lambda name: marked[name], names={name: name for name in marked})
     passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
-    once, eight = (to_evidence([passage], level_bits=LEVEL_BITS, looks=looks, missing=[]) for looks in (1, 8))
+    once, eight = (to_evidence([passage], threshold_log10_p=THRESHOLD, looks=looks, missing=[]) for looks in (1, 8))
     assert eight.log10_p - once.log10_p == pytest.approx(np.log10(8))
 
 

@@ -26,7 +26,7 @@ def command(out: Path, seed: int, as_json: bool) -> int:
     """Find a winning ticket, mark it, steal it three times, and tell thefts from innocence.
 
     Three thefts (fine-tuned, pruned, dense-fine-tuned), an innocent model of the same task and a wrong owner are judged
-    by their weights and by their answers. Takes about a minute on two cores and downloads nothing: the data are
+    by their weights and their answers together. Takes about a minute on two cores and downloads nothing: the data are
     scikit-learn's handwritten digits.
     """
     from ticketguard.demo import run_demo, story_lines

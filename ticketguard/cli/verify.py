@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import click
 
 from ticketguard.cli.group import NOT_CHECKED, NOT_SUPPORTED, SUPPORTED
 from ticketguard.cli.options import json_option, passphrase_option, read_unlocker, vault_key_option
 from ticketguard.cli.output import print_json
-
-if TYPE_CHECKING:
-    from ticketguard.suspects.checkpoints import Checkpoint
-    from ticketguard.suspects.predictors.interface import Predictor
 
 EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclusive": NOT_CHECKED}
 
@@ -61,8 +57,8 @@ def command(
     """Say whether SUSPECT derives from the ticket that the claim marks.
 
     SUSPECT is a checkpoint (safetensors, or a .pt/.pth state dict), whose tensors are read and whose code is never run,
-    or an .onnx file, which is asked for answers. --endpoint and --predictor take the place of SUSPECT and are asked for
-    answers too.
+    or an .onnx file, which is asked for answers. --endpoint and --predictor are asked for answers too: in SUSPECT's
+    place, or beside a checkpoint of the same model, where weights and answers give one verdict that pays for two tests.
 
     Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be told.
     """
@@ -70,12 +66,19 @@ def command(
     from ticketguard.credentials.keys import load_public_key
     from ticketguard.pipeline import verify
 
-    if sum(given is not None for given in (suspect, endpoint, predictor)) != 1:
-        raise click.UsageError("Give one suspect: a file, --endpoint or --predictor.")
+    if suspect is None and endpoint is None and predictor is None:
+        raise click.UsageError("Give a suspect: a file, --endpoint or --predictor.")
+    if endpoint is not None and predictor is not None:
+        raise click.UsageError("Give --endpoint or --predictor: one place to ask for answers.")
+    parts = _open(suspect, endpoint, predictor, timeout)
     public_key = None if owner_key is None else load_public_key(owner_key)
     credential = load_credential(claim, vault, **read_unlocker(passphrase_file, vault_key))
     verdict = verify(
-        _open(suspect, endpoint, predictor, timeout), credential, owner_public_key=public_key, level_bits=level_bits
+        parts[0],
+        credential,
+        answers=parts[1] if len(parts) > 1 else None,
+        owner_public_key=public_key,
+        level_bits=level_bits,
     )
     if as_json:
         print_json(verdict.to_json())
@@ -86,19 +89,24 @@ def command(
     return EXIT_CODES[verdict.status]
 
 
-def _open(suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float) -> Checkpoint | Predictor:
+def _open(suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float) -> list[Any]:
+    """Return what is examined: a checkpoint, something that answers, or first one and then the other."""
     from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
 
-    if endpoint is not None:
-        return HttpPredictor(endpoint, timeout_s=timeout)
-    if predictor is not None:
-        return CallablePredictor(_load_callable(predictor), target=predictor)
-    assert suspect is not None
-    if suspect.suffix.lower() == ".onnx":
-        return OnnxPredictor(suspect, timeout_s=timeout)
-    from ticketguard.suspects.checkpoints import Checkpoint
+    parts: list[Any] = []
+    if suspect is not None and suspect.suffix.lower() == ".onnx":
+        if endpoint is not None or predictor is not None:
+            raise click.UsageError("An .onnx file is asked for answers: give it alone, or a checkpoint of weights.")
+        parts.append(OnnxPredictor(suspect, timeout_s=timeout))
+    elif suspect is not None:
+        from ticketguard.suspects.checkpoints import Checkpoint
 
-    return Checkpoint(suspect)
+        parts.append(Checkpoint(suspect))
+    if endpoint is not None:
+        parts.append(HttpPredictor(endpoint, timeout_s=timeout))
+    if predictor is not None:
+        parts.append(CallablePredictor(_load_callable(predictor), target=predictor))
+    return parts
 
 
 def _load_callable(path: str) -> Callable[..., Any]:

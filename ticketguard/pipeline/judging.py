@@ -2,47 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
 from ticketguard.credentials.merkle import merkle_root
 from ticketguard.embedding import planted_graph, trigger_set
 from ticketguard.embedding.interface import Binding
-from ticketguard.errors import CredentialError, UnknownVersionError, UnverifiableError
+from ticketguard.errors import (
+    ConfigurationError,
+    CredentialError,
+    TicketguardError,
+    UnknownVersionError,
+    UnverifiableError,
+)
 from ticketguard.graph import ChannelGroup, align, check_fit, groups_from_json
 from ticketguard.plan import DEFAULT_LEVEL_BITS
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification import black_box, white_box
-from ticketguard.verification.verdict import Evidence, Verdict, level_log10
+from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
 
 # The schemes this release verifies, with the version of each.
 KNOWN_VERSIONS = {planted_graph.SCHEME: planted_graph.VERSION, trigger_set.SCHEME: trigger_set.VERSION}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Test:
+    """One planned test of a suspect.
+
+    Attributes:
+        mark: The mark that it looks for.
+        suspect: What is examined, as verdicts name it.
+        run: Makes the test, given what it must reach.
+    """
+
+    mark: MarkClaim
+    suspect: str
+    run: Callable[[float], Evidence]
 
 
 def verify(
     suspect: Checkpoint | Predictor,
     credential: Credential,
     *,
+    answers: Predictor | None = None,
     owner_public_key: bytes | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
 ) -> Verdict:
     """Say whether *suspect* derives from the ticket that *credential* claims.
 
+    One call is one verdict at the claim's level, whether it rests on one test or on two. Two calls about one suspect
+    are two tests at that level each: give both at once, or multiply the smaller p by the number of calls.
+
     Args:
         suspect: A checkpoint (white-box: tensors only, no model code is run) or a predictor (black-box: answers only).
         credential: The owner's claim and vault.
+        answers: The same suspect as a predictor, where *suspect* is its checkpoint: weights and answers are both
+            tested, and the verdict pays for two tests.
         owner_public_key: The Ed25519 key the claim must be signed by, 32 bytes; by default the claim's own.
         level_bits: The weakest level the verifier accepts: a claim may ask for more than 2^-level_bits, not for less.
 
     Raises:
         CredentialError: Claim and vault do not belong together, or the claim is another owner's.
         UnverifiableError: The claim has no mark for this kind of suspect, or they share no tensors.
-        TicketguardError: The suspect cannot be read or does not answer.
+        TicketguardError: The suspect cannot be read or does not answer, and no other test could be made.
     """
+    if answers is not None and not isinstance(suspect, Checkpoint):
+        raise ConfigurationError("answers come beside a checkpoint of weights: give one predictor, as the suspect")
     credential.check()
     claim = credential.claim
     if owner_public_key is not None and owner_public_key != claim.owner_public_key:
@@ -50,7 +81,28 @@ def verify(
             f"the claim is signed by key {claim.owner_public_key.hex()}, expected {owner_public_key.hex()}: "
             "it is not this owner's claim"
         )
-    marks = {mark.scheme: mark for mark in claim.marks}
+    # The number of tests is fixed here, before anything of the suspect is read.
+    planned = [_plan_test(part, credential) for part in (suspect, answers) if part is not None]
+    strictest = max(level_bits, *(test.mark.level_bits for test in planned))
+    evidence, unchecked = _make_tests(planned, threshold_log10_p=level_log10(strictest, tests=len(planned)))
+    return Verdict(
+        status=conclude(evidence, unchecked),
+        suspect=" and ".join(test.suspect for test in planned),
+        owner_name=claim.owner_name,
+        owner_public_key=claim.owner_public_key.hex(),
+        evidence=evidence,
+        unchecked=unchecked,
+    )
+
+
+def _plan_test(suspect: Checkpoint | Predictor, credential: Credential) -> _Test:
+    """Choose the mark that *suspect* is tested for by the claim alone.
+
+    Raises:
+        UnverifiableError: The claim has no mark for this kind of suspect.
+        UnknownVersionError: It has, of a version that this release does not verify.
+    """
+    marks = {mark.scheme: mark for mark in credential.claim.marks}
     scheme = planted_graph.SCHEME if isinstance(suspect, Checkpoint) else trigger_set.SCHEME
     if scheme not in marks:
         raise UnverifiableError(
@@ -61,21 +113,41 @@ def verify(
         raise UnknownVersionError(
             what=f"the claim's {scheme}", found=mark.version, known=(str(KNOWN_VERSIONS[scheme]),)
         )
-    strictest = max(level_bits, mark.level_bits)
     if isinstance(suspect, Checkpoint):
-        evidence = _examine_weights(suspect, credential, mark, level_bits=strictest)
-    else:
-        evidence = _interrogate(suspect, credential, mark, level_bits=strictest)
-    return Verdict(
-        status=evidence.status,
-        suspect=suspect.label if isinstance(suspect, Checkpoint) else suspect.target,
-        owner_name=claim.owner_name,
-        owner_public_key=claim.owner_public_key.hex(),
-        evidence=(evidence,),
-    )
+        return _Test(
+            mark=mark, suspect=suspect.label, run=functools.partial(_examine_weights, suspect, credential, mark)
+        )
+    return _Test(mark=mark, suspect=suspect.target, run=functools.partial(_interrogate, suspect, credential, mark))
 
 
-def _examine_weights(suspect: Checkpoint, credential: Credential, mark: MarkClaim, *, level_bits: int) -> Evidence:
+def _make_tests(
+    planned: Sequence[_Test], *, threshold_log10_p: float
+) -> tuple[tuple[Evidence, ...], tuple[Unchecked, ...]]:
+    """Make every test that can be made; a suspect that fails one of several does not take the others with it.
+
+    Raises:
+        TicketguardError: No test could be made, or claim and vault are at fault.
+    """
+    evidence: list[Evidence] = []
+    failures: list[tuple[_Test, TicketguardError]] = []
+    for test in planned:
+        try:
+            evidence.append(test.run(threshold_log10_p))
+        except (CredentialError, ConfigurationError):
+            raise
+        except TicketguardError as error:
+            failures.append((test, error))
+    if not evidence:
+        if len(failures) == 1:
+            raise failures[0][1]
+        reasons = "; ".join(str(error) for _, error in failures)
+        raise UnverifiableError(f"none of {len(failures)} tests could be made: {reasons}") from failures[0][1]
+    return tuple(evidence), tuple(Unchecked(mark=test.mark.scheme, reason=str(error)) for test, error in failures)
+
+
+def _examine_weights(
+    suspect: Checkpoint, credential: Credential, mark: MarkClaim, threshold_log10_p: float
+) -> Evidence:
     reference = Reference.from_bytes(credential.vault.reference)
     found = suspect.match({name: reference.mask[name].shape for name in reference.mask})
     names = found.pairs
@@ -86,12 +158,12 @@ def _examine_weights(suspect: Checkpoint, credential: Credential, mark: MarkClai
     groups = _bound_groups(credential, mark, reference.mask)
     looks = len(white_box.READINGS) * (2 if groups else 1)
     passages = [white_box.examine(layers, present, binding, parameters)]
-    if groups and passages[0].log10_p + math.log10(looks) > level_log10(level_bits):
+    if groups and passages[0].log10_p + math.log10(looks) > threshold_log10_p:
         aligned = white_box.Layers(read=suspect.read, names=names, alignment=align(layers, reference, groups))
         passages.append(white_box.examine(aligned, present, binding, parameters))
     missing = [name for name in reference.mask if name not in names]
     return white_box.to_evidence(
-        passages, level_bits=level_bits, looks=looks, missing=missing, paired_by_order=found.by_order
+        passages, threshold_log10_p=threshold_log10_p, looks=looks, missing=missing, paired_by_order=found.by_order
     )
 
 
@@ -110,7 +182,7 @@ def _bound_groups(credential: Credential, mark: MarkClaim, mask: Mask) -> Sequen
         raise CredentialError(f"the vault's channel groups are malformed ({error}): use another copy of it") from error
 
 
-def _interrogate(suspect: Predictor, credential: Credential, mark: MarkClaim, *, level_bits: int) -> Evidence:
+def _interrogate(suspect: Predictor, credential: Credential, mark: MarkClaim, threshold_log10_p: float) -> Evidence:
     recipe = trigger_set.TriggerRecipe.from_json(mark.parameters)
     binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
     triggers = trigger_set.draw_triggers(binding, recipe)
@@ -118,4 +190,4 @@ def _interrogate(suspect: Predictor, credential: Credential, mark: MarkClaim, *,
         raise CredentialError(
             "the vault's triggers do not have the claim's Merkle root: the claim was not made from it"
         )
-    return black_box.interrogate(suspect, triggers, level_bits=level_bits)
+    return black_box.interrogate(suspect, triggers, threshold_log10_p=threshold_log10_p)

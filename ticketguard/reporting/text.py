@@ -40,16 +40,23 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         f"  suspect    {printable(verdict.suspect)}",
         f"  claimed by {printable(verdict.owner_name)}, key {verdict.owner_public_key}",
     ]
+    asked = "the claim asks for"
+    if verdict.tests > 1:
+        paid = f"the smallest p of {verdict.tests} tests, times {verdict.tests}"
+        lines.append(f"  p          {log10_text(verdict.log10_p)}: {paid}")
+        asked = f"as one of {verdict.tests} tests it needs"
     for evidence in verdict.evidence:
-        lines += ["", *_evidence_lines(evidence)]
+        lines += ["", *_evidence_lines(evidence, asked)]
+    for missing in verdict.unchecked:
+        lines += ["", f"{missing.mark}: could not be checked", f"  {printable(missing.reason)}"]
     return lines
 
 
-def _evidence_lines(evidence: Evidence) -> list[str]:
+def _evidence_lines(evidence: Evidence, asked: str) -> list[str]:
     lines = [
         f"{evidence.mark}: {STATUS_WORDS[evidence.status]}",
         f"  {evidence.statistic}: {evidence.observed}, {evidence.expected:.1f} expected by chance",
-        f"  p = {log10_text(evidence.log10_p)}, the claim asks for {log10_text(evidence.threshold_log10_p)}",
+        f"  p = {log10_text(evidence.log10_p)}, {asked} {log10_text(evidence.threshold_log10_p)}",
     ]
     lines += [f"  {line}" for line in document_lines(evidence.details)]
     lines.append("  this rests on:")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from ticketguard.embedding.trigger_set import SCHEME, Triggers
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.verification.statistics import EProcess
-from ticketguard.verification.verdict import Evidence, decide, level_log10
+from ticketguard.verification.verdict import Evidence, decide
 
 ASSUMPTIONS = (
     "the owner's key was drawn at random and the claim's commitment binds it to the reference",
@@ -28,37 +28,36 @@ def attainable_log10_p(*, triggers: int, classes: int) -> float:
     return -EProcess(chance=1.0 / classes, queries=triggers, matches=triggers).log10_e
 
 
-def interrogate(predictor: Predictor, triggers: Triggers, *, level_bits: int) -> Evidence:
+def interrogate(predictor: Predictor, triggers: Triggers, *, threshold_log10_p: float) -> Evidence:
     """Query *predictor* until the evidence is enough or the triggers are used up.
 
     Args:
         predictor: The suspect.
         triggers: The owner's triggers.
-        level_bits: A verdict needs 1/e ≤ 2^-level_bits.
+        threshold_log10_p: What a supported claim needs 1/e to be.
 
     Raises:
         PredictorError: The suspect does not answer, or answers something that is no prediction.
     """
     classes = triggers.recipe.classes
     process = EProcess(chance=1.0 / classes)
-    threshold = level_log10(level_bits)
     strongest = 0.0
     answers: list[int] = []
     for inputs, label in zip(triggers.inputs(), triggers.labels, strict=True):
         answers.append(predictor.predict(inputs[None], classes=classes))
         process = process.observe(answers[-1] == int(label))
         strongest = max(strongest, process.log10_e)
-        if -strongest <= threshold:
+        if -strongest <= threshold_log10_p:
             break
     attainable = attainable_log10_p(triggers=len(triggers.labels), classes=classes)
     return Evidence(
         mark=SCHEME,
-        status=decide(-strongest, level_bits=level_bits, attainable_log10_p=attainable),
+        status=decide(-strongest, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable),
         statistic="answers that match the owner's trigger labels",
         observed=process.matches,
         expected=process.queries / classes,
         log10_p=-strongest,
-        threshold_log10_p=threshold,
+        threshold_log10_p=threshold_log10_p,
         details={
             "queries": process.queries,
             "triggers": len(triggers.labels),

@@ -26,7 +26,7 @@ from ticketguard.graph.alignment import Alignment
 from ticketguard.graph.similarity import balanced
 from ticketguard.ticket import BoolArray, FloatArray, Mask
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
-from ticketguard.verification.verdict import Evidence, decide, level_log10
+from ticketguard.verification.verdict import Evidence, decide
 
 DECOYS = 20
 DECOY_DOMAIN = b"ticketguard/decoy/v1\0"
@@ -327,7 +327,7 @@ def _hits_of_a_copy(layers: Sequence[LayerCount], parameters: PlantedParameters,
 def to_evidence(
     passages: Sequence[Passage],
     *,
-    level_bits: int,
+    threshold_log10_p: float,
     looks: int,
     missing: Sequence[str],
     paired_by_order: Sequence[str] = (),
@@ -336,7 +336,7 @@ def to_evidence(
 
     Args:
         passages: The passes that were made.
-        level_bits: A verdict needs p ≤ 2^-level_bits.
+        threshold_log10_p: What a supported claim needs.
         looks: Readings in all passes that the rule allows, made or not.
         missing: Reference layers that the suspect lacks.
         paired_by_order: Reference layers whose names the suspect does not have, paired by shape and order.
@@ -347,12 +347,12 @@ def to_evidence(
     attainable = min(0.0, min(passage.attainable_log10_p for passage in passages) + correction)
     return Evidence(
         mark=planted_graph.SCHEME,
-        status=decide(log10_p, level_bits=level_bits, attainable_log10_p=attainable),
+        status=decide(log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable),
         statistic="edges of the suspect's mask inside the owner's secret edge set",
         observed=sum(layer.hits for layer in best.counts),
         expected=sum(layer.expected for layer in best.counts),
         log10_p=log10_p,
-        threshold_log10_p=level_log10(level_bits),
+        threshold_log10_p=threshold_log10_p,
         details={
             "reading": best.reading.name,
             "aligned": best.alignment is not None,

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ticketguard.verification.verdict import Evidence, Status, Unchecked, Verdict, conclude, decide, level_log10
+
+
+def evidence(status: Status, log10_p: float = 0.0) -> Evidence:
+    return Evidence(
+        mark="planted-graph",
+        status=status,
+        statistic="edges",
+        observed=0,
+        expected=0.0,
+        log10_p=log10_p,
+        threshold_log10_p=level_log10(64, tests=2),
+        details={},
+        assumptions=(),
+    )
+
+
+MISSING = Unchecked(mark="trigger-set", reason="the endpoint is down")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "unchecked", "together"),
+    [
+        (["supported", "not_supported"], [], "supported"),
+        (["inconclusive", "supported"], [], "supported"),
+        (["supported"], [MISSING], "supported"),
+        (["not_supported", "not_supported"], [], "not_supported"),
+        (["not_supported", "inconclusive"], [], "inconclusive"),
+        (["not_supported"], [MISSING], "inconclusive"),
+    ],
+)
+def test_not_supported_is_said_only_if_every_planned_test_says_so(
+    statuses: list[Status], unchecked: list[Unchecked], together: Status
+) -> None:
+    assert conclude([evidence(status) for status in statuses], unchecked) == together
+
+
+@pytest.mark.parametrize(("others", "unchecked"), [([evidence("not_supported")], ()), ([], (MISSING,))])
+def test_the_smallest_p_pays_for_every_planned_test(others: list[Evidence], unchecked: tuple[Unchecked, ...]) -> None:
+    verdict = Verdict(
+        status="supported",
+        suspect="s",
+        owner_name="Ada",
+        owner_public_key="00" * 32,
+        evidence=(evidence("supported", -30.0), *others),
+        unchecked=unchecked,
+    )
+    assert verdict.log10_p == verdict.to_json()["log10_p"] == pytest.approx(-30.0 + math.log10(2))
+    assert verdict.tests == verdict.to_json()["tests"] == 2
+
+
+def test_two_tests_reach_one_level_no_more_often_than_it_says() -> None:
+    """Of innocent suspects with uniform p-values, 2^-3 may reach a level of three bits, by one test or by two."""
+    pairs = np.random.default_rng(0).random((20_000, 2))
+
+    def share(tests: int) -> float:
+        threshold = level_log10(3, tests=tests)
+        statuses = [
+            conclude(
+                [
+                    evidence(decide(math.log10(p), threshold_log10_p=threshold, attainable_log10_p=-99), math.log10(p))
+                    for p in pair
+                ],
+                [],
+            )
+            for pair in pairs
+        ]
+        return statuses.count("supported") / len(statuses)
+
+    deviation = math.sqrt(2**-3 * (1 - 2**-3) / len(pairs))
+    assert share(2) <= 2**-3 + 3 * deviation
+    assert share(1) > 2**-3 + 20 * deviation
