@@ -165,7 +165,7 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
         TensorError: A floating tensor has values that are not finite.
     """
     tensors: list[Document] = []
-    for name, values in checkpoint.state().items():
+    for name, values in checkpoint.items():
         tensors.append(
             {
                 "name": name,

@@ -79,13 +79,13 @@ def test_a_file_of_another_kind_is_called_so(tmp_path: Path) -> None:
     ],
 )
 def test_headers_that_lie_are_refused(header: Any, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="is no whole safetensors file"):
+    with pytest.raises(FileError, match="is not a whole safetensors file"):
         SafetensorsFile(write(tmp_path / "s", header, bytes(8)))
 
 
 def test_a_name_given_twice_is_refused(tmp_path: Path) -> None:
     entry = b'"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
-    with pytest.raises(FileError, match="is no whole safetensors file"):
+    with pytest.raises(FileError, match="is not a whole safetensors file"):
         SafetensorsFile(write(tmp_path / "s", b"{" + entry + b"," + entry + b"}", bytes(8)))
 
 
@@ -93,8 +93,5 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
     safetensors.torch.save_file({"w": torch.ones(100)}, tmp_path / "s")
     source = SafetensorsFile(tmp_path / "s")
     (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:-40])
-    with pytest.raises(FileError, match="became shorter while it was read"):
-        source.read("w")
-    (tmp_path / "s").unlink()
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError, match="changed while it was read"):
         source.read("w")

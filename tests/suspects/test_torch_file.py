@@ -14,7 +14,7 @@ import torch
 
 from ticketguard.errors import FileError, TensorError
 from ticketguard.suspects import Checkpoint
-from ticketguard.suspects.torch_file import MAX_INSTRUCTION_BYTES, read_torch_file
+from ticketguard.suspects.torch_file import MAX_INSTRUCTION_BYTES, TorchFile
 
 STATE = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.zeros(2)}
 
@@ -92,16 +92,16 @@ def with_instructions(folder: Path, instructions: bytes) -> Path:
 
 
 @pytest.mark.parametrize("detour", [b"", b"(u", b"(e"])
-def test_tuples_that_take_for_ever_to_hash_are_refused(detour: bytes, tmp_path: Path) -> None:
+def test_tuples_that_take_for_ever_to_hash_are_never_hashed(detour: bytes, tmp_path: Path) -> None:
     level = b"h\x01h\x01\x86" + detour + b"q\x01"
     path = with_instructions(tmp_path, b"\x80\x02}(K\x01\x85q\x01" + 60 * level + b"tK\x01s.")
-    with pytest.raises(FileError, match=r"holds more than tensors \('nested tuples'\)"):
+    with pytest.raises(FileError, match=r"holds no state dict, only \[\]|its instructions are damaged"):
         Checkpoint(path)
 
 
-def test_torchs_advice_to_switch_protection_off_is_not_passed_on(tmp_path: Path) -> None:
+def test_instructions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     path = with_instructions(tmp_path, b"\x80\x02}0.")
-    with pytest.raises(FileError, match=r"is no whole torch checkpoint \(its instructions are damaged\)"):
+    with pytest.raises(FileError, match=r"is not a whole torch checkpoint \(its instructions are damaged\)"):
         Checkpoint(path)
 
 
@@ -159,7 +159,7 @@ def test_a_storage_that_claims_more_than_the_file_is_refused(tmp_path: Path) -> 
                 # BININT1 3 is the storage's length and the shape's last axis; BININT 2^30 elements are not in the file.
                 content = content.replace(b"K\x03", b"J\x00\x00\x00\x40")
             lying.writestr(entry.filename, content)
-    with pytest.raises((FileError, TensorError), match=r"is no whole torch checkpoint|elements in a file of"):
+    with pytest.raises((FileError, TensorError), match=r"is not a whole torch checkpoint|elements in a file of"):
         Checkpoint(tmp_path / "lies.pt")
 
 
@@ -170,7 +170,7 @@ def test_a_nested_state_dict_is_found(key: str, tmp_path: Path) -> None:
         "param_groups": 2 * [{"betas": (0.9, 0.999), "params": [0]}],
     }
     torch.save({"epoch": 3, "optimizer": momentum, key: STATE}, tmp_path / "c.pt")
-    assert read_torch_file(tmp_path / "c.pt").names() == ("fc.weight", "fc.bias")
+    assert TorchFile(tmp_path / "c.pt").names() == ("fc.weight", "fc.bias")
 
 
 @pytest.mark.parametrize("document", [{"epoch": 3}, [1, 2], {"bias": torch.ones(3)}])
@@ -193,7 +193,7 @@ def test_reduced_precision_transposed_and_tied_tensors_read(tmp_path: Path) -> N
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
-        read_torch_file(tmp_path / "nowhere.pt")
+        TorchFile(tmp_path / "nowhere.pt")
 
 
 def test_a_whole_training_checkpoint_is_read(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """A white-box suspect: named tensors, read one at a time as float32, without running anything it brings.
 
-The format is told from the bytes, never from the file's name. Reading a safetensors file needs no torch.
+The format is told from the bytes, never from the file's name. Reading a file needs no torch.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from ticketguard.errors import FileError, TensorError, UnverifiableError
 from ticketguard.suspects.matching import LayerMatch, Shape, match_layers
 from ticketguard.suspects.safetensors_file import SafetensorsFile
 from ticketguard.suspects.sources import MappingSource, TensorSource, unreadable_type
+from ticketguard.suspects.steady_file import SteadyFile
+from ticketguard.suspects.torch_file import LEGACY_MAGIC, TorchFile
+from ticketguard.suspects.zip_archive import ZIP_MAGIC
 from ticketguard.ticket import Array, FloatArray
 
 # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
@@ -80,8 +83,11 @@ class Checkpoint:
             FileError: The file is gone or has changed.
             TensorError: The values are not floating-point, not finite, or do not fit their mask.
         """
+        return self._in_use(name, self._source.read(self._parts[name][0]))
+
+    def _in_use(self, name: str, values: Array) -> FloatArray:
+        """Check a tensor's values as stored, and apply its mask in place."""
         weight, mask = self._parts[name]
-        values = self._source.read(weight)
         if values.dtype != np.float32:
             raise unreadable_type(name, self._source.type_name(weight))
         _require_finite(values, name=weight)
@@ -99,19 +105,26 @@ class Checkpoint:
             _require_finite(values, name=name)
         return values
 
-    def state(self) -> dict[str, Array]:
-        """Read everything: floating tensors as `read` does, integer and boolean ones (counters, indices) as stored.
+    def items(self) -> Iterator[tuple[str, Array]]:
+        """Read everything, a tensor at a time: floating ones as `read` does, others (counters, indices) as stored.
 
         Raises:
-            FileError: The file is gone or has changed.
+            FileError: The file has changed.
             TensorError: A tensor's values are not finite or not readable.
         """
-        whole: dict[str, Array] = {}
         for name, (weight, mask) in self._parts.items():
             values = self._source.read(weight)
             counts = mask is None and values.dtype.kind in "iub"
-            whole[name] = values if counts else self.read(name)
-        return whole
+            yield name, values if counts else self._in_use(name, values)
+
+    def state(self) -> dict[str, Array]:
+        """Read everything at once, as `items` does.
+
+        Raises:
+            FileError: The file has changed.
+            TensorError: A tensor's values are not finite or not readable.
+        """
+        return dict(self.items())
 
     def match(self, shapes: Mapping[str, Shape]) -> LayerMatch:
         """Pair reference layers with this suspect's tensors, by names and shapes alone; one pair at least.
@@ -129,20 +142,10 @@ class Checkpoint:
 
 
 def _open(path: Path) -> TensorSource:
-    try:
-        if path.is_dir():
-            raise FileError(path=path, reason="is a folder, expected a file", hint="name the checkpoint file in it")
-        with path.open("rb") as stream:
-            start = stream.read(_LONGEST_MAGIC)
-    except OSError as error:
-        raise FileError(
-            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
-        ) from error
-    # Only now, so that a safetensors suspect never pays for the torch reader.
-    from ticketguard.suspects.torch_file import LEGACY_MAGIC, ZIP_MAGIC, read_torch_file
-
+    file = SteadyFile(path)
+    start = file.read(0, _LONGEST_MAGIC)
     if start.startswith((ZIP_MAGIC, LEGACY_MAGIC)):
-        return read_torch_file(path)
+        return TorchFile(file)
     # Protocol 2 and later pickles start so, and so does every safetensors header whose size has 0x80 as its lowest
     # byte, but a header's brace follows after eight bytes.
     if start[:1] == b"\x80" and start[8:9] != b"{":
@@ -151,7 +154,7 @@ def _open(path: Path) -> TensorSource:
             reason="is a pickle, which can hold code and was not opened",
             hint="save model.state_dict() with torch.save, or best as safetensors",
         )
-    return SafetensorsFile(path)
+    return SafetensorsFile(file)
 
 
 def _effective_tensors(source: TensorSource) -> dict[str, tuple[str, str | None]]:

@@ -1,150 +1,124 @@
 """A safetensors file, read tensor by tensor and without torch.
 
-The library checks the header (lengths, offsets, no gaps, no overlaps); the values are then read by byte
-range. Mapped pages would count towards the process' memory until the file is closed, a plain read does not.
+The header is parsed here alone, once, and by the rules of the format (lengths, offsets, no gaps, no overlaps), so that
+there is no second reading of it that could differ: https://huggingface.co/docs/safetensors/index#format
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-
 from ticketguard.errors import FileError
-from ticketguard.suspects.sources import (
-    Decoder,
-    decode_bfloat16,
-    decode_float8_e4m3,
-    decode_float8_e5m2,
-    to_float32,
-    unreadable_type,
+from ticketguard.suspects.steady_file import SteadyFile
+from ticketguard.suspects.stored_tensors import (
+    BFLOAT16,
+    FLOAT8_E4M3,
+    FLOAT8_E5M2,
+    ElementType,
+    StoredTensor,
+    is_count,
+    read_tensor,
+    require_affordable,
+    require_possible_shape,
 )
 from ticketguard.ticket import Array
 
 # A header line is about 100 bytes a tensor, so this is room for more than 100 000 of them; the format allows 100 MB.
 MAX_HEADER_BYTES = 16 * 2**20
+# An entry takes about ten: one object, two lists, and commas. They, not the header's length, decide what JSON costs.
+MAX_HEADER_VALUES = 2**20
 
 _PLAIN_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|u1",
 }  # fmt: skip
-_DECODED_TYPES: dict[str, tuple[str, Decoder]] = {
-    "BF16": ("<u2", decode_bfloat16),
-    "F8_E5M2": ("|u1", decode_float8_e5m2),
-    "F8_E4M3": ("|u1", decode_float8_e4m3),
+_DECODED_TYPES = {"BF16": BFLOAT16, "F8_E5M2": FLOAT8_E5M2, "F8_E4M3": FLOAT8_E4M3}
+_UNREADABLE_TYPES = {
+    "C64": 64, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+_TYPES = {
+    **{name: ElementType(name=name, bits=8 * int(code[2]), stored=code) for name, code in _PLAIN_TYPES.items()},
+    **{
+        name: ElementType(name=name, bits=8 * int(code[2]), stored=code, decode=decode)
+        for name, (code, decode) in _DECODED_TYPES.items()
+    },
+    **{name: ElementType(name=name, bits=bits) for name, bits in _UNREADABLE_TYPES.items()},
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Entry:
-    type_name: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
+_LENGTH_BYTES = 8
+_FIELDS = ("dtype", "shape", "data_offsets")
+_METADATA = "__metadata__"
 
 
 class SafetensorsFile:
     """The tensors of a safetensors file.
 
     Args:
-        path: The file.
+        file: The file, or its path.
 
     Raises:
-        FileError: The file cannot be read, is truncated, or is no safetensors file.
+        FileError: The file cannot be read, is truncated, or is not a safetensors file.
+        TensorError: A shape is impossible.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        try:
-            self._entries = _read_header(self._path)
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
+    def __init__(self, file: SteadyFile | str | os.PathLike[str]) -> None:
+        self._file = file if isinstance(file, SteadyFile) else SteadyFile(file)
+        self._tensors = _read_header(self._file)
+        require_affordable(self._file, self._tensors)
 
     def names(self) -> tuple[str, ...]:
         """Return the names in the order of their bytes in the file."""
-        return tuple(self._entries)
+        return tuple(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
-        return self._entries[name].shape
+        return self._tensors[name].shape
 
     def type_name(self, name: str) -> str:
         """Return a tensor's element type, such as F32 or BF16."""
-        return self._entries[name].type_name
+        return self._tensors[name].element.name
 
     def read(self, name: str) -> Array:
         """Return one tensor; nothing of the file stays in memory besides it."""
-        entry = self._entries[name]
-        stored_type, decoder = _DECODED_TYPES.get(entry.type_name, (_PLAIN_TYPES.get(entry.type_name), None))
-        if stored_type is None:
-            raise unreadable_type(name, entry.type_name)
-        stored = np.empty(math.prod(entry.shape), dtype=stored_type)
-        if stored.size:
-            self._fill(stored, entry)
-        stored = stored.reshape(entry.shape)
-        if decoder is not None:
-            return decoder(stored)
-        # What was just read belongs to nobody else, so the common case needs no second copy.
-        return stored if entry.type_name == "F32" else to_float32(stored, name=name)
-
-    def _fill(self, stored: Array, entry: _Entry) -> None:
-        try:
-            with self._path.open("rb", buffering=0) as stream:
-                stream.seek(entry.start)
-                view = memoryview(stored.view(np.uint8).data)
-                while view:
-                    count = stream.readinto(view)
-                    if not count:
-                        raise FileError(
-                            path=self._path,
-                            reason="became shorter while it was read",
-                            hint="use a copy that is at rest",
-                        )
-                    view = view[count:]
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
+        return read_tensor(self._file, self._tensors[name], name=name)
 
 
-def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions")
-
-
-def _read_header(path: Path) -> dict[str, _Entry]:
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > MAX_HEADER_BYTES:
-            # Any other kind of file reads as a length far beyond its own.
-            foreign = length > os.fstat(stream.fileno()).st_size
-            raise FileError(
-                path=path,
-                reason="is neither a safetensors nor a torch file"
-                if foreign
-                else f"declares a header of {length} bytes, expected at most {MAX_HEADER_BYTES}",
-                hint="expected a safetensors or torch checkpoint; check that it is the file you meant",
-            )
-        header_bytes = stream.read(length)
-    try:
-        with safetensors.safe_open(path, framework="numpy") as checked:
-            known = set(checked.keys())
-        header = json.loads(header_bytes, object_pairs_hook=_without_duplicates)
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+def _read_header(file: SteadyFile) -> dict[str, StoredTensor]:
+    length = int.from_bytes(file.read(0, _LENGTH_BYTES), "little")
+    if length > MAX_HEADER_BYTES:
+        # Any other kind of file reads as a length far beyond its own.
+        foreign = length > file.size
         raise FileError(
-            path=path,
-            reason=f"is no whole safetensors file ({error})",
+            path=file.path,
+            reason="is neither a safetensors nor a torch file"
+            if foreign
+            else f"declares a header of {length} bytes, expected at most {MAX_HEADER_BYTES}",
+            hint="expected a safetensors or torch checkpoint; check that it is the file you meant",
+        )
+    content = file.read(_LENGTH_BYTES, length)
+    try:
+        if len(content) != length:
+            raise ValueError("it ends inside its header")
+        return _tensors(_parse_json(content), data_start=_LENGTH_BYTES + length, file_size=file.size)
+    except (ValueError, RecursionError) as error:
+        raise FileError(
+            path=file.path,
+            reason=f"is not a whole safetensors file ({str(error)[:200]})",
             hint="expected a safetensors or torch checkpoint; fetch it again or check that it is the file you meant",
         ) from error
-    header.pop("__metadata__", None)
-    if set(header) != known:
-        raise FileError(path=path, reason="has a header that reads two ways", hint="use another copy")
-    entries = {name: _entry(fields, data_start=8 + length) for name, fields in header.items()}
-    return dict(sorted(entries.items(), key=lambda item: (item[1].start, item[0])))
+
+
+def _parse_json(content: bytes) -> dict[str, Any]:
+    if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_HEADER_VALUES:
+        raise ValueError(f"its header has more than {MAX_HEADER_VALUES} values")
+    # Decoded first: from bytes, Python's reader would take UTF-16 as well.
+    header = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    if not content.startswith(b"{") or not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+    return header
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,8 +128,42 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _entry(fields: dict[str, Any], *, data_start: int) -> _Entry:
-    start, stop = fields["data_offsets"]
-    return _Entry(
-        type_name=fields["dtype"], shape=tuple(fields["shape"]), start=data_start + start, stop=data_start + stop
-    )
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"its header holds {constant}")
+
+
+def _tensors(header: dict[str, Any], *, data_start: int, file_size: int) -> dict[str, StoredTensor]:
+    metadata = header.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are not texts by name")
+    placed = sorted((*_range(name, fields), name) for name, fields in header.items())
+    tensors: dict[str, StoredTensor] = {}
+    position = 0
+    for start, stop, name in placed:
+        if start != position:
+            raise ValueError(f"tensor {name[:80]!r} starts at byte {start} of the values, expected {position}")
+        fields = header[name]
+        require_possible_shape(name, fields["shape"])
+        element = _TYPES[fields["dtype"]]
+        if math.prod(fields["shape"]) * element.bits != 8 * (stop - start):
+            raise ValueError(f"tensor {name[:80]!r} has {stop - start} bytes, which do not fit its shape and type")
+        tensors[name] = StoredTensor(element=element, shape=tuple(fields["shape"]), start=data_start + start)
+        position = stop
+    if data_start + position != file_size:
+        raise ValueError(f"it has {file_size} bytes, expected {data_start + position}")
+    return tensors
+
+
+def _range(name: str, fields: object) -> tuple[int, int]:
+    """Check an entry's fields, and return where its bytes start and stop."""
+    name.encode()  # JSON can spell halves of characters, which no text can hold.
+    if not isinstance(fields, dict) or sorted(fields) != sorted(_FIELDS):
+        raise ValueError(f"the entry of tensor {name[:80]!r} does not have the fields {', '.join(_FIELDS)}")
+    type_name, shape, offsets = (fields[field] for field in _FIELDS)
+    if not isinstance(type_name, str) or type_name not in _TYPES:
+        raise ValueError(f"tensor {name[:80]!r} has the unknown type {str(type_name)[:40]!r}")
+    if not isinstance(shape, list) or not all(map(is_count, shape)):
+        raise ValueError(f"the shape of tensor {name[:80]!r} is not a list of sizes")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)) or offsets[0] > offsets[1]:
+        raise ValueError(f"tensor {name[:80]!r} does not start and end at two offsets in the file")
+    return offsets[0], offsets[1]

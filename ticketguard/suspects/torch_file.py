@@ -1,66 +1,68 @@
-"""A torch checkpoint (.pt, .pth), read as data: its instructions are listed first, and only tensors are let through.
+"""A torch checkpoint (.pt, .pth), read as data and without torch.
 
-``torch.load(weights_only=True)`` runs no foreign code. It still obeys instructions that cost memory, and
-what it allows can be widened process-wide (``torch.serialization.add_safe_globals``); the list below cannot.
+torch.save writes instructions that say where each tensor's numbers lie, and the numbers. The instructions are
+followed by `torch_pickle.Interpreter`, which runs no foreign code and constructs nothing; the numbers are read by byte
+range. Both come from one open file, and no other reader looks at it: what was checked is what is read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
-import mmap
+import math
 import os
-import pickletools
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+import zlib
+from collections.abc import Mapping
 from typing import IO, Any
 
 from ticketguard.errors import FileError, TensorError
-from ticketguard.suspects.sources import MappingSource
+from ticketguard.suspects.steady_file import SteadyFile
+from ticketguard.suspects.stored_tensors import (
+    BFLOAT16,
+    FLOAT8_E4M3,
+    FLOAT8_E5M2,
+    ElementType,
+    StoredTensor,
+    read_tensor,
+    require_affordable,
+    require_possible_shape,
+)
+from ticketguard.suspects.torch_pickle import (
+    DamagedInstructionsError,
+    Interpreter,
+    RefusedInstructionError,
+    Storage,
+    View,
+)
+from ticketguard.suspects.zip_archive import ZIP_MAGIC, ZipDirectory, ZipEntry, damaged, locate_entries, read_directory
+from ticketguard.ticket import Array
 
-ZIP_MAGIC = b"PK\x03\x04"
 # torch's format before 1.6: pickles, the first of them this number, then raw storages (MAGIC_NUMBER there).
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-LEGACY_PICKLES = 5
 # The instructions hold names and shapes only; ten thousand tensors take about 2 MB.
-MAX_INSTRUCTION_BYTES = 64 * 2**20
+MAX_INSTRUCTION_BYTES = 16 * 2**20
+# Small entries whose content would change how the others are read. Files from before torch 2.1 are silent on the byte
+# order; the versions are those up to kMaxSupportedFileFormatVersion in torch's caffe2/serialize/versions.h.
+_KNOWN_RECORDS = {"byteorder": [b"little"], "version": [b"%d" % version for version in range(1, 11)]}
+_LEGACY_VERSION = 1001
+_COUNT_BYTES = 8
 
-_TENSOR_BUILDERS = frozenset(
-    {
-        "collections OrderedDict",
-        "collections Counter",
-        "collections defaultdict",
-        "torch Size",
-        "torch device",
-        "torch.nn.parameter Parameter",
-        "torch.storage UntypedStorage",
-        "torch.storage TypedStorage",
-        "torch._utils _rebuild_tensor",
-        "torch._utils _rebuild_tensor_v2",
-        "torch._utils _rebuild_parameter",
-        "torch._utils _rebuild_parameter_with_state",
-        "torch.serialization _get_layout",
-    }
-)
-_ELEMENT_TYPES = frozenset(
-    f"torch {name}"
-    for name in (
-        *("FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "BoolStorage", "ByteStorage"),
-        *("LongStorage", "IntStorage", "ShortStorage", "CharStorage"),
-        *("float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
-        *("int64", "int32", "int16", "int8", "uint8", "bool"),
-    )
-)
-_FOREIGN_INSTRUCTIONS = frozenset(
-    {"STACK_GLOBAL", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "MEMOIZE", "DUP"}
-)
-_NUMBERS = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NEWTRUE", "NEWFALSE", "NONE"})
-_TUPLE_LENGTHS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": 0}
-# A shape with more axes than torch allows (64) need not be told from one with exactly as many.
-_TUPLE_MEMORY = 64
-_REUSABLE_RESULTS = _NUMBERS | {
-    *("NUMBERS", "GLOBAL", "REDUCE", "BINPERSID", "BINUNICODE", "SHORT_BINSTRING"),
-    *("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "EMPTY_SET"),
+_STORED_TYPES = {
+    "float64": "<f8", "float32": "<f4", "float16": "<f2",
+    "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "|i1",
+    "uint64": "<u8", "uint32": "<u4", "uint16": "<u2", "uint8": "|u1",
+}  # fmt: skip
+_UNREADABLE_BITS = {
+    "complex32": 32, "complex64": 64, "complex128": 128,
+    "float8_e4m3fnuz": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8,
+}  # fmt: skip
+_TYPES = {
+    **{name: ElementType(name=name, bits=8 * int(code[2]), stored=code) for name, code in _STORED_TYPES.items()},
+    **{name: ElementType(name=name, bits=bits) for name, bits in _UNREADABLE_BITS.items()},
+    "bfloat16": ElementType(name="bfloat16", bits=16, stored=BFLOAT16[0], decode=BFLOAT16[1]),
+    "float8_e5m2": ElementType(name="float8_e5m2", bits=8, stored=FLOAT8_E5M2[0], decode=FLOAT8_E5M2[1]),
+    "float8_e4m3fn": ElementType(name="float8_e4m3fn", bits=8, stored=FLOAT8_E4M3[0], decode=FLOAT8_E4M3[1]),
+    "bool": ElementType(name="bool", bits=8, stored="|u1", decode=lambda stored: stored != 0),
 }
 # Where training scripts keep the model inside a bigger checkpoint, most usual first.
 _STATE_DICT_KEYS = (
@@ -76,161 +78,192 @@ _STATE_DICT_KEYS = (
 )
 
 
-def read_torch_file(path: str | os.PathLike[str]) -> MappingSource:
-    """Open a torch checkpoint's state dict; values are mapped from the file and read later.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where a storage's bytes lie in the file."""
+
+    start: int
+    size: int
+
+
+class TorchFile:
+    """The tensors of a torch checkpoint's state dict.
+
+    Args:
+        file: The file, or its path.
 
     Raises:
         FileError: The file is damaged, holds more than tensors and plain containers, or no state dict.
-        TensorError: A tensor is larger than the file it comes from.
+        TensorError: A tensor is larger than what it is stored in.
     """
-    source = Path(path)
-    try:
-        with source.open("rb") as stream:
-            is_zip = stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-            size = os.fstat(stream.fileno()).st_size
-        _check_instructions(source, _zip_instructions(source) if is_zip else _legacy_instructions(source))
-    except OSError as error:
+
+    def __init__(self, file: SteadyFile | str | os.PathLike[str]) -> None:
+        self._file = file if isinstance(file, SteadyFile) else SteadyFile(file)
+        is_zip = self._file.read(0, len(ZIP_MAGIC)) == ZIP_MAGIC
+        document, places = (_read_zip if is_zip else _read_legacy)(self._file)
+        self._tensors = {
+            name: _stored(name, view, places[view.storage.key])
+            for name, view in _state_dict(self._file, document).items()
+        }
+        require_affordable(self._file, self._tensors)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names in the state dict's order."""
+        return tuple(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return self._tensors[name].shape
+
+    def type_name(self, name: str) -> str:
+        """Return a tensor's element type, such as float32 or bfloat16."""
+        return self._tensors[name].element.name
+
+    def read(self, name: str) -> Array:
+        """Return one tensor; nothing of the file stays in memory besides it."""
+        return read_tensor(self._file, self._tensors[name], name=name)
+
+
+def _read_zip(file: SteadyFile) -> tuple[Any, dict[str, _Place]]:
+    directory = read_directory(file)
+    instructions = _instructions_entry(file, directory)
+    starts = locate_entries(file, directory)
+    folder = instructions.name.removesuffix("data.pkl")
+    if folder.count("/") != 1 or not all(name.startswith(folder) for name in starts):
+        raise damaged(file, "its entries do not lie in one folder")
+    sizes = {entry.name.removeprefix(folder): entry.size for entry in directory.entries}
+    for record, known in _KNOWN_RECORDS.items():
+        if (
+            record in sizes
+            and (found := file.read(starts[folder + record], min(sizes[record], 16)).strip()) not in known
+        ):
+            raise damaged(file, f"its record '{record}' says {found!r}, expected {known[0]!r}")
+    content = file.read(starts[instructions.name], instructions.size)
+    # torch.save can be told not to compute checksums, and writes zero then.
+    if instructions.checksum not in {0, zlib.crc32(content)}:
+        raise damaged(file, "the checksum of its instructions is wrong")
+    stream, interpreter = io.BytesIO(content), Interpreter()
+    document = _follow(file, interpreter, stream)
+    if stream.read(1):
+        raise damaged(file, "something follows its instructions")
+    places: dict[str, _Place] = {}
+    for key, storage in interpreter.storages.items():
+        size = _bytes_of(storage)
+        if sizes.get(f"data/{key}") != size:
+            raise damaged(file, f"storage {key[:40]!r} has {sizes.get(f'data/{key}')} bytes, expected {size}")
+        places[key] = _Place(start=starts[f"{folder}data/{key}"], size=size)
+    return document, places
+
+
+def _instructions_entry(file: SteadyFile, directory: ZipDirectory) -> ZipEntry:
+    entries = directory.entries
+    if any(entry.name.endswith("/constants.pkl") for entry in entries):
         raise FileError(
-            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
+            path=file.path, reason="is a TorchScript program, which is never run", hint="save its state_dict()"
+        )
+    if any(entry.method for entry in entries):
+        raise FileError(
+            path=file.path, reason="has compressed entries, which torch never writes", hint="save it with torch.save"
+        )
+    instructions = [entry for entry in entries if entry.name.rpartition("/")[2] == "data.pkl"]
+    if len(instructions) != 1:
+        raise FileError(
+            path=file.path,
+            reason=f"is a zip file with {len(instructions)} entries 'data.pkl', expected one",
+            hint="expected a safetensors or torch checkpoint; check that it is the file you meant",
+        )
+    if instructions[0].size > MAX_INSTRUCTION_BYTES:
+        raise _too_many_instructions(file)
+    return instructions[0]
+
+
+def _read_legacy(file: SteadyFile) -> tuple[Any, dict[str, _Place]]:
+    stream, interpreter = io.BytesIO(file.read(0, MAX_INSTRUCTION_BYTES)), Interpreter()
+    _, version, system, document, keys = (_follow(file, interpreter, stream) for _ in range(5))
+    if version != _LEGACY_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise damaged(file, f"it is not of version {_LEGACY_VERSION}, or was not written in little-endian order")
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise damaged(file, "it does not list its storages")
+    if len(keys) != len(set(keys)) or set(keys) != set(interpreter.storages):
+        raise damaged(file, "its list of storages and its tensors differ")
+    places: dict[str, _Place] = {}
+    position = stream.tell()
+    for key in keys:
+        storage = interpreter.storages[key]
+        elements = int.from_bytes(file.read(position, _COUNT_BYTES), "little")
+        if elements != storage.elements:
+            raise damaged(file, f"storage {key[:40]!r} has {elements} elements, expected {storage.elements}")
+        places[key] = _Place(start=position + _COUNT_BYTES, size=_bytes_of(storage))
+        position += _COUNT_BYTES + places[key].size
+    if position != file.size:
+        raise damaged(file, f"it has {file.size} bytes, expected {position}")
+    return document, places
+
+
+def _follow(file: SteadyFile, interpreter: Interpreter, stream: IO[bytes]) -> Any:
+    try:
+        return interpreter.run(stream)
+    except RefusedInstructionError as error:
+        raise FileError(
+            path=file.path,
+            reason=f"holds more than tensors ('{str(error)[:80]}'); its code was not run",
+            hint="save model.state_dict() alone, best as safetensors",
         ) from error
-    state = _state_dict(source, _load(source, mapped=is_zip))
-    for name, tensor in state.items():
-        # Strides of zero make a tensor of any size from one number.
-        if tensor.numel() * tensor.element_size() > size:
-            raise TensorError(
-                name=name,
-                reason=f"has {tensor.numel()} elements in a file of {size} bytes",
-                hint="the file is damaged or hostile; save the plain state dict",
-            )
-    return MappingSource(state)
+    except DamagedInstructionsError as error:
+        if file.size > MAX_INSTRUCTION_BYTES and not stream.read(1):
+            raise _too_many_instructions(file) from error
+        raise damaged(file, str(error)) from error
 
 
-def _load(path: Path, *, mapped: bool) -> Any:
-    import torch
-
-    try:
-        with path.open("rb") as stream:
-            # Given a name that ends in .safetensors, torch would choose another reader than the bytes call for.
-            origin: Any = os.fspath(path) if mapped and path.suffix != ".safetensors" else stream
-            return torch.load(origin, map_location="cpu", weights_only=True, mmap=origin is not stream)
-    # Hostile bytes make torch's reader raise nearly anything.
-    except Exception as error:
-        raise _damaged(path, error) from error
+def _bytes_of(storage: Storage) -> int:
+    return storage.elements * _TYPES[storage.type_name].bits // 8
 
 
-def _damaged(path: Path, error: Exception) -> FileError:
-    cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    if "weights_only" in cause:  # torch advises to switch its protection off; that advice must not reach anyone.
-        cause = "its instructions are damaged"
-    return FileError(
-        path=path,
-        reason=f"is no whole torch checkpoint ({cause})",
-        hint="fetch it again, or save the state dict as safetensors",
+def _stored(name: str, view: View, place: _Place) -> StoredTensor:
+    require_possible_shape(name, view.shape)
+    element = _TYPES[view.type_name]
+    elements = math.prod(view.shape)
+    contiguous = all(
+        size == 1 or stride == math.prod(view.shape[axis + 1 :])
+        for axis, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True))
     )
+    tensor = StoredTensor(
+        element=element,
+        shape=view.shape,
+        strides=None if contiguous or not elements else view.strides,
+        start=place.start + view.offset * element.bits // 8,
+    )
+    if elements and (view.offset + tensor.span()) * element.bits > 8 * place.size:
+        raise TensorError(
+            name=name,
+            reason=f"reaches beyond the {place.size} bytes that it is stored in",
+            hint="the file is damaged or hostile; fetch it again",
+        )
+    return tensor
 
 
-def _zip_instructions(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-                raise FileError(
-                    path=path, reason="is a TorchScript program, which is never run", hint="save its state_dict()"
-                )
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise FileError(
-                    path=path, reason="has compressed entries, which torch never writes", hint="save it with torch.save"
-                )
-            instructions = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
-            if len(instructions) != 1:
-                raise FileError(
-                    path=path,
-                    reason=f"is a zip file with {len(instructions)} entries 'data.pkl', expected one",
-                    hint="expected a safetensors or torch checkpoint; check that it is the file you meant",
-                )
-            if instructions[0].file_size > MAX_INSTRUCTION_BYTES:
-                raise _too_many_instructions(path)
-            yield io.BytesIO(archive.read(instructions[0]))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _legacy_instructions(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for _ in range(LEGACY_PICKLES):
-            if mapped.tell() > MAX_INSTRUCTION_BYTES:
-                raise _too_many_instructions(path)
-            yield mapped  # type: ignore[misc]  # a mapped file reads like a stream, typeshed does not say so
-
-
-def _too_many_instructions(path: Path) -> FileError:
+def _too_many_instructions(file: SteadyFile) -> FileError:
     return FileError(
-        path=path,
+        path=file.path,
         reason=f"has more than {MAX_INSTRUCTION_BYTES} bytes of names and shapes",
         hint="the file is damaged or hostile; save the plain state dict",
     )
 
 
-def _check_instructions(path: Path, pickles: Iterator[IO[bytes]]) -> None:
-    """List every pickled instruction, running none, and refuse what builds anything but tensors and containers."""
-    for stream in pickles:
-        try:
-            refused = _first_refused(pickletools.genops(stream))
-        except (ValueError, EOFError, IndexError, OverflowError) as error:
-            raise _damaged(path, error) from error
-        if refused is not None:
-            raise FileError(
-                path=path,
-                reason=f"holds more than tensors ('{refused[:80]}'); its code was not run",
-                hint="save model.state_dict() alone, best as safetensors",
-            )
-
-
-def _first_refused(instructions: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> str | None:
-    """Return what the first instruction to refuse would build, or None.
-
-    A remembered tuple may be used again only if it holds nothing but numbers: tuples of tuples that are each used
-    twice take 2^depth steps to hash or to print.
-    """
-    before: list[str] = []  # The instructions since the last MARK.
-    reusable: dict[Any, bool] = {}
-    for opcode, argument, _ in instructions:
-        name = opcode.name
-        if name in {"GLOBAL", "INST"} and argument not in _TENSOR_BUILDERS | _ELEMENT_TYPES:
-            return str(argument).replace(" ", ".", 1)
-        if name in _FOREIGN_INSTRUCTIONS:
-            return f"the instruction {name}"
-        if name in {"PUT", "BINPUT", "LONG_BINPUT"}:
-            reusable[argument] = bool(before) and before[-1] in _REUSABLE_RESULTS
-        elif name in {"GET", "BINGET", "LONG_BINGET"} and not reusable.get(argument, False):
-            return "nested tuples"
-        if name in _TUPLE_LENGTHS:
-            parts = before[-_TUPLE_LENGTHS[name] :] if _TUPLE_LENGTHS[name] else before
-            name = "NUMBERS" if set(parts) <= _NUMBERS else name
-        before = [] if name == "MARK" else [*before[-_TUPLE_MEMORY:], name]
-    return None
-
-
-def _state_dict(path: Path, document: Any) -> dict[str, Any]:
+def _state_dict(file: SteadyFile, document: Any) -> dict[str, View]:
     candidates = [document]
     if isinstance(document, Mapping):
         candidates += [document[key] for key in _STATE_DICT_KEYS if key in document]
     for candidate in candidates:
         if isinstance(candidate, Mapping):
-            tensors = {name: value for name, value in candidate.items() if isinstance(name, str) and _is_tensor(value)}
-            if any(tensor.ndim >= 2 for tensor in tensors.values()):
+            tensors = {name: value for name, value in candidate.items() if isinstance(value, View)}
+            if any(len(tensor.shape) >= 2 for tensor in tensors.values()):
                 return tensors
-    found: object = type(document).__name__
+    found: object = "tensors" if isinstance(document, View) else type(document).__name__.strip("_")
     if isinstance(document, Mapping):
-        found = sorted(name[:40] for name in document if isinstance(name, str))[:8]
+        found = sorted(name[:40] for name in document)[:8]
     raise FileError(
-        path=path,
+        path=file.path,
         reason=f"holds no state dict, only {found}",
         hint=f"save model.state_dict() alone or under one of {', '.join(_STATE_DICT_KEYS[:4])}",
     )
-
-
-def _is_tensor(value: object) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
