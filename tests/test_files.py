@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,29 @@ def test_reading_is_limited_even_where_a_size_is_not_known(tmp_path: Path) -> No
         read_whole("/dev/zero", limit_bytes=10)
     with pytest.raises(FileError, match="cannot be read"):
         read_whole(tmp_path / "missing", limit_bytes=10)
+
+
+def test_memory_is_taken_for_what_is_there_and_not_for_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"content")
+    tracemalloc.start()
+    try:
+        assert read_whole(tmp_path / "small", limit_bytes=4 * 1024**3) == b"content"
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pipe_is_read_to_its_end_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="is a pipe that nobody writes to: start its writer first"):
+        read_whole(tmp_path / "pipe", limit_bytes=10)
+    reader, writer = os.pipe()
+    content = bytes(range(256)) * 9000
+    thread = threading.Thread(target=lambda: (os.write(writer, content), os.close(writer)))
+    thread.start()
+    assert read_whole(f"/dev/fd/{reader}", limit_bytes=len(content)) == content
+    thread.join()
+    os.close(reader)
 
 
 def test_a_folder_or_device_is_not_replaced(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from ticketguard.errors import FileError
+
+PIECE_BYTES = 1024 * 1024
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes, *, mode: int = 0o644) -> None:
@@ -74,15 +77,25 @@ def _require_replaceable(target: Path) -> None:
 
 
 def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
-    """Read a small file that must not be larger than *limit_bytes*.
+    """Read a file that must not be larger than *limit_bytes*; memory is taken for what is there, not for the limit.
+
+    A pipe is read to its end, and one that nobody writes to is not waited for.
 
     Raises:
-        FileError: The file is missing, unreadable or too large.
+        FileError: The file is missing, unreadable or too large, or a pipe without a writer.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with open(path, "rb", opener=_open_at_once) as stream:
+            found = os.fstat(stream.fileno())
             # One byte more than allowed tells, also where a size is not known beforehand (a pipe, a device).
-            content = stream.read(limit_bytes + 1)
+            pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
+            while pieces[-1] and (rest := limit_bytes + 1 - sum(map(len, pieces))) > 0:
+                pieces.append(stream.read(min(rest, PIECE_BYTES)))
+            content = b"".join(pieces)
+    except MemoryError as error:
+        raise FileError(
+            path=path, reason="is larger than the memory there is", hint="check that it is the file you meant"
+        ) from error
     except OSError as error:
         raise FileError(
             path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
@@ -93,4 +106,14 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
             reason=f"has more than {limit_bytes} bytes",
             hint="check that it is the file you meant",
         )
+    if not content and stat.S_ISFIFO(found.st_mode):
+        raise FileError(path=path, reason="is a pipe that nobody writes to", hint="start its writer first")
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Opening a pipe otherwise waits for a writer, for ever if none comes; reading one that has none ends at once.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(descriptor, True)
+    return descriptor

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ticketguard.credentials import age_passphrase
 from ticketguard.credentials.canonical import as_written
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, claim_digest, read_claim
-from ticketguard.credentials.credential import VAULT_LIMIT_BYTES, Credential
+from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import load_public_key
-from ticketguard.credentials.vault import AGE_MAGIC, Vault, open_vault
+from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import SCHEME, PlantedParameters, Positions, secret_edges
 from ticketguard.errors import FileError
@@ -70,7 +71,7 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     try:
         with Path(path).open("rb") as stream:
             start = stream.read(_START_BYTES)
-            if start.startswith(AGE_MAGIC):
+            if start.startswith(age_passphrase.MAGIC):
                 return "vault"
             if as_written(start).lstrip()[:1] == b"{":
                 return "claim"

@@ -87,7 +87,7 @@ def _base64(data: bytes) -> bytes:
     return base64.b64encode(data).rstrip(b"=")
 
 
-def age_seal(plaintext: bytes, passphrase: str, *, work_factor: int = 1) -> bytes:
+def age_seal(plaintext: bytes, passphrase: str, *, work_factor: int = 1, chunks: list[bytes] | None = None) -> bytes:
     """Write an age v1 file (age-encryption.org/v1) with fixed salts and next to no scrypt work."""
     file_key, salt, nonce = bytes(range(16)), bytes(range(16, 32)), bytes(16)
     wrap_key = hashlib.scrypt(
@@ -98,7 +98,8 @@ def age_seal(plaintext: bytes, passphrase: str, *, work_factor: int = 1) -> byte
     header = b"age-encryption.org/v1\n" + stanza + body + b"\n---"
     mac = hmac.digest(_hkdf(file_key, b"", b"header"), header, "sha256")
     cipher = ChaCha20Poly1305(_hkdf(file_key, nonce, b"payload"))
-    chunks = [plaintext[start : start + 65536] for start in range(0, len(plaintext), 65536)] or [b""]
+    if chunks is None:
+        chunks = [plaintext[start : start + 65536] for start in range(0, len(plaintext), 65536)] or [b""]
     sealed = [
         cipher.encrypt(number.to_bytes(11, "big") + bytes([number == len(chunks) - 1]), chunk, None)
         for number, chunk in enumerate(chunks)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
+import pyrage
 import pytest
 
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.credential import Credential
-from ticketguard.credentials.vault import VAULT_VERSION, Vault, groups_digest, open_vault, seal_vault
+from ticketguard.credentials.vault import (
+    HEADER_LIMIT_BYTES,
+    VAULT_LIMIT_BYTES,
+    VAULT_VERSION,
+    Vault,
+    groups_digest,
+    open_vault,
+    seal_vault,
+)
+from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import (
     ConfigurationError,
     CredentialError,
@@ -18,8 +30,10 @@ from ticketguard.errors import (
     UnknownVersionError,
     WrongPassphraseError,
 )
+from ticketguard.files import read_whole
 
 Sealer = Callable[..., bytes]
+KEY = VaultKey.generate()
 PASSPHRASE = "correct horse battery staple"
 HEADER = {"channelGroups": "unknown", "notes": {}, "secret": "00" * 32}
 
@@ -42,6 +56,55 @@ def test_references_of_any_size_come_back_whole(seal_cheaply: Sealer, size: int)
     reference = bytes(range(256)) * (size // 256 + 1)
     content = seal_cheaply(plaintext_of(HEADER, reference=reference[:size]), PASSPHRASE)
     assert open_vault(content, passphrase=PASSPHRASE).reference == reference[:size]
+
+
+def test_a_vault_of_ten_megabytes_is_read_with_memory_for_ten_megabytes(tmp_path: Path, seal_cheaply: Sealer) -> None:
+    (tmp_path / "v").write_bytes(seal_cheaply(plaintext_of(HEADER, reference=bytes(10_000_000)), PASSPHRASE))
+    tracemalloc.start()
+    try:
+        content = read_whole(tmp_path / "v", limit_bytes=VAULT_LIMIT_BYTES)
+        assert len(open_vault(content, passphrase=PASSPHRASE).reference) == 10_000_000
+        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_vault_that_could_not_be_opened_is_refused_before_anything_is_trained_for_it(
+    credential: Credential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = [[["a.weight", 0, 1, 0, 64]] * 50_000]
+    with pytest.raises(ConfigurationError, match="50000 members of channel groups and 1 notes are more than can be"):
+        dataclasses.replace(credential.vault, channel_groups=groups)
+    with pytest.raises(ConfigurationError, match="are more than can be read again"):
+        dataclasses.replace(credential.vault, notes={"long": "x" * HEADER_LIMIT_BYTES})
+    monkeypatch.setattr("ticketguard.credentials.vault.VAULT_LIMIT_BYTES", 100_000)
+    for reference, fits in ((bytes(90_000), True), (bytes(100_000), False)):
+        if fits:
+            sealed = seal_vault(dataclasses.replace(credential.vault, reference=reference), recipient=KEY.recipient)
+            assert len(sealed) < 100_000
+            continue
+        with pytest.raises(ConfigurationError, match="expected at most 100000, which is what can be opened again"):
+            dataclasses.replace(credential.vault, reference=reference)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b'{"channelGroups":[' + b"[[],[]]," * 600_000 + b'[]],"notes":{},"secret":"00"}', b"[" * 5_000_000],
+    ids=["groups", "nesting"],
+)
+def test_a_header_beyond_all_bounds_is_refused_before_it_is_parsed(header: bytes) -> None:
+    content = VAULT_VERSION.encode() + b"\n" + len(header).to_bytes(8, "little") + header
+    sealed = pyrage.encrypt(content, [pyrage.x25519.Recipient.from_str(KEY.recipient)])
+    with pytest.raises(CredentialError, match=r"has a header of \d+ bytes, expected at most 4194304"):
+        open_vault(sealed, vault_key=KEY)
+
+
+@pytest.mark.parametrize("header", [b"[" * 4_000_000, b"[" + b"[]," * 1_000_000 + b"[]]", b'{"a":1,"a":1}', b"\xff"])
+def test_a_hostile_header_within_the_bound_is_refused(header: bytes) -> None:
+    content = VAULT_VERSION.encode() + b"\n" + len(header).to_bytes(8, "little") + header
+    sealed = pyrage.encrypt(content, [pyrage.x25519.Recipient.from_str(KEY.recipient)])
+    with pytest.raises(CredentialError, match="has a header that (is|holds) .*: it was not written by ticketguard"):
+        open_vault(sealed, vault_key=KEY)
 
 
 def test_untraced_groups_stay_unknown(seal_cheaply: Sealer) -> None:

@@ -9,6 +9,9 @@ import rfc8785
 
 Json: TypeAlias = "str | int | list[Json] | dict[str, Json]"
 MAX_DEPTH = 32
+# A second's work: the one encoding is written value by value, whatever their size.
+MAX_VALUES = 250_000
+MAX_INTEGER = 2**53 - 1
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WHITE_SPACE = b" \t\r\n"
 
@@ -20,17 +23,22 @@ def canonical_json(value: Any) -> bytes:
     next, so that shares are given as integers (parts per million).
 
     Raises:
-        ValueError: *value* holds anything else, an integer beyond ±(2^53 - 1), or is nested too deeply.
+        ValueError: *value* holds anything else, an integer beyond ±(2^53 - 1), more values than `MAX_VALUES`, or is
+            nested too deeply.
     """
-    _check_kinds(value, depth=0)
+    _check_kinds(value, depth=0, rest=MAX_VALUES)
     return rfc8785.dumps(value)
 
 
-def parse_canonical(content: bytes) -> Json:
+def parse_canonical(content: bytes, *, max_values: int = MAX_VALUES) -> Json:
     """Decode canonical JSON and refuse every other encoding of the same value.
 
     Duplicate keys, spaces, other escapes or another order of keys all fail the comparison with the one
     canonical encoding.
+
+    Args:
+        content: The bytes; whoever calls bounds their number.
+        max_values: How many strings, integers, lists and objects there may be.
 
     Raises:
         ValueError: The bytes are no canonical JSON.
@@ -41,7 +49,8 @@ def parse_canonical(content: bytes) -> Json:
         raise ValueError(f"is nested more than {MAX_DEPTH} deep") from error
     except ValueError as error:
         raise ValueError(f"is no JSON ({error})") from error
-    if canonical_json(value) != content:
+    _check_kinds(value, depth=0, rest=max_values)
+    if rfc8785.dumps(value) != content:
         raise ValueError("is no canonical JSON (RFC 8785)")
     plain: Json = value
     return plain
@@ -52,16 +61,23 @@ def as_written(content: bytes) -> bytes:
     return content.removeprefix(BYTE_ORDER_MARK).rstrip(WHITE_SPACE)
 
 
-def _check_kinds(value: object, *, depth: int) -> None:
+def _check_kinds(value: object, *, depth: int, rest: int) -> int:
+    """Check one value and those inside; return how many of the *rest* values allowed are left."""
     if depth > MAX_DEPTH:
         raise ValueError(f"is nested more than {MAX_DEPTH} deep")
+    if rest <= 0:
+        raise ValueError("holds more values than anything of ours has")
+    rest -= 1
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"has the key {key!r}, expected strings only")
-            _check_kinds(item, depth=depth + 1)
+            rest = _check_kinds(item, depth=depth + 1, rest=rest)
     elif isinstance(value, list):
         for item in value:
-            _check_kinds(item, depth=depth + 1)
+            rest = _check_kinds(item, depth=depth + 1, rest=rest)
     elif isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(f"holds a {type(value).__name__}, expected strings, integers, lists and objects only")
+    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ValueError("holds an integer beyond ±(2^53 − 1), which other languages round")
+    return rest

@@ -25,6 +25,8 @@ PREDICATE_TYPE = "urn:ticketguard:claim:1"
 MASK_DIGEST = "ticketguardMaskV1"
 WEIGHTS_DIGEST = "ticketguardWeightsV1"
 CLAIM_LIMIT_BYTES = 1024 * 1024
+# The parameters of every scheme that we know take a few dozen.
+CLAIM_MAX_VALUES = 20_000
 DIGEST_BYTES = 32
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -110,7 +112,7 @@ def sign_claim(claim: Claim, owner: Owner) -> bytes:
     """Sign *claim* and return the claim file's bytes.
 
     Raises:
-        CredentialError: The claim names another key than *owner*'s.
+        CredentialError: The claim names another key than *owner*'s, or is larger than `read_claim` would read.
     """
     # The signature library loads every signer it knows: whoever signs and reads no claim should not wait for that.
     from ticketguard.credentials import envelope
@@ -120,7 +122,9 @@ def sign_claim(claim: Claim, owner: Owner) -> bytes:
             f"the claim names key {claim.owner_public_key.hex()}, expected {owner.public_key.hex()}: "
             "only the owner it names can sign it"
         )
-    return envelope.seal(canonical_json(_to_statement(claim)), owner.private_key)
+    signed = envelope.seal(canonical_json(_to_statement(claim)), owner.private_key)
+    read_claim(signed)  # a claim that nobody can read is not to be published
+    return signed
 
 
 def read_claim(content: bytes, *, name: object = "claim") -> Claim:
@@ -148,7 +152,7 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
         raise CredentialError(f"claim '{name}' has {len(content)} bytes, expected at most {CLAIM_LIMIT_BYTES}")
     content = as_written(content)
     try:
-        statement = parse_canonical(envelope.read_payload(content))
+        statement = parse_canonical(envelope.read_payload(content), max_values=CLAIM_MAX_VALUES)
         if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:
             raise ValueError("is no in-toto statement")
         if statement.get("predicateType") != PREDICATE_TYPE:

@@ -9,15 +9,13 @@ import os
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, MarkClaim, read_claim, sign_claim
 from ticketguard.credentials.keys import Owner
-from ticketguard.credentials.vault import Vault, groups_digest, open_vault, seal_vault
+from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, groups_digest, open_vault, seal_vault
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import CredentialError
 from ticketguard.files import read_whole, write_whole
 from ticketguard.keyed import commit
 from ticketguard.ticket import Reference
 
-# Room for the kept rewind weights of the largest tickets anybody verifies on one machine.
-VAULT_LIMIT_BYTES = 4 * 1024**3
 # A mark that is read after alignment names here what its alignment may permute.
 GROUPS_PARAMETER = "channel_groups_digest"
 

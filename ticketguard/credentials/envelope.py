@@ -20,6 +20,8 @@ from ticketguard.credentials.edwards import check_public_key, check_signature
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_TYPE = "ed25519"
+# An envelope has eight; a few more for those that are refused with a better message.
+MAX_VALUES = 100
 
 
 def key_id(public_key: bytes) -> str:
@@ -65,7 +67,7 @@ def _key(public_key: bytes) -> SSlibKey:
 
 
 def _parse(content: bytes) -> Envelope:
-    document = parse_canonical(content)
+    document = parse_canonical(content, max_values=MAX_VALUES)
     if not isinstance(document, dict):
         raise ValueError("is no DSSE envelope")
     try:

@@ -105,8 +105,9 @@ class Owner:
         encrypted = ENCRYPTED_LABEL in content
         if encrypted and passphrase is None:
             raise CredentialError(f"'{path}' is encrypted: give its passphrase")
+        secret = encode_passphrase(passphrase) if encrypted and passphrase is not None else None
         try:
-            key = load_pem_private_key(content, passphrase.encode() if encrypted and passphrase is not None else None)
+            key = load_pem_private_key(content, secret)
         except UnsupportedAlgorithm as error:
             raise CredentialError(f"'{path}' holds another kind of key, expected an Ed25519 private key") from error
         except (ValueError, TypeError) as error:
@@ -146,6 +147,18 @@ def load_public_key(path: str | os.PathLike[str]) -> bytes:
     return raw
 
 
+def encode_passphrase(passphrase: str) -> bytes:
+    """Return a passphrase's bytes.
+
+    Raises:
+        ConfigurationError: It holds halves of characters, as an environment variable that is not UTF-8 does.
+    """
+    try:
+        return passphrase.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("the passphrase is not text in UTF-8: give it in a file, as UTF-8") from error
+
+
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """Refuse to write over a key: one that is lost cannot be replaced.
 
@@ -166,7 +179,7 @@ def _encryption(passphrase: str | None) -> KeySerializationEncryption:
         return NoEncryption()
     if not passphrase:
         raise ConfigurationError("the passphrase is empty: choose one, or ask for a key without a passphrase")
-    return BestAvailableEncryption(passphrase.encode())
+    return BestAvailableEncryption(encode_passphrase(passphrase))
 
 
 def _read_name(content: bytes, path: object) -> str:

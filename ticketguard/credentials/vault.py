@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pyrage
 
-from ticketguard.credentials.canonical import Json, canonical_json, parse_canonical
+from ticketguard.credentials import age_passphrase
+from ticketguard.credentials.canonical import MAX_VALUES, Json, canonical_json, parse_canonical
+from ticketguard.credentials.keys import encode_passphrase
 from ticketguard.credentials.vault_key import VaultKey, parse_recipient
-from ticketguard.errors import ConfigurationError, CredentialError, FileError, UnknownVersionError, WrongPassphraseError
+from ticketguard.errors import ConfigurationError, CredentialError, FileError, UnknownVersionError
 from ticketguard.keyed import SECRET_BYTES
 
 PlainMember: TypeAlias = tuple[str | int, ...]
@@ -25,13 +27,14 @@ PlainGroup: TypeAlias = tuple[PlainMember, ...]
 VAULT_VERSION = "ticketguard.vault/1"
 VERSION_LIMIT_BYTES = 64
 LENGTH_BYTES = 8
-AGE_MAGIC = b"age-encryption.org/v1\n"
+# Room for the kept rewind weights of the largest tickets anybody verifies on one machine.
+VAULT_LIMIT_BYTES = 4 * 1024**3
+# Far more than any model's channel groups take: those of a network of 1000 layers are 100 kB.
+HEADER_LIMIT_BYTES = 4 * 1024**2
+# What age adds: a header of at most this, and 16 bytes per 64 KiB.
+SEAL_OVERHEAD_BYTES = 4096
 GROUPS_DOMAIN = b"ticketguard/channel-groups/v1\0"
-# scrypt takes 2^(10 + work factor) bytes: 2 GiB at most. Sealing chooses about 18 to 20, by the machine's speed.
-MAX_WORK_FACTOR = 21
-WORK_FACTOR_PATTERN = re.compile(rb"-> scrypt [A-Za-z0-9+/]+ ([0-9]{1,3})\n")
-# The one thing pyrage says when the file key does not unwrap; a damaged body or header MAC reads otherwise.
-UNWRAP_FAILURE = "Decryption failed"
+# The one thing pyrage says when no stanza is for the key; a damaged body or header MAC reads otherwise.
 NO_KEY_FAILURE = "No matching keys found"
 
 
@@ -48,6 +51,7 @@ class Vault:
 
     Raises:
         ValueError: A field is not what is said here.
+        ConfigurationError: It is larger than `open_vault` would open.
     """
 
     secret: bytes = dataclasses.field(repr=False)
@@ -61,6 +65,8 @@ class Vault:
         if any(not isinstance(text, str) for item in self.notes.items() for text in item):
             raise ValueError("notes are not all text")
         object.__setattr__(self, "channel_groups", plain_groups(self.channel_groups))
+        # Here, so that a vault that could not be opened is refused before anything is trained for it.
+        _check_size(self)
 
 
 def plain_groups(groups: Sequence[Sequence[Sequence[str | int]]] | None) -> tuple[PlainGroup, ...] | None:
@@ -85,7 +91,7 @@ def groups_digest(groups: Sequence[Sequence[Sequence[str | int]]] | None) -> str
 
 
 def seal_vault(vault: Vault, *, passphrase: str | None = None, recipient: str | None = None) -> bytes:
-    """Encrypt *vault* in the age format, under a passphrase (scrypt; about a second) or to a vault key.
+    """Encrypt *vault* in the age format, under a passphrase (scrypt; a second and 256 MiB) or to a vault key.
 
     Args:
         vault: What is kept.
@@ -93,17 +99,18 @@ def seal_vault(vault: Vault, *, passphrase: str | None = None, recipient: str | 
         recipient: Public half of the vault key that will open it, ``age1…``.
 
     Raises:
-        ConfigurationError: Not exactly one of the two is given, the passphrase is empty, or the recipient is malformed.
+        ConfigurationError: Not exactly one of the two is given, the passphrase is empty, or the recipient cannot be
+            sealed to.
     """
     if (passphrase is None) == (recipient is None):
         raise ConfigurationError("a vault is sealed by a passphrase or to a vault key: give one of them")
     if recipient is not None:
-        sealed: bytes = pyrage.encrypt(_to_plaintext(vault), [parse_recipient(recipient)])
+        key = parse_recipient(recipient)
+        sealed: bytes = pyrage.encrypt(_to_plaintext(vault), [key])
         return sealed
     if not passphrase:
         raise ConfigurationError("the vault's passphrase is empty: choose one")
-    sealed = pyrage.passphrase.encrypt(_to_plaintext(vault), passphrase)
-    return sealed
+    return age_passphrase.seal(_to_plaintext(vault), encode_passphrase(passphrase))
 
 
 def open_vault(
@@ -113,7 +120,7 @@ def open_vault(
 
     Args:
         content: The file's bytes.
-        passphrase: What it was sealed with (scrypt; about a second).
+        passphrase: What it was sealed with (scrypt; a second and 256 MiB, more for vaults of older releases).
         vault_key: The key it was sealed to.
         name: What error messages call it, such as its path.
 
@@ -122,59 +129,69 @@ def open_vault(
         WrongPassphraseError: The passphrase does not open it. Damage to the few bytes that wrap the file's key
             looks the same.
         CredentialError: The key does not open it, or its content is malformed.
-        FileError: It is no age file of this kind, or is damaged or truncated.
+        FileError: It is no age file of this kind, asks for more work or memory than may be had, or is damaged.
         UnknownVersionError: Its content has an unknown version.
     """
     if (passphrase is None) == (vault_key is None):
         raise ConfigurationError(f"vault '{name}' is opened by a passphrase or by a vault key: give one of them")
-    if not content.startswith(AGE_MAGIC):
+    if not content.startswith(age_passphrase.MAGIC):
         raise FileError(path=name, reason="is no age file", hint="expected a vault that 'ticketguard embed' wrote")
-    by_passphrase = content.startswith(b"-> scrypt ", len(AGE_MAGIC))
+    by_passphrase = age_passphrase.is_sealed_by_passphrase(content)
     if by_passphrase and passphrase is None:
         raise CredentialError(f"vault '{name}' is sealed with a passphrase, not to a vault key: give its passphrase")
     if not by_passphrase and vault_key is None:
         raise CredentialError(f"vault '{name}' is sealed to a vault key, not with a passphrase: give its key")
-    if by_passphrase:
-        _check_work_factor(content, name)
+    if vault_key is None:
+        plaintext = age_passphrase.unseal(content, encode_passphrase(passphrase or ""), name=name)
+    else:
+        plaintext = _unseal_with_key(content, vault_key, name=name)
+    return _from_plaintext(plaintext, name=name)
+
+
+def _unseal_with_key(content: bytes, vault_key: VaultKey, *, name: object) -> bytes:
     try:
-        if vault_key is not None:
-            plaintext: bytes = pyrage.decrypt(content, [vault_key.identity])
-        else:
-            plaintext = pyrage.passphrase.decrypt(content, passphrase)
+        plaintext: bytes = pyrage.decrypt(content, [vault_key.identity])
     except pyrage.DecryptError as error:
-        if str(error) == UNWRAP_FAILURE:
-            raise WrongPassphraseError(path=name) from error
-        if vault_key is not None and str(error) == NO_KEY_FAILURE:
+        if str(error) == NO_KEY_FAILURE:
             raise CredentialError(
                 f"the vault key {vault_key.recipient} does not open '{name}': use the key it was sealed to"
             ) from error
         raise FileError(
-            path=name,
-            reason=f"cannot be decrypted ({str(error).splitlines()[0]})",
-            hint="it is damaged or cut short; use another copy",
+            path=name, reason=f"cannot be decrypted ({str(error).splitlines()[0]})", hint=age_passphrase.DAMAGED
         ) from error
-    return _from_plaintext(plaintext, name=name)
+    return plaintext
 
 
-def _check_work_factor(content: bytes, name: object) -> None:
-    stanza = WORK_FACTOR_PATTERN.match(content, len(AGE_MAGIC))
-    if stanza is None:
-        raise FileError(path=name, reason="has a damaged header", hint="use the vault as it was written")
-    if int(stanza[1]) > MAX_WORK_FACTOR:
-        raise FileError(
-            path=name,
-            reason=f"has scrypt work factor {int(stanza[1])}, expected at most {MAX_WORK_FACTOR}",
-            hint="opening it would exhaust memory; use the vault as it was written",
+def _check_size(vault: Vault) -> None:
+    groups = vault.channel_groups or ()
+    members = sum(len(group) for group in groups)
+    values = len(groups) + sum(1 + len(member) for group in groups for member in group) + len(vault.notes)
+    if values > MAX_VALUES - 4 or len(header := _header(vault)) > HEADER_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"the vault's {members} members of channel groups and {len(vault.notes)} notes are more than can be read "
+            "again: leave the model's groups or some notes out"
+        )
+    size = len(header) + len(vault.reference)
+    sealed = size + size // age_passphrase.CHUNK_BYTES * age_passphrase.TAG_BYTES + SEAL_OVERHEAD_BYTES
+    if sealed > VAULT_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"the vault would have {sealed} bytes, expected at most {VAULT_LIMIT_BYTES}, which is what can be opened "
+            "again: lower the density, or mark fewer layers"
         )
 
 
+def _header(vault: Vault) -> bytes:
+    return canonical_json(
+        {
+            "channelGroups": _groups_to_json(plain_groups(vault.channel_groups)),
+            "notes": dict(vault.notes),
+            "secret": vault.secret.hex(),
+        }
+    )
+
+
 def _to_plaintext(vault: Vault) -> bytes:
-    document = {
-        "channelGroups": _groups_to_json(plain_groups(vault.channel_groups)),
-        "notes": dict(vault.notes),
-        "secret": vault.secret.hex(),
-    }
-    header = canonical_json(document)
+    header = _header(vault)
     return b"".join(
         (VAULT_VERSION.encode(), b"\n", len(header).to_bytes(LENGTH_BYTES, "little"), header, vault.reference)
     )
@@ -186,9 +203,15 @@ def _from_plaintext(plaintext: bytes, *, name: object) -> Vault:
         found = version.decode("utf-8", errors="replace")
         raise UnknownVersionError(what=f"vault '{name}'", found=found, known=(VAULT_VERSION,))
     start = len(version) + 1 + LENGTH_BYTES
-    end = start + int.from_bytes(plaintext[start - LENGTH_BYTES : start], "little")
+    size = int.from_bytes(plaintext[start - LENGTH_BYTES : start], "little")
+    end = start + size
     if len(plaintext) < end:
         raise CredentialError(f"vault '{name}' ends inside its header: it was not written whole")
+    if size > HEADER_LIMIT_BYTES:
+        raise CredentialError(
+            f"vault '{name}' has a header of {size} bytes, expected at most {HEADER_LIMIT_BYTES}: "
+            "it was not written by ticketguard"
+        )
     try:
         document = parse_canonical(plaintext[start:end])
         if not isinstance(document, dict) or set(document) != {"channelGroups", "notes", "secret"}:
@@ -220,7 +243,9 @@ def _plain_member(member: Sequence[str | int]) -> PlainMember:
     tensor, *numbers = member if member else ("",)
     if isinstance(tensor, str) and tensor and len(numbers) >= 2 and all(_is_count(number) for number in numbers):
         return tuple(member)
-    raise ValueError(f"channel group member is {list(member)!r}, expected a tensor name and integers from 0")
+    raise ValueError(
+        f"channel group member is {reprlib.repr(list(member))}, expected a tensor name and integers from 0"
+    )
 
 
 def _is_count(value: object) -> bool:
