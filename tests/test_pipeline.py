@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -341,9 +342,23 @@ def test_bound_channel_groups_that_leave_their_layers_are_refused(
         tg.verify(tg.Checkpoint(state_of(marked)), forged)
 
 
-def test_a_finished_embedding_leaves_no_secret_behind(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
-    tg.embed(ticket, owner=owner, marks=[tg.PlantedGraph()], training={"epochs": 1}, workdir=tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_a_finished_embedding_resumes_to_the_same_credential_until_its_folder_is_deleted(
+    ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path
+) -> None:
+    """Whoever could not save the credential, for lack of space say, has lost nothing."""
+
+    def embed(*, resume: bool) -> tuple[tg.Ticket, tg.Credential]:
+        marks, workdir = [tg.PlantedGraph()], tmp_path / "work"
+        return tg.embed(ticket, owner=owner, marks=marks, training={"epochs": 1}, workdir=workdir, resume=resume)
+
+    first, credential = embed(resume=False)
+    (tmp_path / "work" / "embed.created").write_text("2001-02-03T04:05:06+00:00")
+    second, again = embed(resume=True)
+    assert credential.vault.secret == again.vault.secret
+    assert again.claim == dataclasses.replace(credential.claim, created="2001-02-03T04:05:06Z")
+    assert all((first.weights[name] == array).all() for name, array in second.weights.items())
+    assert stat.S_IMODE((tmp_path / "work").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "work").iterdir()} == {0o600}
 
 
 def test_another_secret_than_the_kept_one_does_not_go_on(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:

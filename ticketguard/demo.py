@@ -142,7 +142,7 @@ def run_demo(folder: Path, *, seed: int = 0, progress: Progress | None = None) -
     marked, credential = embed(ticket, owner=ada, seed=seed, progress=progress)
     ticket.save(folder / "ticket.safetensors")
     credential.save(folder / "claim.json", folder / "vault.age", ada, PASSPHRASE)
-    marked.save(folder / "marked.safetensors")
+    marked.save(folder / "marked.safetensors", release=True)
 
     stand = _Stand(folder=folder, data=data, ticket=marked, seed=seed)
     rows = [stand.judge("copy of the marked ticket", marked.weights, credential, derives=True)]

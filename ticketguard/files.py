@@ -1,79 +1,154 @@
-"""Files appear whole or not at all: the one way anything here is written."""
+"""Files appear whole or not at all, and are on disk when a call returns: the one way anything here is written."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ticketguard.errors import FileError
+from ticketguard.staging import forget_dead_writer, is_there, open_temporary, temporary_name
 
 PIECE_BYTES = 1024 * 1024
+# Permission bits before the process's umask takes its part: files for everybody, and secrets.
+PUBLIC, SECRET = 0o666, 0o600
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes, *, mode: int = 0o644) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output:
+    """A file to be written.
+
+    Attributes:
+        path: Its name; missing parent folders are created.
+        content: Its whole content.
+        mode: Permission bits, less what the umask takes; secrets are `SECRET` from their first byte.
+        replace: Whether it may take the place of a file; of a symbolic link, the link is replaced, not its target.
+    """
+
+    path: Path
+    content: bytes = dataclasses.field(repr=False)
+    mode: int = PUBLIC
+    replace: bool = True
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes, *, mode: int = PUBLIC) -> None:
     """Write *content* to *path* through a temporary file in the same folder and an atomic rename.
 
     Args:
         path: The file to create or replace; missing parent folders are created.
         content: Its whole content.
-        mode: Permission bits; secrets use 0o600.
+        mode: Permission bits, less what the umask takes; secrets use `SECRET`.
 
     Raises:
-        FileError: The folder cannot be written to, or *path* is a folder or device.
+        FileError: The folder cannot be written to or is full, or *path* is a folder or device.
     """
-    target = Path(path)
-    _require_replaceable(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise FileError(
-            path=path, reason=f"cannot be written ({error.strerror})", hint="choose a folder you can write to"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, target)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise FileError(
-                path=path,
-                reason=f"cannot be written ({error.strerror})",
-                hint="free some space or choose another folder",
-            ) from error
-        raise
+    write_together([Output(path=Path(path), content=content, mode=mode)])
+
+
+def write_together(outputs: Sequence[Output]) -> None:
+    """Write files that belong together: no name is touched before the content of all is on disk.
+
+    They appear in the order given; when the call returns, their names are on disk too.
+
+    Raises:
+        FileError: As `write_whole`; or a file that must not be replaced exists.
+    """
+    for output in outputs:
+        _require_replaceable(output.path)
+        if not output.replace and os.path.lexists(output.path):
+            raise _exists(output.path)
+    with contextlib.ExitStack() as staged:
+        ready = [(output, staged.enter_context(_staged(output))) for output in outputs]
+        for output, temporary in ready:
+            with _naming(output.path):
+                _publish(output, temporary)
+        for folder in {output.path.absolute().parent: None for output in outputs}:
+            with _naming(folder):
+                _sync_folder(folder)
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Find out, before long work starts, whether `write_whole` could write *path*; nothing is left behind.
 
+    What a writer that was killed left beside *path* is removed.
+
     Raises:
         FileError: It is a folder or device, or its folder cannot be written to.
     """
     target = Path(path)
-    _require_replaceable(target)
-    # Permission bits do not tell (root, read-only mounts, /proc), so a nameless file is written and dropped.
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    require_room({target: 0})
+    forget_dead_writer(temporary_name(target))
+
+
+def require_room(sizes: Mapping[Path, int]) -> None:
+    """Find out, before long work starts, whether files of these sizes, in bytes, have room beside each other.
+
+    The room is taken and given back, so quotas and limits on a file's size count like a full disk.
+
+    Raises:
+        FileError: One has no room, or cannot be written at all.
+    """
+    with contextlib.ExitStack() as taken:
+        for target, size in sizes.items():
+            _require_replaceable(target)
+            # Permission bits do not tell (root, read-only mounts, /proc), so a nameless file is written and dropped.
+            folder = next(parent for parent in target.absolute().parents if parent.exists())
+            with _naming(target, needs=size):
+                file = taken.enter_context(tempfile.TemporaryFile(dir=folder))
+                _allocate(file.fileno(), size)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
-        raise FileError(
-            path=path, reason=f"cannot be written ({error.strerror})", hint="choose a folder you can write to"
-        ) from error
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODEV):
+            raise
 
 
 def _require_replaceable(target: Path) -> None:
-    # A rename would put a file in the place of a device such as /dev/null.
-    if target.exists() and not target.is_file():
-        kind = "folder" if target.is_dir() else "device or pipe"
-        raise FileError(path=target, reason=f"is a {kind}, expected a file to write", hint="choose another name")
+    """Refuse what a rename must not, or will not, take the place of."""
+    with _naming(target):
+        try:
+            found = target.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return  # the latter is told when its folder is written to
+        # A rename would put a file in the place of a device such as /dev/null.
+        if target.exists() and not target.is_file():
+            kind = "folder" if target.is_dir() else "device or pipe"
+            raise FileError(path=target, reason=f"is a {kind}, expected a file to write", hint="choose another name")
+        folder = target.absolute().parent.stat()
+    mine = not hasattr(os, "geteuid") or os.geteuid() in (0, found.st_uid, folder.st_uid)
+    if folder.st_mode & stat.S_ISVTX and not mine:
+        raise FileError(path=target, reason="belongs to somebody else", hint="choose another name or folder")
+
+
+def _exists(path: Path) -> FileError:
+    return FileError(path=path, reason="exists already", hint="choose another name, or move that file away")
+
+
+@contextlib.contextmanager
+def _naming(path: Path, *, needs: int = 0) -> Iterator[None]:
+    """Turn the system's errors into ours about *path*."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            room = f"free some space ({needs} bytes are needed)" if needs else "free some space"
+            hint = f"{room} or choose another folder"
+        elif error.errno == errno.ENAMETOOLONG:
+            hint = "choose a shorter name"
+        else:
+            hint = "choose a folder you can write to"
+        raise FileError(path=path, reason=f"cannot be written ({error.strerror})", hint=hint) from error
 
 
 def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
@@ -117,3 +192,66 @@ def _open_at_once(path: str, flags: int) -> int:
     if hasattr(os, "set_blocking"):
         os.set_blocking(descriptor, True)
     return descriptor
+
+
+@contextlib.contextmanager
+def _staged(output: Output) -> Iterator[Path]:
+    """Put the content on disk under a temporary name, and remove that name in the end if it is still there."""
+    with _naming(output.path):
+        make_folder(output.path.parent)
+        temporary, descriptor = open_temporary(output.path, output.mode)
+    try:
+        with _naming(output.path, needs=len(output.content)):
+            rest = memoryview(output.content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            if is_there(temporary, descriptor):  # once renamed, the name may be another writer's
+                temporary.unlink()
+        os.close(descriptor)
+
+
+def _publish(output: Output, temporary: Path) -> None:
+    if output.replace:
+        os.replace(temporary, output.path)
+        return
+    try:
+        os.link(temporary, output.path)
+    except FileExistsError as error:
+        raise _exists(output.path) from error
+    except OSError as error:
+        # A file system without hard links: there is a moment between the look and the rename.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        if os.path.lexists(output.path):
+            raise _exists(output.path) from error
+        os.replace(temporary, output.path)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and put their names on disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's names on disk, where the system can do that."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return  # a folder that can be written to, but not listed
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from ticketguard.errors import FileError, TensorError, UnknownVersionError
-from ticketguard.files import write_whole
+from ticketguard.files import PUBLIC, SECRET, write_whole
 
 Array: TypeAlias = npt.NDArray[Any]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -350,9 +350,15 @@ class Ticket:
         weights = {name: array for name, array in tensors.items() if not name.startswith("ticketguard.")}
         return cls(mask=mask, weights=weights, rewind_weights=rewind or None, info=info)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ticket file whole or not at all."""
-        write_whole(path, self.to_bytes())
+    def save(self, path: str | os.PathLike[str], *, release: bool = False) -> None:
+        """Write the ticket file whole or not at all.
+
+        Args:
+            path: The file to create or replace.
+            release: Whether others may read it, as the umask says: only a marked ticket is for them. Whoever has an
+                unmarked one can remove the mark that it is given later.
+        """
+        write_whole(path, self.to_bytes(), mode=PUBLIC if release else SECRET)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Ticket:

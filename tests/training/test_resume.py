@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import stat
 from pathlib import Path
 
 import pytest
@@ -77,9 +79,66 @@ def test_hooks_are_told_where_a_run_goes_on(tmp_path: Path) -> None:
     assert (watch.started, watch.sought, len(watch.states)) == (1, 5, 7)
 
 
-def test_a_finished_run_leaves_no_checkpoint(tmp_path: Path) -> None:
-    run(tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
+def test_a_finished_run_is_kept_and_takes_no_step_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has not saved the result yet may be interrupted, or find the disk full."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 60.0)
+    whole = run(tmp_path / "run")
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o600
+    watch = Watch()
+    again = train(
+        network(), stripes(), SMALL, seed=0, mask=half_mask(), hooks=watch, snapshot_steps=(0, 2, 7),
+        checkpoint=tmp_path / "run", resume=True,
+    )  # fmt: skip
+    assert watch.states == []
+    assert same(whole.state, again.state)
+    assert (whole.accuracy, whole.steps, sorted(whole.snapshots)) == (again.accuracy, again.steps, [0, 2, 7])
+
+
+class EndsAt:
+    """A watch that ends a run."""
+
+    identity = "ends at"
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def after_step(self, step: int, model: nn.Module) -> bool:
+        return step == self.step
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load(self, tensors: object) -> None:
+        pass
+
+
+def test_a_run_that_its_watch_ended_does_not_go_on(tmp_path: Path) -> None:
+    first, second = (
+        train(network(), stripes(), SMALL, seed=0, watch=EndsAt(4), checkpoint=tmp_path / "run", resume=resume)
+        for resume in (False, True)
+    )
+    assert first.steps == second.steps == 4
+    assert same(first.state, second.state)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "part", stop_at=4)
+    before = (tmp_path / "part").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(FileError, match=r"No space left on device.*free some space.*go on with --resume"):
+            run(tmp_path / "part", resume=True)
+    assert (tmp_path / "part").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "whole"]
+    assert same(run(tmp_path / "part", resume=True).state, whole.state)
 
 
 def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:

@@ -58,7 +58,13 @@ def check_ticket(
     from ticketguard.data import load_data
     from ticketguard.models import load_arrays, model_of
     from ticketguard.pruning.controls import can_change, dense_network
-    from ticketguard.training import NoProgress, TrainingConfig, recommended_training
+    from ticketguard.training import (
+        NoProgress,
+        TrainingConfig,
+        held_by_first_process,
+        join_processes,
+        recommended_training,
+    )  # fmt: skip
 
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if len(set(numbers)) < 2 or len(set(numbers)) < len(numbers):
@@ -79,7 +85,9 @@ def check_ticket(
         ticket, dataset, recipe, model=model, dense_options=dense_options, workdir=workdir, resume=resume,
         progress=progress or NoProgress(),
     )  # fmt: skip
-    results = tuple(runs.result(name, numbers) for name in names)
+    join_processes(recipe)
+    with held_by_first_process(workdir, anew=not resume):
+        results = tuple(runs.result(name, numbers) for name in names)
     mask_matters = can_change(ticket.mask)
     verdict, comparisons = judge(results, mask_matters=mask_matters)
     if missing := missing_controls(results, mask_matters=mask_matters):

@@ -14,7 +14,7 @@ from torch import nn
 from ticketguard.checking.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET
 from ticketguard.checking.verdict import ArmResult
 from ticketguard.data import Dataset
-from ticketguard.files import write_whole
+from ticketguard.files import SECRET, write_whole
 from ticketguard.models import Factory, load_arrays, model_of, state_arrays
 from ticketguard.pruning.controls import (
     FRESH_START,
@@ -89,7 +89,7 @@ class Runs:
 
     def _run(self, arm: str, seed: int, shown: str) -> dict[str, Any]:
         """Take one run, or read what it reached."""
-        kept = None if self._workdir is None else self._workdir / f"{arm}-{seed}-{self._identity[:16]}.json"
+        kept = self._kept(f"{arm}-{seed}", "json")
         if kept is not None and self._resume and kept.exists():
             found: dict[str, Any] = json.loads(kept.read_bytes())
             return found
@@ -103,7 +103,10 @@ class Runs:
         density = trial.mask.density
         run = {"accuracy": accuracy, "density": density, "epochs": recipe.epochs, "start": trial.origin}
         if kept is not None:
-            write_whole(kept, json.dumps(run).encode())
+            write_whole(kept, json.dumps(run).encode(), mode=SECRET)
+            for name in (arm, f"{arm}-dense"):
+                if (path := self._kept(f"{name}-{seed}", "checkpoint")) is not None:
+                    path.unlink(missing_ok=True)
         return run
 
     def _trial(self, arm: str, seed: int) -> Trial:
@@ -124,7 +127,7 @@ class Runs:
     def _one_shot(self, seed: int, shown: str) -> Trial:
         """Prune the trained dense network once, by magnitude; it is trained for this arm alone, as the dense arm is."""
         trial = self._trial(DENSE, seed)
-        _, trained = self._train("one_shot-dense", seed, trial, self._recipe, f"{shown}: the dense network")
+        _, trained = self._train(f"{ONE_SHOT}-dense", seed, trial, self._recipe, f"{shown}: the dense network")
         scores = {name: np.abs(trained[name]) for name in trial.mask}
         mask = global_top_k(scores, self._ticket.mask.kept, within=trial.mask)
         return Trial(mask=mask, start=trained, origin="the trained dense network")
@@ -142,11 +145,12 @@ class Runs:
             recipe,
             seed=seed,
             mask=None if whole else trial.mask,
-            checkpoint=None
-            if self._workdir is None
-            else self._workdir / f"{name}-{seed}-{self._identity[:16]}.checkpoint",
+            checkpoint=self._kept(f"{name}-{seed}", "checkpoint"),
             resume=self._resume,
             progress=self._progress,
             description=shown,
         )
         return result.accuracy, result.state
+
+    def _kept(self, run: str, kind: str) -> Path | None:
+        return None if self._workdir is None else self._workdir / f"{run}-{self._identity[:16]}.{kind}"

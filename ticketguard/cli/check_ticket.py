@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,18 @@ import click
 
 from ticketguard.cli.group import DONE, NOT_SUPPORTED
 from ticketguard.cli.options import (
-    checkpoint_folder,
     data_options,
     force_option,
     json_option,
     parse_assignments,
-    refuse_to_replace,
     resume_option,
     take_data_options,
     take_training,
     training_options,
 )
-from ticketguard.cli.output import print_json
 from ticketguard.cli.progress import ProgressBar
+from ticketguard.cli.runs import Result, open_run
+from ticketguard.files import Output
 
 
 @click.command(name="check-ticket", short_help="Say whether a ticket is a winning one.")
@@ -89,9 +87,10 @@ def command(
 
     if out.suffix.lower() != ".png":
         raise click.UsageError(f"--out is '{out}', expected a name that ends in .png.")
-    refuse_to_replace((out,), force=force, inputs=(ticket,))
+    run = open_run("check", (out,), resume=resume, force=force, inputs=(ticket,))
+    if (code := run.finished((out,), as_json=as_json)) is not None:
+        return code
     loaded = Ticket.load(ticket)
-    workdir = checkpoint_folder(out, "check", resume=resume, force=force)
     with ProgressBar() as progress:
         check = check_ticket(
             loaded,
@@ -102,16 +101,15 @@ def command(
             data=data,
             data_options=take_data_options(options),
             training=take_training(options),
-            workdir=workdir,
+            workdir=run.folder,
             resume=resume,
             progress=progress,
         )
-    from ticketguard.reporting.checks import check_lines, draw_check
+    from ticketguard.reporting.checks import check_lines, check_picture
 
-    draw_check(check, out, title=ticket.name)
-    shutil.rmtree(workdir, ignore_errors=True)
-    if as_json:
-        print_json({**check.to_json(), "file": str(ticket), "picture": str(out)})
-    else:
-        click.echo("\n".join(check_lines(check)))
-    return NOT_SUPPORTED if check.verdict == "neither" else DONE
+    result = Result(
+        document={**check.to_json(), "file": str(ticket), "picture": str(out)},
+        lines=check_lines(check),
+        code=NOT_SUPPORTED if check.verdict == "neither" else DONE,
+    )
+    return run.finish([Output(path=out, content=check_picture(check, title=ticket.name))], result, as_json=as_json)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ticketguard.cli.marking import marking_options, take_marking
+from ticketguard.cli.group import DONE
+from ticketguard.cli.marking import marking_options, secrecy_note, take_marking
 from ticketguard.cli.options import (
-    checkpoint_folder,
     data_options,
     force_option,
     json_option,
-    refuse_to_replace,
     resume_option,
     seed_option,
     take_data_options,
     take_training,
     training_options,
 )
-from ticketguard.cli.output import print_document
 from ticketguard.cli.progress import ProgressBar
+from ticketguard.cli.runs import Result, open_run
 
 
 @click.command(name="embed", short_help="Write the owner's marks into a ticket and retrain it.")
@@ -55,22 +53,26 @@ def command(
     force: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Write the owner's marks into TICKET and retrain it from its rewind weights.
 
     The marked ticket is for release, the claim is public, the vault and its passphrase stay with the owner. The
-    passphrase seals the vault, and opens the owner's key if that is encrypted.
+    passphrase seals the vault, and opens the owner's key if that is encrypted. TICKET itself is as secret as the vault:
+    whoever has both tickets can tell which edges are the mark, and remove it. Keep it where the vault is, or delete it.
     """
     from ticketguard.credentials.keys import Owner
+    from ticketguard.files import Output
     from ticketguard.inspection import claim_document
     from ticketguard.pipeline import embed
+    from ticketguard.reporting.text import document_lines
     from ticketguard.ticket import Ticket
     from ticketguard.training import in_first_process
 
     marking = take_marking(options)
     outputs = (out, marking.claim, marking.vault)
-    refuse_to_replace(outputs, force=force, inputs=(ticket, owner, marking.passphrase_file))
-    workdir = checkpoint_folder(out, "embed", resume=resume, force=force)
+    run = open_run("embed", outputs, resume=resume, force=force, inputs=(ticket, owner, marking.passphrase_file))
+    if (code := run.finished(outputs, as_json=as_json)) is not None:
+        return code
     passphrase = marking.passphrase()
     key = Owner.load(owner, passphrase)
     unmarked = Ticket.load(ticket)
@@ -85,19 +87,11 @@ def command(
             training=take_training(options),
             seed=seed,
             level_bits=marking.level_bits,
-            workdir=workdir,
+            workdir=run.folder,
             resume=resume,
             progress=progress,
         )
 
-    def keep() -> None:
-        marking.save(credential, key, passphrase)
-        marked.save(out)
-        shutil.rmtree(workdir, ignore_errors=True)
-
-    # Of several processes that train together the first one writes and prints.
-    if not in_first_process(keep):
-        return
     summary = {
         "ticket": str(out),
         "claim": str(marking.claim),
@@ -106,8 +100,16 @@ def command(
         "accuracy": marked.info.accuracy,
         "density": marked.mask.density,
     }
-    print_document(
-        {"version": "ticketguard.embed/1", **summary, **claim_document(credential.claim)},
-        as_json=as_json,
-        summary={**summary, "marks": [mark.scheme for mark in credential.claim.marks]},
+    result = Result(
+        document={"version": "ticketguard.embed/1", **summary, **claim_document(credential.claim)},
+        lines=document_lines({**summary, "marks": [mark.scheme for mark in credential.claim.marks]}),
+        notes=[secrecy_note(ticket)],
     )
+
+    def end() -> None:
+        sealed = marking.outputs(credential, key, passphrase)
+        run.finish([*sealed, Output(path=out, content=marked.to_bytes())], result, as_json=as_json)
+
+    # Of several processes that train together the first one writes and prints.
+    in_first_process(end)
+    return DONE

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ticketguard.cli.group import DONE
 from ticketguard.cli.marking import MARKING_NAMES, marking_options, take_marking
 from ticketguard.cli.options import (
-    checkpoint_folder,
     data_options,
     force_option,
     json_option,
     parse_assignments,
-    refuse_to_replace,
     resume_option,
     seed_option,
     take_data_options,
     take_training,
     training_options,
 )
-from ticketguard.cli.output import print_document
 from ticketguard.cli.progress import ProgressBar
+from ticketguard.cli.runs import Result, open_run
 from ticketguard.errors import ConfigurationError
 
 
@@ -108,19 +106,22 @@ def command(
     force: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Find a winning lottery ticket: prune, rewind, retrain, until the density is reached.
 
     Checkpoints are kept beside the ticket while the search runs, so that --resume can go on after an interruption. With
     --owner the search sees the secret edges of the owner's mark: the ticket that it writes is marked, and comes with
-    claim and vault, as from embed.
+    claim and vault, as from embed. An unmarked ticket that will be marked by embed is as secret as the vault: whoever
+    has it can remove the mark. It is written for its owner's eyes only.
 
     Several accelerators, or machines, train together under 'accelerate launch -m ticketguard find ...'; each batch is
     shared out among them, and the first process writes the ticket.
     """
     from ticketguard.credentials.keys import Owner
+    from ticketguard.files import PUBLIC, SECRET, Output
     from ticketguard.inspection import ticket_document
     from ticketguard.pipeline import find, find_marked
+    from ticketguard.reporting.text import document_lines
     from ticketguard.training import in_first_process
 
     marking = take_marking(options)
@@ -130,8 +131,10 @@ def command(
             flag = f"--{name.replace('_', '-')}"
             raise ConfigurationError(f"{flag} is about a mark, and no mark is planted: add --owner, or leave it out")
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
-    refuse_to_replace(written, force=force, inputs=(owner, pretrained, rewind, marking.passphrase_file))
-    workdir = checkpoint_folder(out, "find", resume=resume, force=force)
+    inputs = (owner, pretrained, rewind, marking.passphrase_file)
+    run = open_run("find", written, resume=resume, force=force, inputs=inputs)
+    if (code := run.finished(written, as_json=as_json)) is not None:
+        return code
     passphrase = None if owner is None else marking.passphrase()
     key = None if owner is None else Owner.load(owner, passphrase)
     with ProgressBar() as progress:
@@ -146,7 +149,7 @@ def command(
             "method_options": parse_assignments(method_option, option="--method-option"),
             "pretrained": pretrained,
             "rewind": rewind,
-            "workdir": workdir,
+            "workdir": run.folder,
             "resume": resume,
             "progress": progress,
         }
@@ -157,25 +160,26 @@ def command(
                 model, owner=key, marks=marking.marks, level_bits=marking.level_bits, **search
             )
 
-    def keep() -> None:
-        if key is not None:
-            marking.save(credential, key, passphrase)
-        ticket.save(out)
-        shutil.rmtree(workdir, ignore_errors=True)
+    credentials = {} if owner is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
+    result = Result(
+        document={"version": "ticketguard.find/1", "file": str(out), **credentials, **ticket_document(ticket)},
+        lines=document_lines(
+            {
+                "ticket": out,
+                **credentials,
+                "density": ticket.mask.density,
+                "edges": ticket.mask.kept,
+                "accuracy": ticket.info.accuracy,
+                "dense_accuracy": "not measured" if ticket.info.dense_accuracy is None else ticket.info.dense_accuracy,
+            }
+        ),
+    )
+
+    def end() -> None:
+        sealed = [] if key is None else marking.outputs(credential, key, passphrase)
+        found = Output(path=out, content=ticket.to_bytes(), mode=SECRET if key is None else PUBLIC)
+        run.finish([*sealed, found], result, as_json=as_json)
 
     # Of several processes that train together the first one writes and prints.
-    if not in_first_process(keep):
-        return
-    credentials = {} if owner is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
-    print_document(
-        {"version": "ticketguard.find/1", "file": str(out), **credentials, **ticket_document(ticket)},
-        as_json=as_json,
-        summary={
-            "ticket": out,
-            **credentials,
-            "density": ticket.mask.density,
-            "edges": ticket.mask.kept,
-            "accuracy": ticket.info.accuracy,
-            "dense_accuracy": "not measured" if ticket.info.dense_accuracy is None else ticket.info.dense_accuracy,
-        },
-    )
+    in_first_process(end)
+    return DONE

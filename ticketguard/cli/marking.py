@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
     from ticketguard.credentials.keys import Owner
     from ticketguard.embedding.interface import Mark
+    from ticketguard.files import Output
 
 CLAIM, VAULT = "claim.json", "vault.age"
 # The options below, as click names what they set.
@@ -85,12 +87,10 @@ class Marking:
             return read_passphrase(self.passphrase_file, purpose="the vault and the owner's key", confirm=True)
         return None
 
-    def save(self, credential: Credential, owner: Owner, passphrase: str | None) -> None:
-        """Write claim and vault."""
-        if self.recipient is None:
-            credential.save(self.claim, self.vault, owner, passphrase)
-        else:
-            credential.save(self.claim, self.vault, owner, recipient=self.recipient)
+    def outputs(self, credential: Credential, owner: Owner, passphrase: str | None) -> list[Output]:
+        """Return vault and claim, ready to be written."""
+        sealing: dict[str, str | None] = {"recipient": self.recipient} if self.recipient else {"passphrase": passphrase}
+        return credential.outputs(self.claim, self.vault, owner, **sealing)
 
 
 def take_marking(options: dict[str, Any]) -> Marking:
@@ -129,3 +129,10 @@ def _choose_marks(text: str, *, share: float, triggers: int) -> list[Mark]:
         if name not in known:
             raise ConfigurationError(f"unknown mark '{name}', expected one or more of {', '.join(known)}")
     return [known[name]() for name in names]
+
+
+def secrecy_note(ticket: Path) -> str:
+    """Return what the owner of an embedded ticket must know of the unmarked one."""
+    note = f"keep secret, like the vault, or delete '{ticket}': whoever has the unmarked ticket can remove the mark"
+    readable = ticket.exists() and ticket.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    return f"{note}; others on this machine can read it now (chmod 600)" if readable else note

@@ -141,13 +141,20 @@ def read_unlocker(passphrase_file: Path | None, vault_key: Path | None) -> dict[
     return {"vault_key": VaultKey.load(vault_key)}
 
 
-def refuse_to_replace(outputs: tuple[Path, ...], *, force: bool, inputs: tuple[Path | None, ...] = ()) -> None:
+def refuse_to_replace(
+    outputs: tuple[Path, ...],
+    *,
+    force: bool,
+    inputs: tuple[Path | None, ...] = (),
+    own: tuple[Path, ...] = (),
+) -> None:
     """Stop before the work starts if its outputs would overwrite something, or could not be written.
 
     Args:
         outputs: Files that the command will write.
         force: Replace files that exist.
         inputs: Files that the command reads: never replaced, a key or ticket that is lost cannot be found again.
+        own: Files among *outputs* that an interrupted run of the command wrote.
 
     Raises:
         ConfigurationError: An output exists and *force* is not set, or it is an input, or twice the same.
@@ -160,26 +167,11 @@ def refuse_to_replace(outputs: tuple[Path, ...], *, force: bool, inputs: tuple[P
         if path.resolve() in taken:
             raise ConfigurationError(f"'{path}' is an input of this command and is not replaced: choose another name")
         require_writable(path)
-        if path.exists() and not force:
+        # A link that points nowhere is somebody's too.
+        if os.path.lexists(path) and not force and path not in own:
             raise ConfigurationError(f"'{path}' exists: choose another name, or replace it with --force")
     if len({path.resolve() for path in outputs}) != len(outputs):
         raise ConfigurationError(f"outputs share a name: {', '.join(str(path) for path in outputs)}")
-
-
-def checkpoint_folder(out: Path, command: str, *, resume: bool, force: bool) -> Path:
-    """Return the folder beside *out* that a long *command* keeps its checkpoints in while it runs.
-
-    Raises:
-        ConfigurationError: It holds an earlier run's checkpoints, and neither --resume nor --force says what to do.
-    """
-    folder = out.with_name(f"{out.name}.{command}-run")
-    if folder.exists() and not resume and not force:
-        raise ConfigurationError(
-            f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
-        )
-    if not folder.exists() and resume:
-        raise ConfigurationError(f"'{folder}' does not exist: there is no run to resume; start one without --resume")
-    return folder
 
 
 def parse_assignments(pairs: tuple[str, ...], *, option: str) -> dict[str, Any]:

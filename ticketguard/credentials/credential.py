@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hmac
 import os
+from pathlib import Path
 
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, MarkClaim, read_claim, sign_claim
@@ -12,7 +13,7 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, groups_digest, open_vault, seal_vault
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import CredentialError
-from ticketguard.files import read_whole, write_whole
+from ticketguard.files import SECRET, Output, read_whole, write_together
 from ticketguard.keyed import commit
 from ticketguard.ticket import Reference
 
@@ -94,7 +95,7 @@ class Credential:
         *,
         recipient: str | None = None,
     ) -> None:
-        """Sign the claim, seal the vault, and write both; nothing is written if either cannot be made.
+        """Sign the claim, seal the vault, and write both; no file is touched unless both can be made and written.
 
         Args:
             claim_path: Where the claim goes.
@@ -108,12 +109,30 @@ class Credential:
             CredentialError: The claim names another owner's key, or claim and vault do not belong together.
             FileError: A file cannot be written.
         """
+        write_together(self.outputs(claim_path, vault_path, owner, passphrase, recipient=recipient))
+
+    def outputs(
+        self,
+        claim_path: str | os.PathLike[str],
+        vault_path: str | os.PathLike[str],
+        owner: Owner,
+        passphrase: str | None = None,
+        *,
+        recipient: str | None = None,
+    ) -> list[Output]:
+        """Return what `save` writes, for whoever writes it together with the ticket.
+
+        Raises:
+            ConfigurationError, CredentialError: As `save`.
+        """
         self.check()
         signed = sign_claim(self.claim, owner)
         sealed = seal_vault(self.vault, passphrase=passphrase, recipient=recipient)
         # The vault first: it alone cannot be made again.
-        write_whole(vault_path, sealed, mode=0o600)
-        write_whole(claim_path, signed)
+        return [
+            Output(path=Path(vault_path), content=sealed, mode=SECRET),
+            Output(path=Path(claim_path), content=signed),
+        ]
 
 
 def load_credential(

@@ -12,9 +12,8 @@ from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError, FileError, TensorError
-from ticketguard.files import write_whole
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.pipeline.runs import SECRET_FILE, recipe, secret_of_run
+from ticketguard.pipeline.runs import in_work_folder, moment_of_run, recipe, secret_of_run
 from ticketguard.plan import DEFAULT_LEVEL_BITS
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import Array, Ticket
@@ -86,7 +85,8 @@ def find(
         resume=resume,
         progress=progress,
     )
-    return chosen.find(problem)
+    with in_work_folder(workdir, resume=resume):
+        return chosen.find(problem)
 
 
 def find_marked(
@@ -114,7 +114,8 @@ def find_marked(
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         workdir: Folder for checkpoints; without it the run cannot be resumed.
-        resume: Go on from the checkpoints in *workdir*, with the secret that is kept there until the folder is deleted.
+        resume: Go on from what is kept in *workdir*; the secret is, until the folder is deleted, which is for after
+            everything is saved.
         search: The other arguments of `find`.
 
     Returns:
@@ -150,12 +151,12 @@ def find_marked(
     )
     everything = problem.everything(network)
     planting.rehearse(state_arrays(network), everything, problem.keep(everything.size))
-    if workdir is not None:
-        write_whole(workdir / SECRET_FILE, key, mode=0o600)
-    ticket = chosen.find(dataclasses.replace(problem, planting=planting))
+    with in_work_folder(workdir, resume=resume, secret=key):
+        ticket = chosen.find(dataclasses.replace(problem, planting=planting))
+        created = moment_of_run(workdir)
     network = model_of(ticket)
     load_arrays(network, ticket.weights)
-    return planting.finish(ticket, network)
+    return planting.finish(ticket, network, created=created)
 
 
 def _search(

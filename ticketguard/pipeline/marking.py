@@ -10,9 +10,9 @@ from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
-from ticketguard.files import write_whole
+from ticketguard.files import SECRET, write_whole
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.pipeline.runs import IDENTITY_FILE, SECRET_FILE, recipe, secret_of_run
+from ticketguard.pipeline.runs import IDENTITY_FILE, in_work_folder, moment_of_run, recipe, secret_of_run
 from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
 from ticketguard.ticket import Ticket
 
@@ -52,8 +52,10 @@ def embed(
         seed: Fixes order and augmentation.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
-        workdir: Folder for checkpoints; without it the run cannot be resumed.
-        resume: Go on from the checkpoint in *workdir*, with the secret that is kept there.
+        workdir: Folder for checkpoints; without it the run cannot be resumed. The secret and the trained weights stay
+            in it, so that whoever is interrupted before the credential is saved resumes to the same one: delete the
+            folder once everything is saved.
+        resume: Go on from what is kept in *workdir*.
         progress: Where progress is shown.
 
     Returns:
@@ -66,7 +68,7 @@ def embed(
     """
     from ticketguard.data import load_data
     from ticketguard.models import load_arrays, model_of
-    from ticketguard.training import TrainingConfig, drawn_once, recommended_training, train
+    from ticketguard.training import TrainingConfig, drawn_once, in_first_process, recommended_training, train
 
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
@@ -82,38 +84,42 @@ def embed(
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
     chosen = default_marks(ticket.info) if marks is None else marks
     plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
-    if workdir is not None:
-        write_whole(workdir / SECRET_FILE, key, mode=0o600)
-        _keep_identity(workdir / IDENTITY_FILE, plan, chosen, resume=resume)
-    result = train(
-        network,
-        dataset,
-        config,
-        seed=seed,
-        mask=plan.mask,
-        hooks=plan,
-        checkpoint=None if workdir is None else workdir / "embed.checkpoint",
-        resume=resume,
-        progress=progress,
-    )
+    _require_same_run(workdir, plan, chosen, resume=resume)
+    with in_work_folder(workdir, resume=resume, secret=key):
+        if workdir is not None:
+            folder = workdir
+            in_first_process(lambda: write_whole(folder / IDENTITY_FILE, _identity(plan, chosen), mode=SECRET))
+        result = train(
+            network,
+            dataset,
+            config,
+            seed=seed,
+            mask=plan.mask,
+            hooks=plan,
+            checkpoint=None if workdir is None else workdir / "embed.checkpoint",
+            resume=resume,
+            progress=progress,
+        )
+        created = moment_of_run(workdir)
     load_arrays(network, result.state)
-    if workdir is not None:
-        for name in (SECRET_FILE, IDENTITY_FILE):
-            (workdir / name).unlink(missing_ok=True)
-    return plan.finish(network, accuracy=result.accuracy)
+    return plan.finish(network, accuracy=result.accuracy, created=created)
 
 
-def _keep_identity(path: Path, plan: Plan, marks: Sequence[Mark], *, resume: bool) -> None:
-    """Keep what is embedded, and how, beside the checkpoint: weights under other marks look like those of this run.
+def _identity(plan: Plan, marks: Sequence[Mark]) -> bytes:
+    """Say what is embedded, and how: weights under other marks look like those of this run."""
+    commitments = " ".join(mark.commitment.hex() for mark in plan.claims)
+    return f"{commitments} {' '.join(map(repr, marks))}".encode()
+
+
+def _require_same_run(workdir: Path | None, plan: Plan, marks: Sequence[Mark], *, resume: bool) -> None:
+    """Compare what is embedded with what an interrupted run did.
 
     Raises:
         ConfigurationError: The run to go on with embeds other marks.
     """
-    commitments = " ".join(mark.commitment.hex() for mark in plan.claims)
-    identity = f"{commitments} {' '.join(map(repr, marks))}".encode()
-    if resume and path.exists() and path.read_bytes() != identity:
+    path = None if workdir is None else workdir / IDENTITY_FILE
+    if path is not None and resume and path.exists() and path.read_bytes() != _identity(plan, marks):
         raise ConfigurationError(
             f"the run kept in '{path.parent}' embeds other marks, or another owner's: "
             "resume with the settings it was started with, or start anew"
         )
-    write_whole(path, identity)

@@ -1,22 +1,25 @@
-"""What find and embed need alike: a recipe, and a secret that survives an interruption."""
+"""What find and embed need alike: a recipe, a folder to work in, and a secret that survives an interruption."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ticketguard.errors import ConfigurationError
-from ticketguard.files import read_whole
+from ticketguard.errors import ConfigurationError, FileError
+from ticketguard.files import SECRET, read_whole, write_whole
 from ticketguard.keyed import SECRET_BYTES
 
 if TYPE_CHECKING:
     from ticketguard.training import TrainingConfig
 
-# What a run that writes marks keeps in its folder, beside the checkpoints.
-SECRET_FILE, IDENTITY_FILE = "embed.secret", "embed.identity"
+# What a run that writes marks keeps in its folder, beside the checkpoints, until the folder is deleted.
+SECRET_FILE, IDENTITY_FILE, CREATED_FILE = "embed.secret", "embed.identity", "embed.created"
+MOMENT_BYTES = 64
 
 
 def recipe(given: TrainingConfig | Mapping[str, Any] | None, default: TrainingConfig) -> TrainingConfig:
@@ -31,13 +34,77 @@ def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -
 
     Raises:
         ConfigurationError: The run to go on with has another secret than the one given.
+        FileError: The secret that is kept is damaged.
     """
-    kept = None if workdir is None else workdir / SECRET_FILE
-    if kept is not None and resume and kept.exists():
-        key = read_whole(kept, limit_bytes=SECRET_BYTES)
-        if secret not in (None, key):
-            raise ConfigurationError(
-                f"the run kept in '{workdir}' has another secret than the one given: resume without one, or start anew"
-            )
-        return key
-    return os.urandom(SECRET_BYTES) if secret is None else secret
+    key = _kept_secret(workdir) if workdir is not None and resume else None
+    if key is None:
+        return os.urandom(SECRET_BYTES) if secret is None else secret
+    if secret not in (None, key):
+        raise ConfigurationError(
+            f"the run kept in '{workdir}' has another secret than the one given: resume without one, or start anew"
+        )
+    return key
+
+
+@contextlib.contextmanager
+def in_work_folder(workdir: Path | None, *, resume: bool, secret: bytes | None = None) -> Iterator[None]:
+    """Keep a run's folder to this run while it lasts, with its secret on disk before anything depends on it.
+
+    Raises:
+        ConfigurationError: Another run holds the folder, or was started anew in it meanwhile.
+        FileError: The folder cannot be written to.
+    """
+    from ticketguard.training import held_by_first_process, in_first_process
+
+    def keep_secret() -> None:
+        if workdir is None or secret is None:
+            return
+        kept = _kept_secret(workdir)
+        if kept is None or not resume:
+            write_whole(workdir / SECRET_FILE, secret, mode=SECRET)
+        elif kept != secret:
+            raise ConfigurationError(f"another run was started in '{workdir}': choose another name for this one")
+
+    with held_by_first_process(workdir, anew=not resume):
+        in_first_process(keep_secret)
+        yield
+
+
+def moment_of_run(workdir: Path | None) -> datetime.datetime:
+    """Return when the run's claim says it was made: now, or when an interrupted end of this run first said so.
+
+    So a run that is resumed after its claim was written writes the same claim again, byte for byte.
+
+    Raises:
+        FileError: What is kept of it is damaged, or cannot be written.
+    """
+    from ticketguard.training import in_first_process
+
+    moments = [datetime.datetime.now(datetime.UTC)]
+    path = None if workdir is None else workdir / CREATED_FILE
+
+    def keep() -> None:
+        if path is None:
+            return
+        if not path.exists():
+            write_whole(path, moments[0].isoformat().encode(), mode=SECRET)
+            return
+        try:
+            moments.append(datetime.datetime.fromisoformat(read_whole(path, limit_bytes=MOMENT_BYTES).decode()))
+        except ValueError as error:
+            raise FileError(path=path, reason="holds no date", hint="delete it, and resume") from error
+
+    in_first_process(keep)
+    return moments[-1]
+
+
+def _kept_secret(workdir: Path) -> bytes | None:
+    path = workdir / SECRET_FILE
+    if not path.exists():
+        return None
+    key = read_whole(path, limit_bytes=SECRET_BYTES)
+    if len(key) != SECRET_BYTES:
+        raise FileError(
+            path=path, reason=f"has {len(key)} bytes, expected {SECRET_BYTES}", hint="use a copy of it, or start anew"
+        )
+    return key

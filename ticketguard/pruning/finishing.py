@@ -224,13 +224,14 @@ def train_dense(
             spent = Spent(examples=int(cost["examples"]), steps=int(cost["steps"]), seconds=cost["seconds"])
             load_arrays(network, kept.weights)
             return Pretrained(state=kept.weights, accuracy=kept.info.accuracy, spent=spent)
+    checkpoint = None if problem.workdir is None else problem.workdir / "dense.checkpoint"
     result = train(
         network,
         problem.data,
         recipe,
         seed=seed,
         stop_step=stop_step,
-        checkpoint=None if problem.workdir is None else problem.workdir / "dense.checkpoint",
+        checkpoint=checkpoint,
         resume=problem.resume,
         progress=problem.progress,
         watch=watch,
@@ -238,7 +239,7 @@ def train_dense(
     )
     network.cpu()
     spent = Spent(examples=result.examples, steps=result.steps, seconds=result.seconds)
-    if path is not None:
+    if path is not None and checkpoint is not None:
         info = problem.info(
             "dense",
             accuracy=result.accuracy,
@@ -247,4 +248,5 @@ def train_dense(
         )
         kept = Ticket(mask=problem.everything(network), weights=result.state, rewind_weights=None, info=info)
         in_first_process(lambda: kept.save(path))
+        in_first_process(lambda: checkpoint.unlink(missing_ok=True))
     return Pretrained(state=result.state, accuracy=result.accuracy, spent=spent)

@@ -91,8 +91,7 @@ class _Rounds:
         self._rewind_step = rewind_step(problem, config.rewind_epochs)
         self._identity = problem.identity(method, config)
         if not problem.resume:
-            for number in range(count):
-                self._forget(number)
+            self._forget(*(self._path(number) for number in range(count)))
 
     def run(
         self,
@@ -139,7 +138,7 @@ class _Rounds:
             mask=mask,
             hooks=None if problem.planting is None or not last else problem.planting.hooks(mask, rewind),
             snapshot_steps=(self._rewind_step,) if number == 0 and self._rewind_step else (),
-            checkpoint=None if problem.workdir is None else problem.workdir / f"round-{number}.checkpoint",
+            checkpoint=self._checkpoint(number),
             resume=problem.resume,
             progress=problem.progress,
             description=f"round {number + 1} of {self._count}, density {mask.density:.3g}",
@@ -168,9 +167,13 @@ class _Rounds:
         path = self._path(number)
         assert path is not None
         ticket.save(path)
-        self._forget(number - 1)
+        self._forget(self._path(number - 1), self._checkpoint(number))
 
-    def _forget(self, number: int) -> None:
-        path = self._path(number)
-        if path is not None:
-            path.unlink(missing_ok=True)
+    def _forget(self, *paths: Path | None) -> None:
+        for path in paths:
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    def _checkpoint(self, number: int) -> Path | None:
+        folder = self._problem.workdir
+        return None if folder is None else folder / f"round-{number}.checkpoint"

@@ -6,7 +6,8 @@ import os
 
 from ticketguard.checking.arms import ARMS, DENSE, TICKET
 from ticketguard.checking.verdict import Comparison, TicketCheck
-from ticketguard.reporting.plots import blank_figure, save_figure
+from ticketguard.files import write_whole
+from ticketguard.reporting.plots import blank_figure, png_of
 from ticketguard.reporting.text import table_lines
 
 _MEANING = {
@@ -42,15 +43,20 @@ def comparison_line(comparison: Comparison) -> str:
 
 
 def draw_check(check: TicketCheck, path: str | os.PathLike[str], *, title: str = "") -> None:
-    """Draw every arm's runs, their mean with its standard error, and what the ticket had to reach, into one PNG.
-
-    Args:
-        check: What was found.
-        path: The PNG file.
-        title: A line above the picture; the verdict follows it.
+    """Write `check_picture` into a PNG file.
 
     Raises:
         FileError: The file cannot be written.
+    """
+    write_whole(path, check_picture(check, title=title))
+
+
+def check_picture(check: TicketCheck, *, title: str = "") -> bytes:
+    """Draw every arm's runs, their mean with its standard error, and what the ticket had to reach, as a PNG.
+
+    Args:
+        check: What was found.
+        title: A line above the picture; the verdict follows it.
     """
     figure = blank_figure(7.0, 0.42 * len(check.arms) + 1.5)
     axis = figure.subplots()
@@ -72,4 +78,4 @@ def draw_check(check: TicketCheck, path: str | os.PathLike[str], *, title: str =
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(f"test accuracy in percent: {len(check.seeds)} seeds, mean and standard error")
     figure.suptitle(f"{title}: {check.verdict}" if title else check.verdict)
-    save_figure(figure, path)
+    return png_of(figure)

@@ -142,9 +142,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         FileError: The file cannot be written.
     """
+    write_whole(path, png_of(figure))
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as a PNG."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=DOTS_PER_INCH)
-    write_whole(path, picture.getvalue())
+    return picture.getvalue()
 
 
 def _draw_plane(axis: Axes, plane: Plane, title: str) -> None:

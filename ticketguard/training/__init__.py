@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
-from ticketguard.training.devices import drawn_once, in_first_process, join_processes
+from ticketguard.training.devices import drawn_once, held_by_first_process, in_first_process, join_processes
 from ticketguard.training.loop import TrainingResult, evaluate, train
 from ticketguard.training.recipes import recommended_training
 from ticketguard.training.watching import AccuracyWatch
@@ -19,6 +19,7 @@ __all__ = [
     "Watch",
     "drawn_once",
     "evaluate",
+    "held_by_first_process",
     "in_first_process",
     "join_processes",
     "recommended_training",

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from ticketguard.errors import FileError, UnknownVersionError
-from ticketguard.files import write_whole
+from ticketguard.files import SECRET, write_whole
 
 VERSION = "ticketguard.training-checkpoint/1"
 
@@ -48,10 +48,18 @@ def of_kind(kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.T
 
 
 def save_run(path: Path, state: RunState, *, identity: str) -> None:
-    """Write a checkpoint."""
+    """Write a checkpoint, for its owner's eyes only: who has the weights under way can tell marks from the rest.
+
+    Raises:
+        FileError: It cannot be written; the one before it is whole.
+    """
     metadata = {"version": VERSION, "step": str(state.step), "identity": identity}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-    write_whole(path, safetensors.torch.save(tensors, metadata=metadata))
+    try:
+        write_whole(path, safetensors.torch.save(tensors, metadata=metadata), mode=SECRET)
+    except FileError as error:
+        hint = f"{error.hint}, then go on with --resume (resume=True): what was kept before is whole"
+        raise FileError(path=path, reason=error.reason, hint=hint) from error
 
 
 def load_run(path: Path, *, identity: str) -> RunState | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -16,6 +17,7 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.training.config import TrainingConfig
+from ticketguard.work_folder import hold
 
 
 def accelerator_for(config: TrainingConfig) -> accelerate.Accelerator:
@@ -88,7 +90,7 @@ def join_processes(config: TrainingConfig) -> None:
     accelerator_for(config).wait_for_everyone()
 
 
-def in_first_process(action: Callable[[], None]) -> bool:
+def in_first_process(action: Callable[[], object]) -> bool:
     """Run *action*, which writes or removes files, in the first process of a run only; return whether this is it.
 
     It runs when no process is still at what came before it, and none goes on until it is done.
@@ -102,6 +104,20 @@ def in_first_process(action: Callable[[], None]) -> bool:
     if several:
         torch.distributed.barrier()
     return is_first
+
+
+@contextlib.contextmanager
+def held_by_first_process(folder: Path | None, *, anew: bool) -> Iterator[None]:
+    """Have the first process of a run hold its work folder, if it has one, while all of them work.
+
+    Raises:
+        ConfigurationError, FileError: As `ticketguard.work_folder.hold`.
+    """
+    with contextlib.ExitStack() as held:
+        if folder is not None:
+            own = folder
+            in_first_process(lambda: held.enter_context(hold(own, anew=anew)))
+        yield
 
 
 def share_first(tensors: Iterable[torch.Tensor], accelerator: accelerate.Accelerator) -> None:

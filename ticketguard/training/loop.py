@@ -24,6 +24,8 @@ from ticketguard.training.optimizers import load_optimizer, make_optimizer, opti
 CHECKPOINT_SECONDS = 60.0
 # How often a loss is looked at: reading it makes an accelerator wait.
 LOSS_CHECK_STEPS = 50
+# Names a tensor in the checkpoint of a run that its watch has ended.
+ENDED = "ended"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,8 @@ def train(
         watch: Looks at the network after every step, and may end the run.
         snapshot_steps: Steps after which the state dict is kept; 0 is the start.
         stop_step: Step after which the run ends early, with the rates that the whole run has up to there.
-        checkpoint: File to keep the run's state in, every minute and at every snapshot.
+        checkpoint: File to keep the run's state in, every minute, at every snapshot, and at the end: whoever is
+            interrupted before the result is safe elsewhere trains nothing again. The caller deletes it.
         resume: Go on from *checkpoint* if it is there.
         progress: Where progress is shown.
         description: What the progress bar says.
@@ -113,7 +116,7 @@ def train(
     if checkpoint is not None:
         # Not before all processes have read it: one that goes on after the last step has no other to wait for.
         finished = checkpoint
-        in_first_process(lambda: finished.unlink(missing_ok=True))
+        in_first_process(lambda: run.keep(finished))
     return result
 
 
@@ -144,6 +147,8 @@ class _Run:
         )
         self.total = self.end = self._feeder.steps(config.epochs)
         self.step = 0
+        self._kept_step = -1
+        self._ended = False  # by the watch, before the last step
         self.snapshots: dict[int, Mapping[str, Array]] = {}
         self.network = model
         self._own_attributes = frozenset(vars(model))
@@ -189,7 +194,8 @@ class _Run:
             self.snapshots[int(number)] = {**self.snapshots.get(int(number), {}), rest: tensor.numpy()}
         if self._watch is not None:
             self._watch.load(parts["watch"])
-        self.step = state.step
+        self.step = self._kept_step = state.step
+        self._ended = ENDED in state.tensors
         self._hooks.seek(state.step)
 
     def go(self, checkpoint: Path | None, progress: Progress) -> None:
@@ -200,17 +206,22 @@ class _Run:
         saved = time.monotonic()
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), naming_compilation(self._config):
-            while self.step < self.end:
+            while self.step < self.end and not self._ended:
                 self._take_step()
                 progress.advance()
                 if self.step in self._snapshot_steps:
                     self.snapshots[self.step] = self.state()
-                if self._watch is not None and self._watch.after_step(self.step, self.network):
-                    break  # before a checkpoint is written: a run that goes on from one has not ended
+                self._ended = self._watch is not None and self._watch.after_step(self.step, self.network)
                 due = time.monotonic() - saved > CHECKPOINT_SECONDS or self.step in self._snapshot_steps
                 if checkpoint is not None and due and self._accelerator.is_main_process:
-                    save_run(checkpoint, self._state(), identity=self.identity)
+                    self.keep(checkpoint)
                     saved = time.monotonic()
+
+    def keep(self, checkpoint: Path) -> None:
+        """Write the checkpoint of where the run stands, unless that is written already."""
+        if self.step != self._kept_step:
+            save_run(checkpoint, self._state(), identity=self.identity)
+            self._kept_step = self.step
 
     def _take_step(self) -> None:
         # Dropout and the like draw from torch's global generators, which are forked for the run.
@@ -287,6 +298,8 @@ class _Run:
             tensors |= {f"scaler/{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
         if self._watch is not None:
             tensors |= prefixed("watch", self._watch.tensors())
+        if self._ended:
+            tensors[ENDED] = torch.ones(1)
         for number, arrays in self.snapshots.items():
             tensors |= {f"snapshot/{number}/{name}": torch.from_numpy(array) for name, array in arrays.items()}
         return RunState(step=self.step, tensors=tensors)
