@@ -13,9 +13,9 @@ import safetensors.numpy
 
 from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.files import write_whole
-from ticketguard.inspection import mask_of_zeros
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
+from ticketguard.zeros import mask_of_zeros
 
 if TYPE_CHECKING:
     import torch

@@ -21,9 +21,10 @@ from ticketguard.credentials.keys import load_public_key
 from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import SCHEME, PlantedParameters, Positions, secret_edges
-from ticketguard.errors import FileError
+from ticketguard.errors import FileError, TensorError
 from ticketguard.files import read_whole
 from ticketguard.suspects.checkpoints import Checkpoint
+from ticketguard.suspects.sharded import INDEX_SUFFIX
 from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_digest
 
 INSPECT_VERSION = "ticketguard.inspect/1"
@@ -68,13 +69,15 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     Raises:
         FileError: The file cannot be read, or is an owner's private key.
     """
+    if Path(path).is_dir():
+        return "suspect"  # A sharded checkpoint's folder, or an error that says what a folder lacks.
     try:
         with Path(path).open("rb") as stream:
             start = stream.read(_START_BYTES)
             if start.startswith(age_passphrase.MAGIC):
                 return "vault"
             if as_written(start).lstrip()[:1] == b"{":
-                return "claim"
+                return "suspect" if b'"weight_map"' in start or Path(path).name.endswith(INDEX_SUFFIX) else "claim"
             if any(label in start for label in _PRIVATE_KEYS):
                 raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
             if _PUBLIC_KEY in start:
@@ -160,37 +163,24 @@ def vault_document(vault: Vault) -> Document:
 
 
 def checkpoint_document(checkpoint: Checkpoint) -> Document:
-    """Return a suspect's tensors, and how many weights of each are not zero.
-
-    Raises:
-        TensorError: A floating tensor has values that are not finite.
-    """
+    """Return a suspect's networks and tensors, and how many values of each are not zero, or not finite."""
+    packed = checkpoint.packed()
     tensors: list[Document] = []
-    for name, values in checkpoint.items():
-        tensors.append(
-            {
-                "name": name,
-                "shape": list(checkpoint.shape(name)),
-                "type": checkpoint.type_name(name),
-                "nonzero": int(np.count_nonzero(values)),
-            }
-        )
-    return {"tensors": tensors}
-
-
-def mask_of_zeros(state: Mapping[str, np.ndarray[Any, Any]]) -> Mask:
-    """Read a mask from the zeros of weights: every tensor of two axes or more that has some.
-
-    Args:
-        state: Arrays by name; those that are not floating are passed over.
-    """
-    return Mask(
-        layers={
-            name: array != 0
-            for name, array in state.items()
-            if array.ndim >= 2 and array.dtype.kind == "f" and array.size and not array.all()
-        }
-    )
+    for name in checkpoint.names():
+        entry: Document = {"name": name, "shape": list(checkpoint.shape(name)), "type": checkpoint.type_name(name)}
+        try:
+            values = checkpoint.stored(name)
+        except TensorError as error:
+            tensors.append({**entry, "unreadable": error.reason})
+            continue
+        entry["nonzero"] = int(np.count_nonzero(values))
+        wrong = values.size - int(np.count_nonzero(np.isfinite(values))) if values.dtype.kind == "f" else 0
+        tensors.append({**entry, "not_finite": wrong} if wrong else entry)
+    return {
+        **({"networks": list(checkpoint.networks())} if checkpoint.networks() else {}),
+        **({"packed": packed} if packed else {}),
+        "tensors": tensors,
+    }
 
 
 def secret_positions(credential: Credential) -> dict[str, Positions]:

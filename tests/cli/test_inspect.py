@@ -86,7 +86,7 @@ def test_pictures_of_what_has_no_mask_are_refused(run: Run, files: Files, tmp_pa
     result = run("inspect", tmp_path / "dense.safetensors", "--picture", tmp_path / "p.png", code=2)
     assert "has no zeros" in result.stderr
     other = tmp_path / "other.safetensors"
-    safetensors.numpy.save_file({"weight": np.eye(3, dtype=np.float32)}, other)
+    safetensors.numpy.save_file({"weight": np.diag(np.arange(1, 4, dtype=np.float32))}, other)
     secrets = ("--claim", files.claim, "--vault", files.vault)
     result = run("inspect", other, "--picture", tmp_path / "p.png", *secrets, code=2)
     assert "has other layers" in result.stderr

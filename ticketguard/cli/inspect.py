@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from ticketguard.cli.options import (
     vault_key_option,
 )
 from ticketguard.cli.output import print_document
+
+if TYPE_CHECKING:
+    from ticketguard.ticket import Array
 
 
 @click.command(name="inspect", short_help="Say what a ticket, claim, vault, key or suspect holds.")
@@ -75,14 +78,14 @@ def _draw(
         ConfigurationError: The file has no masks.
     """
     from ticketguard.errors import ConfigurationError
-    from ticketguard.inspection import mask_of_zeros, secret_positions
+    from ticketguard.inspection import secret_positions
     from ticketguard.reporting.plots import draw_before_after, draw_mask
-    from ticketguard.suspects.checkpoints import Checkpoint
     from ticketguard.ticket import Reference, Ticket
+    from ticketguard.zeros import mask_of_zeros
 
     if kind not in ("ticket", "suspect"):
         raise ConfigurationError(f"'{file}' is a {kind} and has no masks to draw: name a ticket or a checkpoint")
-    mask = Ticket.load(file).mask if kind == "ticket" else mask_of_zeros(Checkpoint(file).state())
+    mask = Ticket.load(file).mask if kind == "ticket" else mask_of_zeros(_layers(file))
     if not len(mask):
         raise ConfigurationError(f"'{file}' has no zeros in its weights, so there is no mask to draw")
     if claim is None or vault is None:
@@ -97,3 +100,11 @@ def _draw(
             f"'{file}' has other layers than the claim's ticket: draw it without --claim and --vault"
         )
     draw_before_after(before, mask, secret_positions(credential), picture, title=file.name)
+
+
+def _layers(file: Path) -> dict[str, Array]:
+    """Read a suspect's tensors of two axes or more, what is not finite in them too."""
+    from ticketguard.suspects.checkpoints import Checkpoint
+
+    suspect = Checkpoint(file)
+    return {name: suspect.stored(name) for name in suspect.layer_names()}

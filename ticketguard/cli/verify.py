@@ -21,6 +21,12 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
 @click.option(
     "--predictor", metavar="MODULE:NAME", help="A Python callable that takes one input and returns scores or a label."
 )
+@click.option(
+    "--network",
+    metavar="PREFIX",
+    help="Of a file that holds several networks, read the one whose names start with PREFIX, such as ema.; by default "
+    "all that fit the claim equally well, each of which is paid for.",
+)
 @click.option("--claim", type=click.Path(path_type=Path), required=True, help="The signed claim.")
 @click.option("--vault", type=click.Path(path_type=Path), required=True, help="The owner's vault.")
 @click.option("--owner-key", type=click.Path(path_type=Path), help="Public key that the claim must be signed by.")
@@ -45,6 +51,7 @@ def command(
     suspect: Path | None,
     endpoint: str | None,
     predictor: str | None,
+    network: str | None,
     claim: Path,
     vault: Path,
     owner_key: Path | None,
@@ -56,9 +63,10 @@ def command(
 ) -> int:
     """Say whether SUSPECT derives from the ticket that the claim marks.
 
-    SUSPECT is a checkpoint (safetensors, or a .pt/.pth state dict), whose tensors are read and whose code is never run,
-    or an .onnx file, which is asked for answers. --endpoint and --predictor are asked for answers too: in SUSPECT's
-    place, or beside a checkpoint of the same model, where weights and answers give one verdict that pays for two tests.
+    SUSPECT is a checkpoint (safetensors, a .pt/.pth state dict, or the *.index.json of one in several files), whose
+    tensors are read and whose code is never run, or an .onnx file, which is asked for answers. --endpoint and
+    --predictor are asked for answers too: in SUSPECT's place, or beside a checkpoint of the same model, where weights
+    and answers give one verdict that pays for two tests.
 
     Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be told.
     """
@@ -70,7 +78,7 @@ def command(
         raise click.UsageError("Give a suspect: a file, --endpoint or --predictor.")
     if endpoint is not None and predictor is not None:
         raise click.UsageError("Give --endpoint or --predictor: one place to ask for answers.")
-    parts = _open(suspect, endpoint, predictor, timeout)
+    parts = _open(suspect, endpoint, predictor, timeout, network)
     public_key = None if owner_key is None else load_public_key(owner_key)
     credential = load_credential(claim, vault, **read_unlocker(passphrase_file, vault_key))
     verdict = verify(
@@ -89,10 +97,14 @@ def command(
     return EXIT_CODES[verdict.status]
 
 
-def _open(suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float) -> list[Any]:
+def _open(
+    suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float, network: str | None
+) -> list[Any]:
     """Return what is examined: a checkpoint, something that answers, or first one and then the other."""
     from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
 
+    if network is not None and (suspect is None or suspect.suffix.lower() == ".onnx"):
+        raise click.UsageError("--network names a part of a checkpoint's weights: give a checkpoint as SUSPECT.")
     parts: list[Any] = []
     if suspect is not None and suspect.suffix.lower() == ".onnx":
         if endpoint is not None or predictor is not None:
@@ -101,7 +113,7 @@ def _open(suspect: Path | None, endpoint: str | None, predictor: str | None, tim
     elif suspect is not None:
         from ticketguard.suspects.checkpoints import Checkpoint
 
-        parts.append(Checkpoint(suspect))
+        parts.append(Checkpoint(suspect, network=network))
     if endpoint is not None:
         parts.append(HttpPredictor(endpoint, timeout_s=timeout))
     if predictor is not None:

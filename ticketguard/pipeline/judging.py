@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 from ticketguard.credentials.claim import MarkClaim
@@ -19,12 +18,13 @@ from ticketguard.errors import (
     UnknownVersionError,
     UnverifiableError,
 )
-from ticketguard.graph import ChannelGroup, align, check_fit, groups_from_json
+from ticketguard.graph import ChannelGroup, check_fit, groups_from_json
+from ticketguard.pipeline.examining import examine_networks
 from ticketguard.plan import DEFAULT_LEVEL_BITS
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.ticket import Mask, Reference
-from ticketguard.verification import black_box, white_box
+from ticketguard.verification import black_box
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
 
 # The schemes this release verifies, with the version of each.
@@ -149,21 +149,13 @@ def _examine_weights(
     suspect: Checkpoint, credential: Credential, mark: MarkClaim, threshold_log10_p: float
 ) -> Evidence:
     reference = Reference.from_bytes(credential.vault.reference)
-    found = suspect.match({name: reference.mask[name].shape for name in reference.mask})
-    names = found.pairs
-    layers = white_box.Layers(read=suspect.read, names=names)
-    present = Mask(layers={name: reference.mask[name] for name in reference.mask if name in names})
-    binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
-    parameters = planted_graph.PlantedParameters.from_json(mark.parameters)
-    groups = _bound_groups(credential, mark, reference.mask)
-    looks = len(white_box.READINGS) * (2 if groups else 1)
-    passages = [white_box.examine(layers, present, binding, parameters)]
-    if groups and passages[0].log10_p + math.log10(looks) > threshold_log10_p:
-        aligned = white_box.Layers(read=suspect.read, names=names, alignment=align(layers, reference, groups))
-        passages.append(white_box.examine(aligned, present, binding, parameters))
-    missing = [name for name in reference.mask if name not in names]
-    return white_box.to_evidence(
-        passages, threshold_log10_p=threshold_log10_p, looks=looks, missing=missing, paired_by_order=found.by_order
+    return examine_networks(
+        suspect,
+        reference,
+        Binding(secret=credential.vault.secret, commitment=mark.commitment),
+        planted_graph.PlantedParameters.from_json(mark.parameters),
+        groups=_bound_groups(credential, mark, reference.mask),
+        threshold_log10_p=threshold_log10_p,
     )
 
 

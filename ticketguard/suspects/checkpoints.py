@@ -5,51 +5,105 @@ The format is told from the bytes, never from the file's name. Reading a file ne
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ticketguard.errors import FileError, TensorError, UnverifiableError
-from ticketguard.suspects.matching import LayerMatch, Shape, match_layers
-from ticketguard.suspects.safetensors_file import SafetensorsFile
+from ticketguard.errors import ConfigurationError, TensorError, UnverifiableError
+from ticketguard.suspects.bitmask import with_compressed
+from ticketguard.suspects.matching import MAX_NETWORKS, LayerMatch, Shape, match_networks
+from ticketguard.suspects.networks import networks_in
+from ticketguard.suspects.packed import describe, is_integer, packed_weights
+from ticketguard.suspects.parts import effective_parts, is_mask_name, read_part
+from ticketguard.suspects.sharded import open_checkpoint
 from ticketguard.suspects.sources import MappingSource, TensorSource, unreadable_type
-from ticketguard.suspects.steady_file import SteadyFile
-from ticketguard.suspects.torch_file import LEGACY_MAGIC, TorchFile
-from ticketguard.suspects.zip_archive import ZIP_MAGIC
 from ticketguard.ticket import Array, FloatArray
 
 # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
 _OWN_PREFIX = "ticketguard."
-_LONGEST_MAGIC = 16
 
 
 class Checkpoint:
-    """A suspect's state dict: a safetensors or torch file, or a mapping of arrays or tensors.
+    """A suspect's state dict: a safetensors or torch file, one in several files, or a mapping of arrays or tensors.
 
-    ``NAME_orig`` with ``NAME_mask`` (``torch.nn.utils.prune``) reads as the one tensor ``NAME``, and
-    ``parametrizations.NAME.original`` as ``NAME``. Other names are kept; `match` sees through prefixes.
+    A pruning mask that is stored beside its weight is part of the weight (`ticketguard.suspects.parts`), a weight that
+    is stored as a bitmask is read as what it was, and ``parametrizations.NAME.original`` is ``NAME``. Other names are
+    kept; `match` sees through prefixes.
 
     Args:
-        suspect: The file, or tensors by name.
+        suspect: The file, the ``*.index.json`` of a sharded checkpoint or the folder of one, or tensors by name.
         label: What errors and reports call it; default: the path.
+        network: Read only the tensors whose names start so, as one network, and leave that prefix off; an empty text
+            says that the whole file is one.
 
     Raises:
         FileError: The file is missing, truncated, foreign, or holds code (which is not run).
         TensorError: A tensor is impossible.
+        ConfigurationError: It has no such network.
     """
 
-    def __init__(self, suspect: str | os.PathLike[str] | Mapping[str, Any], *, label: str | None = None) -> None:
+    def __init__(
+        self,
+        suspect: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        label: str | None = None,
+        network: str | None = None,
+    ) -> None:
         if isinstance(suspect, Mapping):
             self.label = label or "state dict"
-            self._source: TensorSource = MappingSource(suspect)
+            source: TensorSource = MappingSource(suspect)
         else:
             self.label = label or os.fspath(suspect)
-            self._source = _open(Path(suspect))
-        self._parts = _effective_tensors(self._source)
+            source = open_checkpoint(suspect)
+        # Only formats that nest keep networks apart.
+        self._apart: tuple[str, ...] = getattr(source, "networks", ())
+        self._source = with_compressed(source)
+        stored = [name for name in self._source.names() if not name.startswith(_OWN_PREFIX)]
+        self._parts = effective_parts(stored, self._source)
+        self._contents: dict[str, bytes] = {}
+        self.network = network
+        if network:
+            self._narrow(network if network.endswith(".") else f"{network}.")
+
+    def _narrow(self, prefix: str) -> None:
+        inside = {name.removeprefix(prefix): part for name, part in self._parts.items() if name.startswith(prefix)}
+        if not inside:
+            known = self.networks() or sorted({f"{name.partition('.')[0]}." for name in self._parts if "." in name})[:8]
+            raise ConfigurationError(
+                f"'{self.label}' has no network '{prefix}': its names start with {', '.join(known) or 'no prefix'}"
+            )
+        self._parts, self.network = inside, prefix
+
+    def networks(self) -> tuple[str, ...]:
+        """Return the name prefixes of the networks it holds; none if it is one, or was said to be."""
+        if self.network is not None:
+            return ()
+        return networks_in({name: self.shape(name) for name in self._parts}, stored_apart=self._apart)
+
+    def packed(self) -> dict[str, str]:
+        """Return the format of every weight that is stored quantised or packed, which is not read, by its name."""
+        return packed_weights(self._source)
+
+    def require_one_network(self, *, naming: str) -> None:
+        """Check that it holds one network, or that the user said which one.
+
+        Args:
+            naming: How the user names one, such as "--network".
+
+        Raises:
+            ConfigurationError: It holds several.
+        """
+        found = self.networks()
+        if found:
+            shown = ", ".join(f"'{prefix}'" for prefix in found[:8])
+            raise ConfigurationError(
+                f"'{self.label}' holds {len(found)} networks, whose names start with {shown}: say which one is meant "
+                f"with {naming}, or that all of them are one with an empty text"
+            )
 
     def names(self) -> tuple[str, ...]:
         """Return every tensor's name, in stored order."""
@@ -65,7 +119,7 @@ class Checkpoint:
         Raises:
             KeyError: There is no such tensor.
         """
-        return self._source.shape(self._parts[name][0])
+        return self._source.shape(self._parts[name].weight)
 
     def type_name(self, name: str) -> str:
         """Return the element type a tensor is stored in, as its format calls it.
@@ -73,7 +127,7 @@ class Checkpoint:
         Raises:
             KeyError: There is no such tensor.
         """
-        return self._source.type_name(self._parts[name][0])
+        return self._source.type_name(self._parts[name].weight)
 
     def read(self, name: str) -> FloatArray:
         """Read one tensor into a new float32 array, its pruning mask applied if it has one.
@@ -83,102 +137,106 @@ class Checkpoint:
             FileError: The file is gone or has changed.
             TensorError: The values are not floating-point, not finite, or do not fit their mask.
         """
-        return self._in_use(name, self._source.read(self._parts[name][0]))
-
-    def _in_use(self, name: str, values: Array) -> FloatArray:
-        """Check a tensor's values as stored, and apply its mask in place."""
-        weight, mask = self._parts[name]
+        values = self.stored(name)
         if values.dtype != np.float32:
-            raise unreadable_type(name, self._source.type_name(weight))
-        _require_finite(values, name=weight)
-        if mask is not None:
-            if self._source.shape(mask) != values.shape:
-                raise TensorError(
-                    name=mask,
-                    reason=f"has shape {self._source.shape(mask)}, expected {values.shape} as in '{weight}'",
-                    hint="a mask must have its weight's shape",
-                )
-            kept = self._source.read(mask)
-            _require_finite(kept, name=mask)
-            with np.errstate(over="ignore"):  # Too large for float32 becomes infinite, and is refused by name.
-                values *= kept != 0 if kept.dtype.kind == "b" else kept
-            _require_finite(values, name=name)
+            raise unreadable_type(name, self.type_name(name))
+        _require_finite(values, name=name)
         return values
 
-    def items(self) -> Iterator[tuple[str, Array]]:
-        """Read everything, a tensor at a time: floating ones as `read` does, others (counters, indices) as stored.
+    def stored(self, name: str) -> Array:
+        """Read one tensor as `read` does, but integers as they are, and NaN and infinity let through.
 
         Raises:
-            FileError: The file has changed.
-            TensorError: A tensor's values are not finite or not readable.
+            KeyError: There is no such tensor.
+            FileError: The file is gone or has changed.
+            TensorError: The element type cannot be read, or its mask does not fit.
         """
-        for name, (weight, mask) in self._parts.items():
-            values = self._source.read(weight)
-            counts = mask is None and values.dtype.kind in "iub"
-            yield name, values if counts else self._in_use(name, values)
+        part = self._parts[name]
+        values = self._source.read(part.weight)
+        if not part.masks:
+            return values
+        if values.dtype != np.float32:
+            raise unreadable_type(name, self.type_name(name))
+        return read_part(part, values, self._source)
 
     def state(self) -> dict[str, Array]:
-        """Read everything at once, as `items` does.
+        """Read everything: floating tensors as `read` does, integer and boolean ones (counters, indices) as stored.
 
         Raises:
-            FileError: The file has changed.
+            FileError: The file is gone or has changed.
             TensorError: A tensor's values are not finite or not readable.
         """
-        return dict(self.items())
+        whole: dict[str, Array] = {}
+        for name in self._parts:
+            values = self.stored(name)
+            if values.dtype.kind not in "iub":
+                _require_finite(values, name=name)
+            whole[name] = values
+        return whole
+
+    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
+        """Return what is wrong with those of some tensors that cannot be read as weights, by name.
+
+        Raises:
+            FileError: The file is gone or has changed.
+        """
+        wrong: dict[str, str] = {}
+        for name in names:
+            try:
+                self.read(name)
+            except TensorError as error:
+                wrong[name] = error.reason
+        return wrong
 
     def match(self, shapes: Mapping[str, Shape]) -> LayerMatch:
-        """Pair reference layers with this suspect's tensors, by names and shapes alone; one pair at least.
+        """Return the first of `matches`.
+
+        Raises:
+            UnverifiableError: No layer has a tensor, or too many networks fit.
+        """
+        return self.matches(shapes)[0]
+
+    def matches(self, shapes: Mapping[str, Shape]) -> tuple[LayerMatch, ...]:
+        """Pair reference layers with this suspect's tensors, in each network of it that fits equally well.
+
+        Names and shapes decide, and which tensors are the same: nothing that depends on a key.
 
         Args:
             shapes: Shapes of the reference's layers.
 
         Raises:
-            UnverifiableError: No layer has one; the message names some of each side.
+            UnverifiableError: No layer has one; the message names some of each side. Or too many networks fit.
         """
-        found = match_layers(shapes, {name: self.shape(name) for name in self.layer_names()})
-        if not found.pairs:
-            raise UnverifiableError(_no_overlap(self, shapes, found))
+        found = match_networks(shapes, {name: self.shape(name) for name in self.layer_names()}, spare=self._spare)
+        if not found[0].pairs:
+            raise UnverifiableError(_no_overlap(self, shapes, found[0]))
+        if len(found) > MAX_NETWORKS:
+            names = ", ".join(f"'{match.network}'" for match in found[:4])
+            raise UnverifiableError(
+                f"'{self.label}' has more than {MAX_NETWORKS} networks that fit the reference equally well ({names} "
+                "and others): say which one is meant, with --network (network=)"
+            )
         return found
 
+    def _spare(self, names: Sequence[str]) -> set[str]:
+        """Return those of some tensors of one shape that are no layer: masks, whole numbers, an earlier one again."""
+        first: dict[bytes, str] = {}
+        return {
+            name
+            for name in names
+            if is_mask_name(name)
+            or is_integer(self.type_name(name))
+            or first.setdefault(self._content(name), name) != name
+        }
 
-def _open(path: Path) -> TensorSource:
-    file = SteadyFile(path)
-    start = file.read(0, _LONGEST_MAGIC)
-    if start.startswith((ZIP_MAGIC, LEGACY_MAGIC)):
-        return TorchFile(file)
-    # Protocol 2 and later pickles start so, and so does every safetensors header whose size has 0x80 as its lowest
-    # byte, but a header's brace follows after eight bytes.
-    if start[:1] == b"\x80" and start[8:9] != b"{":
-        raise FileError(
-            path=path,
-            reason="is a pickle, which can hold code and was not opened",
-            hint="save model.state_dict() with torch.save, or best as safetensors",
-        )
-    return SafetensorsFile(file)
-
-
-def _effective_tensors(source: TensorSource) -> dict[str, tuple[str, str | None]]:
-    """Return (weight, mask or None) as stored, by the name the network knows the tensor under."""
-    stored = [name for name in source.names() if not name.startswith(_OWN_PREFIX)]
-    taken = set(stored)
-    parts: dict[str, tuple[str, str | None]] = {}
-    for name in stored:
-        base = name.removesuffix("_orig")
-        if base != name and base not in taken and f"{base}_mask" in taken:
-            parts[base] = (name, f"{base}_mask")
-        elif name.endswith("_mask") and f"{name[:-5]}_orig" in taken and name[:-5] not in taken:
-            continue
-        else:
-            original = _without_parametrization(name)
-            parts[name if original in taken else original] = (name, None)
-    return parts
-
-
-def _without_parametrization(name: str) -> str:
-    parts = name.split(".")
-    if len(parts) >= 3 and parts[-3] == "parametrizations" and parts[-1] == "original":
-        return ".".join([*parts[:-3], parts[-2]])
-    return name
+    def _content(self, name: str) -> bytes:
+        if name not in self._contents:
+            try:
+                content = np.ascontiguousarray(self.stored(name))
+            except TensorError:
+                return name.encode("utf-8", "surrogatepass")  # What cannot be read is like nothing else.
+            self._contents[name] = hashlib.sha256(content.data if content.size else b"").digest()
+        return self._contents[name]
 
 
 def _require_finite(values: Array, *, name: str) -> None:
@@ -198,6 +256,11 @@ def _no_overlap(suspect: Checkpoint, shapes: Mapping[str, Shape], found: LayerMa
         return (
             f"'{suspect.label}' has the reference's tensors in other shapes: expected {wanted}, got {has}: "
             "it is another architecture, or was restructured; verify by its answers instead"
+        )
+    if packed := suspect.packed():
+        return (
+            f"'{suspect.label}' holds {describe(packed)}, which is not read: load it with the library that wrote it "
+            "and save the weights as floating-point numbers, or verify by its answers"
         )
     has = (
         ", ".join(f"'{name}' {suspect.shape(name)}" for name in suspect.layer_names()[:3]) or "no tensor with two axes"

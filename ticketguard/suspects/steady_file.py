@@ -37,7 +37,11 @@ class SteadyFile:
         self.path = Path(path)
         try:
             if self.path.is_dir():
-                raise FileError(path=path, reason="is a folder, expected a file", hint="name the checkpoint file in it")
+                raise FileError(
+                    path=path,
+                    reason="is a folder, expected a file",
+                    hint="name the checkpoint file in it, or the *.index.json of one in several files",
+                )
             self._stream = io.FileIO(os.fspath(path), opener=_open_at_once)
             self._finalizer = weakref.finalize(self, self._stream.close)
             status = os.fstat(self._stream.fileno())

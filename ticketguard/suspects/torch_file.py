@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from ticketguard.errors import FileError, TensorError
+from ticketguard.suspects.nested import find_tensors
 from ticketguard.suspects.steady_file import SteadyFile
 from ticketguard.suspects.stored_tensors import (
     BFLOAT16,
@@ -64,18 +65,6 @@ _TYPES = {
     "float8_e4m3fn": ElementType(name="float8_e4m3fn", bits=8, stored=FLOAT8_E4M3[0], decode=FLOAT8_E4M3[1]),
     "bool": ElementType(name="bool", bits=8, stored="|u1", decode=lambda stored: stored != 0),
 }
-# Where training scripts keep the model inside a bigger checkpoint, most usual first.
-_STATE_DICT_KEYS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "module",
-    "net",
-    "network",
-    "weights",
-    "params",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,16 +84,17 @@ class TorchFile:
     Raises:
         FileError: The file is damaged, holds more than tensors and plain containers, or no state dict.
         TensorError: A tensor is larger than what it is stored in.
+
+    Attributes:
+        networks: What the names of each network's tensors start with, where the file keeps several apart.
     """
 
     def __init__(self, file: SteadyFile | str | os.PathLike[str]) -> None:
         self._file = file if isinstance(file, SteadyFile) else SteadyFile(file)
         is_zip = self._file.read(0, len(ZIP_MAGIC)) == ZIP_MAGIC
         document, places = (_read_zip if is_zip else _read_legacy)(self._file)
-        self._tensors = {
-            name: _stored(name, view, places[view.storage.key])
-            for name, view in _state_dict(self._file, document).items()
-        }
+        views, self.networks = _state_dicts(self._file, document)
+        self._tensors = {name: _stored(name, view, places[view.storage.key]) for name, view in views.items()}
         require_affordable(self._file, self._tensors)
 
     def names(self) -> tuple[str, ...]:
@@ -250,20 +240,15 @@ def _too_many_instructions(file: SteadyFile) -> FileError:
     )
 
 
-def _state_dict(file: SteadyFile, document: Any) -> dict[str, View]:
-    candidates = [document]
-    if isinstance(document, Mapping):
-        candidates += [document[key] for key in _STATE_DICT_KEYS if key in document]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping):
-            tensors = {name: value for name, value in candidate.items() if isinstance(value, View)}
-            if any(len(tensor.shape) >= 2 for tensor in tensors.values()):
-                return tensors
+def _state_dicts(file: SteadyFile, document: Any) -> tuple[dict[str, View], tuple[str, ...]]:
+    tensors, networks = find_tensors(document, lambda value: isinstance(value, View))
+    if tensors:
+        return tensors, networks
     found: object = "tensors" if isinstance(document, View) else type(document).__name__.strip("_")
     if isinstance(document, Mapping):
         found = sorted(name[:40] for name in document)[:8]
     raise FileError(
         path=file.path,
         reason=f"holds no state dict, only {found}",
-        hint=f"save model.state_dict() alone or under one of {', '.join(_STATE_DICT_KEYS[:4])}",
+        hint="save model.state_dict() alone, or under a key such as state_dict",
     )

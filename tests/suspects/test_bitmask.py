@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ticketguard.errors import TensorError
+from ticketguard.suspects import Checkpoint
+
+
+def compressed(weight: np.ndarray, stem: str, *, with_offsets: bool = True) -> dict[str, np.ndarray]:
+    """Store a weight as llm-compressor does."""
+    kept = weight != 0
+    counts = kept.reshape(-1, kept.shape[-1]).sum(axis=-1)
+    parts = {
+        f"{stem}.compressed": weight[kept],
+        f"{stem}.bitmask": np.packbits(kept, axis=-1, bitorder="little"),
+        f"{stem}.shape": np.array(weight.shape, dtype=np.int64),
+    }
+    return parts | ({f"{stem}.row_offsets": np.cumsum(counts) - counts} if with_offsets else {})
+
+
+def sparse(shape: tuple[int, ...]) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return (generator.normal(size=shape) * (generator.random(shape) < 0.4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(5, 16), (7, 13), (1, 1), (3, 2, 3, 3), (9,)])
+@pytest.mark.parametrize("stem", ["layer.q_proj", "layer.q_proj.weight"])
+@pytest.mark.parametrize("with_offsets", [True, False])
+def test_a_bitmask_reads_as_what_was_stored(
+    shape: tuple[int, ...], stem: str, with_offsets: bool, tmp_path: Path
+) -> None:
+    weight = sparse(shape)
+    norm = {"norm.weight": np.ones(3, np.float32)}
+    stored = compressed(weight, stem, with_offsets=with_offsets) | norm
+    safetensors.numpy.save_file(stored, tmp_path / "model.safetensors")
+    suspect = Checkpoint(tmp_path / "model.safetensors")
+    assert set(suspect.names()) == {"layer.q_proj.weight", "norm.weight"}
+    assert suspect.shape("layer.q_proj.weight") == shape
+    np.testing.assert_array_equal(suspect.read("layer.q_proj.weight"), weight)
+
+
+def test_a_two_of_four_pattern_reads_its_zeros_too() -> None:
+    weight = np.array([[1, 0, 0, 2], [0, 3, 0, 0]], np.float32)  # The last pattern keeps a zero.
+    kept = np.array([[1, 0, 0, 1], [0, 1, 1, 0]], bool)
+    stored = {
+        "fc.compressed": weight[kept].reshape(2, 2),
+        "fc.bitmask": np.packbits(kept, axis=-1, bitorder="little"),
+        "fc.shape": np.array([[2], [4]], np.int64),
+    }
+    np.testing.assert_array_equal(Checkpoint(stored).read("fc.weight"), weight)
+
+
+WEIGHT = sparse((4, 10))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("shape", np.array([4, 2**40]), "has shape .* expected the bytes of"),
+        ("shape", np.array([2**32, 2**32]), "has shape .* expected the bytes of"),
+        ("shape", np.array([-4, -10]), "expected the bytes of"),
+        ("shape", np.array([4.0, 10.0]), "expected the bytes of"),
+        ("shape", np.ones(99, np.int64), "is missing or is not a shape"),
+        ("bitmask", np.zeros((4, 2), np.float32), "expected the bytes of"),
+        ("bitmask", np.full((4, 2), 255, np.uint8), "has padding bits that are set"),
+        ("compressed", np.ones(3, np.float32), "has 3 values, expected"),
+        ("row_offsets", np.arange(4), "says that rows start elsewhere"),
+        ("weight", WEIGHT, "is stored twice"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(part: str, value: np.ndarray, message: str) -> None:
+    stored = compressed(WEIGHT, "fc") | {f"fc.{part}": value}
+    with pytest.raises(TensorError, match=message):
+        Checkpoint(stored).read("fc.weight")

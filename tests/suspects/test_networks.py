@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ticketguard.errors import ConfigurationError, UnverifiableError
+from ticketguard.suspects import Checkpoint
+from ticketguard.suspects.matching import Shape, match_networks
+from ticketguard.suspects.networks import networks_in
+
+NET: dict[str, Shape] = {"conv.weight": (4, 3, 3, 3), "fc.weight": (5, 4)}
+
+
+def under(*prefixes: str, net: dict[str, Shape] = NET) -> dict[str, Shape]:
+    return {prefix + name: shape for prefix in prefixes for name, shape in net.items()}
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [("model.", "ema."), ("student.", "teacher."), ("", "ema."), ("module.a.", "module.b."), ("q.", "k.", "v.")],
+)
+def test_networks_that_are_alike_are_told_apart(prefixes: tuple[str, ...]) -> None:
+    assert networks_in(under(*prefixes)) == tuple(sorted(prefixes))
+
+
+def test_a_generator_and_its_discriminator_are_two_networks() -> None:
+    shapes = under("generator.") | {"discriminator.conv.weight": (9, 3, 3, 3)}
+    assert networks_in(shapes) == ("discriminator.", "generator.")
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        NET,
+        under("model."),
+        under("block1.", "block2.", "block3."),
+        under("0.", "1."),
+        {"q.weight": (4, 4), "k.weight": (4, 4), "v.weight": (4, 4)},
+        {**under("encoder.", "decoder."), "head.weight": (10, 5)},
+        {"backbone.conv.weight": (4, 3, 3, 3), "head.weight": (10, 4)},
+        {},
+        {"bias": (3,)},
+    ],
+)
+def test_parts_of_one_network_are_not_several(shapes: dict[str, Shape]) -> None:
+    assert networks_in(shapes) == ()
+
+
+def test_every_network_that_fits_equally_well_is_matched() -> None:
+    found = match_networks(NET, under("model.", "ema."))
+    assert [match.network for match in found] == ["ema.", "model."]
+    assert found[1].pairs == {name: f"model.{name}" for name in NET}
+
+
+def test_a_renamed_head_is_found_in_its_own_network() -> None:
+    suspect = {name.replace("fc", "head"): shape for name, shape in under("model.", "ema.").items()}
+    found = match_networks(NET, suspect)
+    assert [match.pairs["fc.weight"] for match in found] == ["ema.head.weight", "model.head.weight"]
+
+
+def test_renamed_networks_are_matched_by_order_each_in_itself() -> None:
+    suspect: dict[str, Shape] = {"s.a": (4, 3, 3, 3), "s.b": (5, 4), "t.a": (4, 3, 3, 3), "t.b": (5, 4)}
+    assert [match.pairs for match in match_networks(NET, suspect)] == [
+        {"conv.weight": "s.a", "fc.weight": "s.b"},
+        {"conv.weight": "t.a", "fc.weight": "t.b"},
+    ]
+
+
+def test_layers_under_prefixes_of_their_own_are_one_network() -> None:
+    suspect: dict[str, Shape] = {"x.conv.weight": (4, 3, 3, 3), "y.fc.weight": (5, 4)}
+    assert [match.pairs for match in match_networks(NET, suspect)] == [
+        {"conv.weight": "x.conv.weight", "fc.weight": "y.fc.weight"}
+    ]
+
+
+def test_tied_weights_are_not_two_layers() -> None:
+    tied, other = np.ones((5, 4), np.float32), np.zeros((5, 4), np.float32)
+    suspect = Checkpoint({"wte": tied, "head": tied})
+    assert suspect.match({"a.weight": (5, 4)}).pairs == {"a.weight": "wte"}
+    with pytest.raises(UnverifiableError, match="no tensor in common"):
+        suspect.match({"a.weight": (5, 4), "b.weight": (5, 4)})
+    pairs = Checkpoint({"wte": tied, "proj": other, "head": tied}).match({"a.weight": (5, 4), "b.weight": (5, 4)}).pairs
+    assert pairs == {"a.weight": "wte", "b.weight": "proj"}
+
+
+def test_masks_and_indices_are_not_paired_with_layers() -> None:
+    layer = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    suspect = Checkpoint({"attn.mask": np.tri(6, dtype=np.float32), "index": np.ones((6, 6), np.int64), "w": layer})
+    assert suspect.match({"a.weight": (6, 6)}).pairs == {"a.weight": "w"}
+
+
+def arrays(shapes: dict[str, Shape]) -> dict[str, torch.Tensor]:
+    return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def test_a_network_is_read_by_its_prefix() -> None:
+    suspect = Checkpoint(arrays(under("model.", "ema.")), network="ema")
+    assert suspect.names() == tuple(NET)
+    assert suspect.networks() == ()
+    assert [match.network for match in suspect.matches(NET)] == [""]
+    with pytest.raises(ConfigurationError, match=r"has no network 'emu.': its names start with ema., model."):
+        Checkpoint(arrays(under("model.", "ema.")), network="emu")
+
+
+def test_state_dicts_of_one_file_are_networks(tmp_path: Path) -> None:
+    torch.save({"G": arrays(NET), "D": arrays({"conv.weight": (7, 3, 3, 3)}), "epoch": 3}, tmp_path / "gan.pt")
+    suspect = Checkpoint(tmp_path / "gan.pt")
+    assert suspect.networks() == ("G.", "D.")
+    assert Checkpoint(tmp_path / "gan.pt", network="D").names() == ("conv.weight",)
+
+
+def test_one_state_dict_beside_the_state_of_a_training_is_one_network(tmp_path: Path) -> None:
+    state = arrays(NET)
+    moments = {name: {"exp_avg": tensor} for name, tensor in state.items()}
+    torch.save({"net": {"state_dict": state}, "optimizer": {"state": moments}}, tmp_path / "run.pt")
+    suspect = Checkpoint(tmp_path / "run.pt")
+    assert (suspect.names(), suspect.networks()) == (tuple(NET), ())
+
+
+def test_masks_under_a_key_of_their_own_mask_their_weights(tmp_path: Path) -> None:
+    state = arrays(NET)
+    mask = {"fc.weight": torch.rand(5, 4) < 0.5}
+    torch.save({"state_dict": state, "mask": mask}, tmp_path / "pruned.pt")
+    read = Checkpoint(tmp_path / "pruned.pt").read("fc.weight")
+    np.testing.assert_array_equal(read, (state["fc.weight"] * mask["fc.weight"]).numpy())
+
+
+def test_absurdly_many_networks_are_asked_about() -> None:
+    shapes = under(*(f"copy{index}." for index in range(200)))
+    suspect = Checkpoint({name: np.broadcast_to(np.float32(1), shape) for name, shape in shapes.items()})
+    with pytest.raises(UnverifiableError, match="more than 16 networks that fit the reference equally well"):
+        suspect.matches(NET)
+    assert Checkpoint(arrays(shapes), network="copy7.").match(NET).pairs == {name: name for name in NET}
+
+
+def test_state_dicts_that_hold_each_other_are_walked_once(tmp_path: Path) -> None:
+    inner: dict[str, object] = arrays(NET)  # type: ignore[assignment]
+    for _ in range(3):
+        inner = {f"k{index}": inner for index in range(300)}
+    torch.save(inner, tmp_path / "knot.pt")
+    assert Checkpoint(tmp_path / "knot.pt").names() == tuple(NET)
