@@ -30,7 +30,7 @@ def test_modules_in_the_current_folder_are_found(tmp_path: Path, monkeypatch: py
 
 
 def test_another_form_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"'nets' is no import path, expected package\.module:name"):
+    with pytest.raises(ConfigurationError, match=r"'nets' is not an import path, expected package\.module:name"):
         load_object("nets")
 
 

@@ -20,6 +20,25 @@ class ConfigurationError(TicketguardError):
     """What was asked for cannot be done as asked (the command line exits with 2)."""
 
 
+class UntrustedNameError(ConfigurationError):
+    """A file names code to run, or a place to read, and nobody here has said that it may.
+
+    Attributes:
+        names: What the file names, such as "model 'package.module:factory'".
+        deed: What would be done with it.
+        repeat: How to allow this alone, on the command line and in a call.
+    """
+
+    def __init__(self, *, names: str, deed: str, repeat: str) -> None:
+        self.names = names
+        self.deed = deed
+        self.repeat = repeat
+        super().__init__(
+            f"the ticket's file names {names}, which would be {deed}: if that is what you want, {repeat}, or trust "
+            "all that the file names with --trust-ticket-code (Ticket.load(..., trust_code=True))"
+        )
+
+
 class FileError(TicketguardError):
     """A file cannot be used.
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import REMOVED_BLOCKS, build_model, state_arrays, trained_network
+from ticketguard.models import state_arrays, trained_network, whole_model_of
 from ticketguard.models.counting import multiplications
 from ticketguard.ticket import Ticket
 
@@ -95,6 +95,7 @@ def measure(
 
     Raises:
         ConfigurationError: The ticket does not say its model or input shape, or the model does not run on it.
+        UntrustedNameError: The ticket is from a file that names an import path, and *model* is not given.
         TensorError: The ticket's tensors are those of another model.
     """
     for name, value in (("batch_size", batch_size), ("repeats", repeats), ("threads", threads)):
@@ -102,8 +103,7 @@ def measure(
             raise ConfigurationError(f"{name} is {value}, expected at least 1")
     info = ticket.info
     network = trained_network(ticket, model=model)
-    whole = {name: value for name, value in info.model_options.items() if name != REMOVED_BLOCKS}
-    dense = build_model(model or info.model, options=whole, seed=info.seed).eval()
+    dense = whole_model_of(ticket, seed=info.seed, model=model).eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import FrameType, ModuleType
 
 from ticketguard.errors import ConfigurationError
 
@@ -20,15 +23,18 @@ def is_import_path(text: str) -> bool:
 def load_object(path: str) -> object:
     """Import the object that ``package.module:attribute`` names; modules in the current folder are found too.
 
+    This runs code. What a file names goes through `ticketguard.models.model_of` and `ticketguard.data.data_of`, which
+    ask whether the user has said so.
+
     Raises:
         ConfigurationError: The text has another form, there is no such module or attribute, or importing it fails.
     """
     if not is_import_path(path):
-        raise ConfigurationError(f"'{path}' is no import path, expected package.module:name")
+        raise ConfigurationError(f"'{path}' is not an import path, expected package.module:name")
     module_name, _, attributes = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)  # last, so that nothing that is installed is shadowed
+    _FINDER.allow(module_name.partition(".")[0], Path.cwd())
     try:
         found: object = importlib.import_module(module_name)
     except ImportError as error:
@@ -46,3 +52,42 @@ def load_object(path: str) -> object:
             raise ConfigurationError(f"'{module_name}' has no '{attribute}', which '{path}' names: check its spelling")
         found = getattr(found, attribute)
     return found
+
+
+class _Finder:
+    """Finds the user's modules in the folders they were named in: for the user's modules alone, and after all else.
+
+    With the folder on ``sys.path`` every later import of the process would look there: a ``yaml.py`` in a folder that
+    came from a stranger would be run by whatever package tries whether yaml is installed.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[str, Path] = {}
+
+    def allow(self, name: str, folder: Path) -> None:
+        """Let the top-level module *name*, which the user has named, be found in *folder*."""
+        self._folders[name] = folder
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Find a top-level module that the user named, or that one of those found here imports."""
+        folder = self._folders.get(name) or self._folders.get(_importer())
+        if path is not None or folder is None:
+            return None
+        spec = PathFinder.find_spec(name, [str(folder)], target)
+        if spec is not None:
+            self._folders[name] = folder
+        return spec
+
+
+def _importer() -> str:
+    """Return the top-level module whose code asks for an import."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name != "importlib":  # its own frames lie between the code that asks and this
+            return name
+        frame = frame.f_back
+    return ""
+
+
+_FINDER = _Finder()

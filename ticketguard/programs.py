@@ -43,6 +43,7 @@ def export_program(
     Raises:
         ConfigurationError: The format is unknown, the ticket does not say its model or input shape, or the model cannot
             be traced.
+        UntrustedNameError: The ticket is from a file that names an import path, and *model* is not given.
         MissingExtraError: ONNX is asked for, and its packages are not installed.
         TensorError: The ticket's tensors are those of another model.
         FileError: The file cannot be written.

@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -171,6 +172,8 @@ class TicketInfo:
         structure: What was removed as a whole: "weight" (single weights), "filter" or "channel" (tensors are smaller
             than the model's own), or "block" (the model's options leave blocks out).
         ready: Whether the weights were good as found, without the training that follows a search.
+        from_file: Whether all this was read from a file, which may be a stranger's: import paths and folders that it
+            names are then used only if the user says so. Not written to files.
     """
 
     method: str
@@ -190,29 +193,73 @@ class TicketInfo:
     history: tuple[Mapping[str, Any], ...] = ()
     structure: str = "weight"
     ready: bool = False
+    from_file: bool = dataclasses.field(default=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {name: _plain(getattr(self, name)) for name in _info_kinds()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TicketInfo:
-        """Undo `to_json`.
+        """Undo `to_json`; what comes of it is from a file.
 
         Raises:
             ValueError: A field is missing, unknown or of the wrong kind.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
+        kinds = _info_kinds()
         fields = {"structure": "weight", "ready": False, **document}
-        if set(fields) != names:
-            raise ValueError(f"fields differ: {sorted(set(fields) ^ names)}")
-        if fields["structure"] not in STRUCTURES or not isinstance(fields["ready"], bool):
-            raise ValueError(f"structure is {fields['structure']!r} and ready {fields['ready']!r}")
-        for name in ("input_shape", "input_mean", "input_std", "history"):
-            if not isinstance(fields[name], list):
-                raise ValueError(f"field {name} is no list")
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
+        if set(fields) != set(kinds):
+            raise ValueError(f"fields differ: {reprlib.repr(sorted(set(fields) ^ set(kinds)))}")
+        for name, is_of_kind in kinds.items():
+            if not is_of_kind(fields[name]):
+                raise ValueError(f"field {name} is {reprlib.repr(fields[name])}")
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists}, from_file=True)
+
+
+def _info_kinds() -> dict[str, Callable[[Any], bool]]:
+    """Return how each field of a `TicketInfo` looks in a file."""
+
+    def is_list_of(is_item: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        return lambda value: isinstance(value, list) and all(map(is_item, value))
+
+    def is_text(value: Any) -> bool:
+        return isinstance(value, str)
+
+    def is_mapping(value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def is_number(value: Any) -> bool:
+        return type(value) in (int, float) and -1e300 < value < 1e300
+
+    def is_number_or_none(value: Any) -> bool:
+        return value is None or is_number(value)
+
+    def is_whole(value: Any) -> bool:
+        return type(value) is int and -(2**63) <= value < 2**63
+
+    def is_count(value: Any) -> bool:
+        return is_whole(value) and value >= 0
+
+    return {
+        "method": is_text,
+        "model": is_text,
+        "model_options": is_mapping,
+        "data": is_text,
+        "data_options": is_mapping,
+        "training": is_mapping,
+        "seed": is_whole,
+        "classes": is_count,
+        "input_shape": is_list_of(is_count),
+        "input_mean": is_list_of(is_number),
+        "input_std": is_list_of(is_number),
+        "accuracy": is_number_or_none,
+        "dense_accuracy": is_number_or_none,
+        "cost": is_mapping,
+        "history": is_list_of(is_mapping),
+        "structure": lambda value: value in STRUCTURES,
+        "ready": lambda value: isinstance(value, bool),
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -323,8 +370,13 @@ class Ticket:
         return _serialise(tensors, self.mask, {"version": TICKET_VERSION, "info": self.info.to_json()})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Ticket:
+    def from_bytes(cls, content: bytes, *, trust_code: bool = False) -> Ticket:
         """Undo `to_bytes`.
+
+        Args:
+            content: The file's bytes.
+            trust_code: Use the import paths, folders and options that the file names, as if you had named them. Such a
+                path runs whatever it leads to.
 
         Raises:
             FileError: The bytes are no ticket.
@@ -348,6 +400,7 @@ class Ticket:
             name.removeprefix(REWIND_PREFIX): array for name, array in tensors.items() if name.startswith(REWIND_PREFIX)
         }
         weights = {name: array for name, array in tensors.items() if not name.startswith("ticketguard.")}
+        info = dataclasses.replace(info, from_file=not trust_code)
         return cls(mask=mask, weights=weights, rewind_weights=rewind or None, info=info)
 
     def save(self, path: str | os.PathLike[str], *, release: bool = False) -> None:
@@ -361,8 +414,13 @@ class Ticket:
         write_whole(path, self.to_bytes(), mode=PUBLIC if release else SECRET)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Ticket:
+    def load(cls, path: str | os.PathLike[str], *, trust_code: bool = False) -> Ticket:
         """Read a ticket file.
+
+        Args:
+            path: The file.
+            trust_code: Use the import paths, folders and options that the file names, as if you had named them. Such a
+                path runs whatever it leads to.
 
         Raises:
             FileError: The file cannot be read or is no ticket.
@@ -376,7 +434,7 @@ class Ticket:
                 path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
             ) from error
         try:
-            return cls.from_bytes(content)
+            return cls.from_bytes(content, trust_code=trust_code)
         except FileError as error:
             raise FileError(path=path, reason=error.reason, hint=error.hint) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,20 +50,15 @@ def check_ticket(
     Raises:
         ConfigurationError: Too few seeds, an unknown arm or one that says nothing about this ticket, or the ticket does
             not say its model or data, or what the dense network is, and neither does the call.
+        UntrustedNameError: The ticket is from a file that names an import path or folder, and the call does not.
         TensorError: The ticket does not fit the model.
         TicketguardError: Training diverged.
     """
     from ticketguard.checking.runs import Runs
-    from ticketguard.data import load_data
+    from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
     from ticketguard.pruning.controls import can_change, dense_network
-    from ticketguard.training import (
-        NoProgress,
-        TrainingConfig,
-        held_by_first_process,
-        join_processes,
-        recommended_training,
-    )  # fmt: skip
+    from ticketguard.training import NoProgress, held_by_first_process, join_processes, training_of
 
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if len(set(numbers)) < 2 or len(set(numbers)) < len(numbers):
@@ -73,12 +67,8 @@ def check_ticket(
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
         raise ConfigurationError("the ticket does not say its model and data: name both")
-    found_with = info.data_options if data is None else {}
-    dataset = load_data(data or info.data, options={**found_with, **(data_options or {})})
-    own = (
-        TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
-    )
-    recipe = training if isinstance(training, TrainingConfig) else dataclasses.replace(own, **(training or {}))
+    dataset = data_of(ticket, data=data, options=data_options)
+    recipe = training_of(ticket, dataset, model=model, changes=training)
     load_arrays(model_of(ticket, model=model), ticket.weights)  # does it fit?
     dense_network(ticket, seed=0, model=model, changes=dense_options)  # can it be built?
     runs = Runs(

@@ -17,6 +17,7 @@ from ticketguard.cli.options import (
     take_data_options,
     take_training,
     training_options,
+    trust_option,
 )
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.cli.runs import Result, open_run
@@ -47,6 +48,7 @@ from ticketguard.files import Output
     help="Change to the ticket's model options that gives the dense network, for a ticket without some blocks.",
 )
 @click.option("--data", help="Name, folder, tar or import path, in place of the one the ticket names.")
+@trust_option
 @data_options
 @training_options
 @click.option(
@@ -67,6 +69,7 @@ def command(
     model: str | None,
     dense_option: tuple[str, ...],
     data: str | None,
+    trust_ticket_code: bool,
     out: Path,
     resume: bool,
     force: bool,
@@ -90,7 +93,7 @@ def command(
     run = open_run("check", (out,), resume=resume, force=force, inputs=(ticket,))
     if (code := run.finished((out,), as_json=as_json)) is not None:
         return code
-    loaded = Ticket.load(ticket)
+    loaded = Ticket.load(ticket, trust_code=trust_ticket_code)
     with ProgressBar() as progress:
         check = check_ticket(
             loaded,

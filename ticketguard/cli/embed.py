@@ -18,6 +18,7 @@ from ticketguard.cli.options import (
     take_data_options,
     take_training,
     training_options,
+    trust_option,
 )
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.cli.runs import Result, open_run
@@ -36,6 +37,7 @@ from ticketguard.cli.runs import Result, open_run
 @marking_options
 @click.option("--model", help="By default the model the ticket was found with.")
 @click.option("--data", help="By default the data the ticket was found with.")
+@trust_option
 @data_options
 @training_options
 @seed_option
@@ -48,6 +50,7 @@ def command(
     out: Path,
     model: str | None,
     data: str | None,
+    trust_ticket_code: bool,
     seed: int,
     resume: bool,
     force: bool,
@@ -75,7 +78,7 @@ def command(
         return code
     passphrase = marking.passphrase()
     key = Owner.load(owner, passphrase)
-    unmarked = Ticket.load(ticket)
+    unmarked = Ticket.load(ticket, trust_code=trust_ticket_code)
     with ProgressBar() as progress:
         marked, credential = embed(
             unmarked,

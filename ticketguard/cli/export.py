@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from ticketguard.cli.options import force_option, json_option, refuse_to_replace
+from ticketguard.cli.options import force_option, json_option, refuse_to_replace, trust_option
 from ticketguard.cli.output import print_document
 
 if TYPE_CHECKING:
@@ -30,9 +30,18 @@ if TYPE_CHECKING:
     "onnx: the network, for any ONNX runtime. pt2: the network, for torch.export.load.",
 )
 @click.option("--model", help="With onnx and pt2: the ticket's model, where it does not say it.")
+@trust_option
 @force_option
 @json_option
-def command(ticket: Path, out: Path, file_format: str, model: str | None, force: bool, as_json: bool) -> None:
+def command(
+    ticket: Path,
+    out: Path,
+    file_format: str,
+    model: str | None,
+    trust_ticket_code: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write the plain weights or the network of TICKET, without its rewind weights and how it was found.
 
     What was pruned as a whole (blocks, filters, channels) is not in the file; single pruned weights are zeros.
@@ -42,7 +51,7 @@ def command(ticket: Path, out: Path, file_format: str, model: str | None, force:
     from ticketguard.ticket import Ticket
 
     refuse_to_replace((out,), force=force, inputs=(ticket,))
-    loaded = Ticket.load(ticket)
+    loaded = Ticket.load(ticket, trust_code=trust_ticket_code)
     if file_format in ("onnx", "pt2"):
         export_program(loaded, out, format=cast("ProgramFormat", file_format), model=model)
     else:

@@ -6,20 +6,23 @@ from pathlib import Path
 
 import click
 
-from ticketguard.cli.options import json_option
+from ticketguard.cli.options import json_option, trust_option
 from ticketguard.cli.output import print_document
 
 
 @click.command(name="measure", short_help="Measure a ticket's size and latency beside the dense network's.")
 @click.argument("ticket", type=click.Path(path_type=Path))
 @click.option("--model", help="The ticket's model, where it does not say it: a name or package.module:factory.")
+@trust_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Inputs in a batch.")
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=30, show_default=True, help="Timed batches of each network."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that torch may use.")
 @json_option
-def command(ticket: Path, model: str | None, batch_size: int, repeats: int, threads: int, as_json: bool) -> None:
+def command(
+    ticket: Path, model: str | None, trust_ticket_code: bool, batch_size: int, repeats: int, threads: int, as_json: bool
+) -> None:
     """Measure parameters, multiply-adds, file size and CPU latency of TICKET, and of the dense network beside it.
 
     A ticket of removed blocks, filters or channels is smaller and faster. One of single pruned weights is neither: its
@@ -28,7 +31,8 @@ def command(ticket: Path, model: str | None, batch_size: int, repeats: int, thre
     from ticketguard.measuring import measure
     from ticketguard.ticket import Ticket
 
-    found = measure(Ticket.load(ticket), model=model, batch_size=batch_size, repeats=repeats, threads=threads)
+    loaded = Ticket.load(ticket, trust_code=trust_ticket_code)
+    found = measure(loaded, model=model, batch_size=batch_size, repeats=repeats, threads=threads)
     document = {"version": "ticketguard.measure/1", "file": str(ticket), **found.to_json()}
     rows = [
         {

@@ -27,6 +27,11 @@ passphrase_option = click.option(
 vault_key_option = click.option(
     "--vault-key", type=click.Path(path_type=Path), help="Vault key file, for a vault that is sealed to a key."
 )
+trust_option = click.option(
+    "--trust-ticket-code",
+    is_flag=True,
+    help="Use the import paths, folders and options that TICKET names, as if you had: they run code and read files.",
+)
 seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed.")
 resume_option = click.option("--resume", is_flag=True, help="Go on where an interrupted run of this command stopped.")
 

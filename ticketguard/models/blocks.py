@@ -89,6 +89,8 @@ def remove_blocks(model: nn.Module, names: Sequence[str]) -> None:
     """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ConfigurationError(f"{REMOVED_BLOCKS} is {names!r}, expected a list of names such as ['layer1.1']")
+    if len(names) > (modules := sum(1 for _ in model.modules())):
+        raise ConfigurationError(f"{REMOVED_BLOCKS} has {len(names)} names, more than the {modules} modules there are")
     for name in names:
         try:
             model.get_submodule(name)

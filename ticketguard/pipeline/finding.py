@@ -154,7 +154,7 @@ def find_marked(
     with in_work_folder(workdir, resume=resume, secret=key):
         ticket = chosen.find(dataclasses.replace(problem, planting=planting))
         created = moment_of_run(workdir)
-    network = model_of(ticket)
+    network = model_of(ticket, model=model)
     load_arrays(network, ticket.weights)
     return planting.finish(ticket, network, created=created)
 
@@ -179,16 +179,15 @@ def _search(
     from ticketguard.data import load_data
     from ticketguard.pruning import CONTROLS, METHODS, SearchProblem
     from ticketguard.pruning.checks import require_taken
-    from ticketguard.training import NoProgress, TrainingConfig, join_processes, recommended_training
+    from ticketguard.training import NoProgress, join_processes, recommended_training, training_of
 
     if method not in METHODS:
         raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
     require_taken(METHODS[method], pretrained=pretrained, rewind=rewind)
     dataset = load_data(data, options=data_options or {})
     default = recommended_training(model, dataset)
-    controlled = (method_options or {}).get("ticket") if method in CONTROLS else None
-    if controlled is not None and (known := Ticket.load(controlled).info.training):
-        default = TrainingConfig.from_json(known)  # a control is trained as its ticket was
+    if controlled := (method_options or {}).get("ticket") if method in CONTROLS else None:
+        default = training_of(Ticket.load(controlled), dataset, model=model)  # a control is trained as its ticket was
     problem = SearchProblem(
         model=model,
         model_options={"classes": dataset.classes, "input_shape": list(dataset.input_shape), **(model_options or {})},

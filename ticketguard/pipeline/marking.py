@@ -12,7 +12,7 @@ from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.files import SECRET, write_whole
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.pipeline.runs import IDENTITY_FILE, in_work_folder, moment_of_run, recipe, secret_of_run
+from ticketguard.pipeline.runs import IDENTITY_FILE, in_work_folder, moment_of_run, secret_of_run
 from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
 from ticketguard.ticket import Ticket
 
@@ -64,22 +64,19 @@ def embed(
     Raises:
         CapacityError: The ticket is too small for the mark.
         ConfigurationError: The ticket does not say its model or data, and neither does the call.
+        UntrustedNameError: The ticket is from a file that names an import path or folder, and the call does not.
         TicketguardError: Training diverged.
     """
-    from ticketguard.data import load_data
+    from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
-    from ticketguard.training import TrainingConfig, drawn_once, in_first_process, recommended_training, train
+    from ticketguard.training import drawn_once, in_first_process, train, training_of
 
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
         raise ConfigurationError("the ticket does not say its model and data: name both")
-    found_with = info.data_options if data is None else {}
-    dataset = load_data(data or info.data, options={**found_with, **(data_options or {})})
+    dataset = data_of(ticket, data=data, options=data_options)
     network = model_of(ticket, seed=seed, model=model)
-    own = (
-        TrainingConfig.from_json(info.training) if info.training else recommended_training(model or info.model, dataset)
-    )
-    config = recipe(training, own)
+    config = training_of(ticket, dataset, model=model, changes=training)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
     chosen = default_marks(ticket.info) if marks is None else marks

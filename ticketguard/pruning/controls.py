@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import CUT_STRUCTURES, REMOVED_BLOCKS, Factory, build_model, model_of, state_arrays
+from ticketguard.models import CUT_STRUCTURES, REMOVED_BLOCKS, Factory, model_of, state_arrays, whole_model_of
 from ticketguard.models.counting import multiplications
 from ticketguard.pruning.core import full_mask, global_top_k
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
@@ -191,9 +191,7 @@ def dense_network(
             "the ticket's model options leave blocks out, expected those of the whole network too: name what changes "
             "with --dense-option NAME=VALUE (dense_options=)"
         )
-    whole = {name: value for name, value in ticket.info.model_options.items() if name != REMOVED_BLOCKS}
-    options = {**whole, **(changes or {})}
-    return build_model(model or ticket.info.model, options=options, seed=seed)
+    return whole_model_of(ticket, seed=seed, model=model, changes=changes)
 
 
 def scratch_b_factor(

@@ -156,8 +156,21 @@ class _Rounds:
         for number in reversed(range(self._count)):
             path = self._path(number)
             if self._problem.resume and path is not None and path.exists():
-                return number, Ticket.load(path)
+                return number, self._reread(path)
         return 0, None
+
+    def _reread(self, path: Path) -> Ticket:
+        """Read a round's ticket; what model and data it has is the problem's to say, not the file's."""
+        ticket = Ticket.load(path)
+        kept = ticket.info
+        info = self._problem.info(
+            self._method,
+            accuracy=kept.accuracy,
+            dense_accuracy=kept.dense_accuracy,
+            cost=kept.cost,
+            history=kept.history,
+        )
+        return dataclasses.replace(ticket, info=info)
 
     def _path(self, number: int) -> Path | None:
         folder = self._problem.workdir

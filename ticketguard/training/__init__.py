@@ -5,7 +5,7 @@ from __future__ import annotations
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
 from ticketguard.training.devices import drawn_once, held_by_first_process, in_first_process, join_processes
 from ticketguard.training.loop import TrainingResult, evaluate, train
-from ticketguard.training.recipes import recommended_training
+from ticketguard.training.recipes import recommended_training, training_of
 from ticketguard.training.watching import AccuracyWatch
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "join_processes",
     "recommended_training",
     "train",
+    "training_of",
 ]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
 
 from ticketguard.errors import ConfigurationError
+
+# Fields of a recipe that are words or switches; all others but the milestones are numbers.
+_WORDS = frozenset({"optimizer", "schedule", "augment", "precision", "device", "compile"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,10 @@ class TrainingConfig:
             ConfigurationError: A field is missing, unknown or out of range.
         """
         try:
+            for name, value in document.items():
+                kinds = (str, bool) if name in _WORDS else (list, tuple) if name == "milestones" else (int, float)
+                if type(value) not in kinds or any(type(item) not in (int, float) for item in document["milestones"]):
+                    raise TypeError(f"{name} is {reprlib.repr(value)}")
             return cls(**{**document, "milestones": tuple(document["milestones"])})
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"training recipe is malformed ({error}): give epochs and rate anew") from error
