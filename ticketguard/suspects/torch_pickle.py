@@ -8,6 +8,7 @@ on an object is dropped. Nothing can widen the list, and no step costs more than
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pickletools
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Final
@@ -120,24 +121,23 @@ class Interpreter:
             DamagedInstructionsError: It makes no sense, ends early, or does not end.
         """
         self._stack, self._marks, self._memo = [], [], {}
+        name = ""
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
-                self._spend(1)
-                step = _STEPS.get(opcode.name)
+            for opcode, argument, _ in itertools.islice(pickletools.genops(stream), self._budget):
+                name = opcode.name
+                self._budget -= 1
+                step = _STEPS.get(name)
                 if step is None:
-                    raise RefusedInstructionError(f"the instruction {opcode.name}")
+                    raise RefusedInstructionError(f"the instruction {name}")
                 step(self, argument)
+            if name != "STOP":
+                raise _too_many()
             (value,) = self._stack
             if self._marks:
                 raise ValueError("a mark is left")
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
             raise DamagedInstructionsError("its instructions are damaged") from error
         return value
-
-    def _spend(self, count: int) -> None:
-        self._budget -= count
-        if self._budget < 0:
-            raise DamagedInstructionsError(f"it has more than {MAX_INSTRUCTIONS} instructions")
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -154,15 +154,20 @@ class Interpreter:
         del self._stack[mark:]
         return values
 
+    def _pop_many(self, count: int) -> tuple[Any, ...]:
+        start = len(self._stack) - count
+        if start < (self._marks[-1] if self._marks else 0):
+            raise ValueError("too little is left above the mark")
+        values = tuple(self._stack[start:])
+        del self._stack[start:]
+        return values
+
     def _drop_to_mark(self) -> None:
         self._pop_to_mark()
 
     def _replace_to_mark(self) -> None:
         self._pop_to_mark()
         self._push(INERT)
-
-    def _pop_many(self, count: int) -> tuple[Any, ...]:
-        return tuple([self._pop() for _ in range(count)][::-1])
 
     def _mark(self) -> None:
         self._marks.append(len(self._stack))
@@ -181,7 +186,7 @@ class Interpreter:
         self._memo[index] = self._stack[-1]
 
     def _recall(self, index: int) -> None:
-        self._push(self._memo[index])
+        self._stack.append(self._memo[index])
 
     def _extend(self, values: Sequence[Any]) -> None:
         target = self._stack[-1]
@@ -202,7 +207,7 @@ class Interpreter:
     def _name(self, name: str) -> None:
         if name not in _NAMES:
             raise RefusedInstructionError(name.replace(" ", ".", 1))
-        self._push(_NAMES[name])
+        self._stack.append(_NAMES[name])
 
     def _name_from_stack(self) -> None:
         module, attribute = self._pop_many(2)
@@ -216,9 +221,11 @@ class Interpreter:
             raise TypeError("something is called that is not a name")
         builder = _BUILDERS.get(function.name)
         if builder is None:
-            raise RefusedInstructionError(f"a call of {function.name}".replace(" ", ".", 1))
+            raise RefusedInstructionError(f"a call of {function.name.replace(' ', '.')}")
         if builder is _ordered_dict and arguments:
-            self._spend(len(arguments[0]))
+            self._budget -= len(arguments[0])
+            if self._budget < 0:
+                raise _too_many()
         self._push(builder(arguments))
 
     def _set_state(self) -> None:
@@ -240,6 +247,10 @@ class Interpreter:
         if self.storages.setdefault(key, found) != found:
             raise ValueError("a storage is described in two ways")
         self._push(found)
+
+
+def _too_many() -> DamagedInstructionsError:
+    return DamagedInstructionsError(f"it has more than {MAX_INSTRUCTIONS} instructions")
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -319,11 +330,11 @@ _UNUSED_ARGUMENT = ("LONG4", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
 _Step = Callable[[Interpreter, Any], None]
 # The binary instructions of protocols 2 to 5, but for those that make objects. Anything else is refused.
 _STEPS: dict[str, _Step] = {
-    **dict.fromkeys(_ARGUMENT, lambda machine, argument: machine._push(argument)),
+    **dict.fromkeys(_ARGUMENT, Interpreter._push),
     **dict.fromkeys(_UNUSED_ARGUMENT, lambda machine, _: machine._push(INERT)),
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), lambda machine, index: machine._remember(index)),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, index: machine._recall(index)),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), Interpreter._remember),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), Interpreter._recall),
     "NONE": lambda machine, _: machine._push(None),
     "NEWTRUE": lambda machine, _: machine._push(True),
     "NEWFALSE": lambda machine, _: machine._push(False),
@@ -344,7 +355,7 @@ _STEPS: dict[str, _Step] = {
     "ADDITEMS": lambda machine, _: machine._extend(machine._pop_to_mark()),
     "SETITEM": lambda machine, _: machine._update(machine._pop_many(2)),
     "SETITEMS": lambda machine, _: machine._update(machine._pop_to_mark()),
-    "GLOBAL": lambda machine, name: machine._name(name),
+    "GLOBAL": Interpreter._name,
     "STACK_GLOBAL": lambda machine, _: machine._name_from_stack(),
     "REDUCE": lambda machine, _: machine._call(),
     "BUILD": lambda machine, _: machine._set_state(),

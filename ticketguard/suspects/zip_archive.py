@@ -17,7 +17,7 @@ from ticketguard.suspects.steady_file import SteadyFile
 
 ZIP_MAGIC = b"PK\x03\x04"
 # A directory line takes about 70 bytes; torch writes an entry for each storage.
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 2**16
 MAX_DIRECTORY_BYTES = 16 * 2**20
 
 _END = struct.Struct("<4s4H2IH")
