@@ -8,7 +8,6 @@ on an object is dropped. Nothing can widen the list, and no step costs more than
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import pickletools
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Final
@@ -121,23 +120,27 @@ class Interpreter:
             DamagedInstructionsError: It makes no sense, ends early, or does not end.
         """
         self._stack, self._marks, self._memo = [], [], {}
-        name = ""
         try:
-            for opcode, argument, _ in itertools.islice(pickletools.genops(stream), self._budget):
-                name = opcode.name
-                self._budget -= 1
-                step = _STEPS.get(name)
-                if step is None:
-                    raise RefusedInstructionError(f"the instruction {name}")
-                step(self, argument)
-            if name != "STOP":
-                raise _too_many()
+            code = b""
+            while code != _STOP:
+                self._spend(1)
+                code = stream.read(1)
+                if code not in _INSTRUCTIONS:
+                    raise RefusedInstructionError(f"the instruction {code!r}") if code else EOFError
+                # Looked up first: reading the argument of a foreign instruction may cost more than its length.
+                step, read_argument = _INSTRUCTIONS[code]
+                step(self, read_argument(stream) if read_argument else None)
             (value,) = self._stack
             if self._marks:
                 raise ValueError("a mark is left")
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
             raise DamagedInstructionsError("its instructions are damaged") from error
         return value
+
+    def _spend(self, count: int) -> None:
+        self._budget -= count
+        if self._budget < 0:
+            raise DamagedInstructionsError(f"it has more than {MAX_INSTRUCTIONS} instructions")
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -223,9 +226,7 @@ class Interpreter:
         if builder is None:
             raise RefusedInstructionError(f"a call of {function.name.replace(' ', '.')}")
         if builder is _ordered_dict and arguments:
-            self._budget -= len(arguments[0])
-            if self._budget < 0:
-                raise _too_many()
+            self._spend(len(arguments[0]))
         self._push(builder(arguments))
 
     def _set_state(self) -> None:
@@ -247,10 +248,6 @@ class Interpreter:
         if self.storages.setdefault(key, found) != found:
             raise ValueError("a storage is described in two ways")
         self._push(found)
-
-
-def _too_many() -> DamagedInstructionsError:
-    return DamagedInstructionsError(f"it has more than {MAX_INSTRUCTIONS} instructions")
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -360,4 +357,24 @@ _STEPS: dict[str, _Step] = {
     "REDUCE": lambda machine, _: machine._call(),
     "BUILD": lambda machine, _: machine._set_state(),
     "BINPERSID": lambda machine, _: machine._storage(),
+}
+_STOP = b"."
+
+
+def _read_name(stream: IO[bytes]) -> str:
+    """Read two lines as pickle does; the description's own reader would follow escapes in them."""
+    module, name = stream.readline(), stream.readline()
+    if not name.endswith(b"\n"):
+        raise EOFError
+    return f"{module[:-1].decode()} {name[:-1].decode()}"
+
+
+# What each does, and how its argument is read. pickletools describes the format and runs nothing.
+_INSTRUCTIONS: dict[bytes, tuple[_Step, Callable[[IO[bytes]], Any] | None]] = {
+    **{
+        opcode.code.encode("latin-1"): (_STEPS[opcode.name], opcode.arg.reader if opcode.arg else None)
+        for opcode in pickletools.opcodes
+        if opcode.name in _STEPS
+    },
+    b"c": (_STEPS["GLOBAL"], _read_name),
 }
