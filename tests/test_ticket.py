@@ -115,7 +115,7 @@ def tampered(**changes: object) -> bytes:
 def test_a_truncated_ticket_is_named(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "t.safetensors"
     path.write_bytes(small_ticket().to_bytes()[:keep])
-    with pytest.raises(FileError, match=r"t\.safetensors': is no whole safetensors file"):
+    with pytest.raises(FileError, match=r"t\.safetensors': is not a whole safetensors file"):
         Ticket.load(path)
 
 

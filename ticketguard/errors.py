@@ -7,6 +7,18 @@ is the calling code's bug. Errors carry their facts as fields and build their ow
 
 from __future__ import annotations
 
+import reprlib
+
+# Of what a file names, in characters, that is repeated in a message.
+LONGEST_NAME = 200
+
+
+def shortened(value: object, *, longest: int = 120) -> str:
+    """Return the repr of what a file holds, its middle left out where it is long, for messages that name it."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = longest
+    return shown.repr(value)
+
 
 class TicketguardWarning(UserWarning):
     """Something was done as asked, but is worth less than whoever asked may think."""
@@ -69,8 +81,8 @@ class UnknownVersionError(TicketguardError):
         self.found = found
         self.known = known
         super().__init__(
-            f"{what} has version {found!r}, expected {' or '.join(known)}: "
-            "it is no file of ours, is damaged, or was written by a newer ticketguard"
+            f"{what} has version {shortened(found)}, expected {' or '.join(known)}: "
+            "it is not a file of ours, is damaged, or was written by a newer ticketguard"
         )
 
 
@@ -87,7 +99,8 @@ class TensorError(TicketguardError):
         self.name = name
         self.reason = reason
         self.hint = hint
-        super().__init__(f"tensor '{name}' {reason}: {hint}")
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+        super().__init__(f"tensor '{shown}' {reason}: {hint}")
 
 
 class CapacityError(ConfigurationError):

@@ -160,7 +160,7 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
         FileError: The file is missing, unreadable or too large, or a pipe without a writer.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as stream:
+        with open(path, "rb", opener=open_at_once) as stream:
             found = os.fstat(stream.fileno())
             # One byte more than allowed tells, also where a size is not known beforehand (a pipe, a device).
             pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
@@ -186,8 +186,11 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
     return content
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    # Opening a pipe otherwise waits for a writer, for ever if none comes; reading one that has none ends at once.
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file, as ``open(..., opener=)`` asks for it, without waiting for a pipe's writer, who may never come.
+
+    Reading a pipe that has no writer ends at once.
+    """
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if hasattr(os, "set_blocking"):
         os.set_blocking(descriptor, True)

@@ -5,8 +5,8 @@ Nothing secret is ever in a document: of a vault it says what the reference is, 
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,17 @@ from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import SCHEME, PlantedParameters, Positions, secret_edges
 from ticketguard.errors import FileError, TensorError
-from ticketguard.files import read_whole
+from ticketguard.files import open_at_once, read_whole
+from ticketguard.strict_json import parse_json
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.sharded import INDEX_SUFFIX
+from ticketguard.tensor_file import HEADER_LIMIT_BYTES, MAX_HEADER_VALUES
 from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_digest
 
 INSPECT_VERSION = "ticketguard.inspect/1"
 _PUBLIC_KEY = b"-----BEGIN PUBLIC KEY-----"
 _PRIVATE_KEYS = (b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
 _START_BYTES = 4096
-_HEADER_LIMIT_BYTES = 100_000_000  # safetensors' own limit for its JSON header.
 
 Document = dict[str, Any]
 
@@ -72,7 +73,9 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     if Path(path).is_dir():
         return "suspect"  # A sharded checkpoint's folder, or an error that says what a folder lacks.
     try:
-        with Path(path).open("rb") as stream:
+        with open(path, "rb", opener=open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a file")
             start = stream.read(_START_BYTES)
             if start.startswith(age_passphrase.MAGIC):
                 return "vault"
@@ -84,7 +87,7 @@ def file_kind(path: str | os.PathLike[str]) -> str:
                 return "public-key"
             stream.seek(8)
             size = int.from_bytes(start[:8], "little")
-            return "ticket" if size <= _HEADER_LIMIT_BYTES and _is_ticket(stream.read(size)) else "suspect"
+            return "ticket" if size <= HEADER_LIMIT_BYTES and _is_ticket(stream.read(size)) else "suspect"
     except OSError as error:
         raise FileError(
             path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
@@ -93,8 +96,8 @@ def file_kind(path: str | os.PathLike[str]) -> str:
 
 def _is_ticket(header: bytes) -> bool:
     try:
-        metadata = json.loads(header).get("__metadata__")
-    except (ValueError, AttributeError, RecursionError):
+        metadata = parse_json(header, max_values=MAX_HEADER_VALUES).get("__metadata__")
+    except (ValueError, AttributeError):
         return False
     return isinstance(metadata, dict) and METADATA_KEY in metadata
 

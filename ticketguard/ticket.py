@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 
-from ticketguard.errors import FileError, TensorError, UnknownVersionError
+from ticketguard.errors import FileError, TensorError
 from ticketguard.files import PUBLIC, SECRET, write_whole
+from ticketguard.tensor_file import METADATA_KEY as METADATA_KEY
+from ticketguard.tensor_file import Array as Array
+from ticketguard.tensor_file import is_shape, parse_tensors, read_tensors, write_tensors
 
-Array: TypeAlias = npt.NDArray[Any]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -38,7 +36,7 @@ REFERENCE_DOMAIN = b"ticketguard/reference/v1\0"
 MASK_PREFIX = "ticketguard.mask/"
 REWIND_PREFIX = "ticketguard.rewind/"
 KEPT_PREFIX = "ticketguard.kept/"
-METADATA_KEY = "ticketguard"
+RESERVED_PREFIX = "ticketguard."
 STRUCTURES = ("weight", "filter", "channel", "block")
 
 
@@ -306,8 +304,15 @@ class Reference:
             UnknownVersionError: The version is unknown.
             TensorError: A layer does not fit its mask, or has values that are not finite.
         """
-        tensors, metadata = _parse(content, what="the reference ticket", versions=(REFERENCE_VERSION,))
+        tensors, metadata = parse_tensors(content, what="the reference ticket", versions=(REFERENCE_VERSION,))
         mask = _take_mask(tensors, metadata)
+        _require_free_names(mask)
+        if len(tensors) != 2 * len(mask):
+            raise FileError(
+                path="the reference ticket",
+                reason="has other tensors than masks and their kept weights",
+                hint="the vault is damaged",
+            )
         kept: dict[str, FloatArray] = {}
         for name in mask:
             values = tensors.get(KEPT_PREFIX + name)
@@ -343,6 +348,7 @@ class Ticket:
         for state in (self.weights, self.rewind_weights):
             if state is None:
                 continue
+            _require_free_names(state)
             for name in self.mask:
                 if name not in state or state[name].shape != self.mask[name].shape:
                     raise TensorError(
@@ -383,7 +389,7 @@ class Ticket:
             UnknownVersionError: The version is unknown.
             TensorError: A tensor does not fit its mask, or has values that are not finite.
         """
-        tensors, metadata = _parse(content, what="the ticket", versions=TICKET_VERSIONS)
+        tensors, metadata = parse_tensors(content, what="the ticket", versions=TICKET_VERSIONS)
         mask = _take_mask(tensors, metadata)
         try:
             info = TicketInfo.from_json(metadata["info"])
@@ -399,8 +405,8 @@ class Ticket:
         rewind = {
             name.removeprefix(REWIND_PREFIX): array for name, array in tensors.items() if name.startswith(REWIND_PREFIX)
         }
-        weights = {name: array for name, array in tensors.items() if not name.startswith("ticketguard.")}
         info = dataclasses.replace(info, from_file=not trust_code)
+        weights = {name: array for name, array in tensors.items() if not name.startswith((MASK_PREFIX, REWIND_PREFIX))}
         return cls(mask=mask, weights=weights, rewind_weights=rewind or None, info=info)
 
     def save(self, path: str | os.PathLike[str], *, release: bool = False) -> None:
@@ -427,12 +433,7 @@ class Ticket:
             UnknownVersionError: It was written by a version this release does not know.
             TensorError: A tensor is damaged.
         """
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise FileError(
-                path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
-            ) from error
+        content = read_tensors(path, versions=TICKET_VERSIONS)
         try:
             return cls.from_bytes(content, trust_code=trust_code)
         except FileError as error:
@@ -442,29 +443,7 @@ class Ticket:
 def _serialise(tensors: Mapping[str, Array], mask: Mask, metadata: Mapping[str, Any]) -> bytes:
     packed: dict[str, Array] = {MASK_PREFIX + name: pack_bits(mask[name]) for name in mask}
     shapes = {name: list(mask[name].shape) for name in mask}
-    document = json.dumps({**metadata, "mask_shapes": shapes}, sort_keys=True, allow_nan=False)
-    return safetensors.numpy.save({**tensors, **packed}, metadata={METADATA_KEY: document})
-
-
-def _parse(content: bytes, *, what: str, versions: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Any]]:
-    try:
-        tensors = safetensors.numpy.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = json.loads(header["__metadata__"][METADATA_KEY])
-    except KeyError as error:
-        raise FileError(
-            path=what,
-            reason="is a safetensors file without ticketguard's metadata",
-            hint="'ticketguard import' turns a sparse checkpoint into a ticket",
-        ) from error
-    except (safetensors.SafetensorError, ValueError, TypeError) as error:
-        raise FileError(
-            path=what, reason=f"is no whole safetensors file ({error})", hint="check that it is the file you meant"
-        ) from error
-    if not isinstance(metadata, dict) or metadata.get("version") not in versions:
-        found = metadata.get("version") if isinstance(metadata, dict) else None
-        raise UnknownVersionError(what=what, found=found, known=versions)
-    return tensors, metadata
+    return write_tensors({**tensors, **packed}, {**metadata, "mask_shapes": shapes})
 
 
 def _take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Mask:
@@ -473,8 +452,18 @@ def _take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Mas
     if not isinstance(shapes, dict) or set(shapes) != packed or not packed:
         raise FileError(path="ticket", reason="its masks and its list of masks differ", hint="the file is damaged")
     for shape in shapes.values():
-        if not isinstance(shape, list) or not all(isinstance(size, int) and size >= 1 for size in shape):
-            raise FileError(path="ticket", reason=f"has a mask of shape {shape!r}", hint="the file is damaged")
+        if not is_shape(shape) or not all(shape):
+            raise FileError(path="ticket", reason=f"has a mask of shape {str(shape)[:80]}", hint="the file is damaged")
     return Mask(
         layers={name: unpack_bits(tensors[MASK_PREFIX + name], tuple(shapes[name]), name=name) for name in packed}
     )
+
+
+def _require_free_names(names: Iterable[str]) -> None:
+    for name in names:
+        if name.startswith(RESERVED_PREFIX):
+            raise TensorError(
+                name=name,
+                reason=f"has a name that begins with '{RESERVED_PREFIX}'",
+                hint="the ticket's own masks are called so; rename the tensor",
+            )

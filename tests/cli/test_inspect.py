@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,9 @@ def test_foreign_files_are_told(run: Run, tmp_path: Path, content: bytes) -> Non
 
 def test_a_missing_file_is_told(run: Run, tmp_path: Path) -> None:
     assert "cannot be read" in run("inspect", tmp_path / "none", code=3).stderr
+
+
+def test_a_pipe_is_refused_and_not_waited_for(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe': is a folder, pipe or device" in run("inspect", tmp_path / "pipe", code=3).stderr
+    assert "pipe': is a folder, pipe or device" in run("measure", tmp_path / "pipe", code=3).stderr

@@ -77,7 +77,7 @@ def test_reference_made_to_suit_the_secret_is_refused(credential: Credential, re
 
 
 def test_reference_that_is_no_ticket_is_refused(credential: Credential) -> None:
-    with pytest.raises(FileError, match="is no whole safetensors file"):
+    with pytest.raises(FileError, match="is not a whole safetensors file"):
         dataclasses.replace(credential, vault=dataclasses.replace(credential.vault, reference=b"x" * 20)).check()
 
 

@@ -1,0 +1,181 @@
+"""The container of tickets and references: a safetensors file whose header names nothing twice and is bounded.
+
+The header is read here first, before any value is: what is not ours is refused for the price of its header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from ticketguard.errors import ConfigurationError, FileError, TensorError, UnknownVersionError
+from ticketguard.files import open_at_once
+from ticketguard.strict_json import parse_json
+
+Array: TypeAlias = npt.NDArray[Any]
+
+METADATA_KEY = "ticketguard"
+# Room for two billion float32 weights with the weights they are trained from.
+TICKET_LIMIT_BYTES = 16 * 1024**3
+# Some 150 bytes a tensor: room for 25 000 of them. safetensors itself allows 100 MB.
+HEADER_LIMIT_BYTES = 4 * 1024**2
+MAX_HEADER_VALUES = 500_000
+# Weights have up to five, and numpy's own limit is 64.
+MAX_AXES = 32
+LENGTH_BYTES = 8
+# numpy's types; others (bfloat16, float8) are no ticket's, whose weights are what numpy computes with.
+ELEMENT_TYPES = ("F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64")
+DAMAGED = "the file is damaged; use another copy"
+
+
+def write_tensors(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
+    """Serialise named arrays and our *metadata* as safetensors.
+
+    Raises:
+        ConfigurationError: Names and metadata are longer than `parse_tensors` reads.
+    """
+    document = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    content = safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: document})
+    if (size := int.from_bytes(content[:LENGTH_BYTES], "little")) > HEADER_LIMIT_BYTES:
+        raise ConfigurationError(
+            f"names, shapes, options and history of this ticket take {size} bytes, expected at most "
+            f"{HEADER_LIMIT_BYTES}, which is what can be read again: leave some of its history out"
+        )
+    return content
+
+
+def parse_tensors(content: bytes, *, what: str, versions: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Undo `write_tensors`.
+
+    Args:
+        content: The file's bytes.
+        what: What error messages call it.
+        versions: The version markers that are read.
+
+    Raises:
+        FileError: The bytes are not a safetensors file with our metadata.
+        UnknownVersionError: The version is unknown.
+        TensorError: A tensor has a type or shape that no ticket has.
+    """
+    size = int.from_bytes(content[:LENGTH_BYTES], "little")
+    header = _parse_header(content[LENGTH_BYTES : LENGTH_BYTES + min(size, HEADER_LIMIT_BYTES)], size, what=what)
+    metadata = _our_metadata(header, what=what, versions=versions)
+    for name, entry in header.items():
+        if name != "__metadata__":
+            _check_entry(name, entry, what=what)
+    try:
+        return safetensors.numpy.load(content), metadata
+    except (safetensors.SafetensorError, ValueError, TypeError, OverflowError) as error:
+        raise _not_whole(what, error) from error
+
+
+def read_tensors(path: str | os.PathLike[str], *, versions: tuple[str, ...]) -> bytes:
+    """Read a file that `parse_tensors` is for, its header first, and no byte more than that header asks for.
+
+    Raises:
+        FileError: It cannot be read, is not a file, or its header is not one of ours.
+        UnknownVersionError: The version is unknown.
+    """
+    what = os.fspath(path)
+    try:
+        with open(path, "rb", opener=open_at_once) as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a ticket file")
+            size = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+            header = _parse_header(stream.read(min(size, HEADER_LIMIT_BYTES)), size, what=what)
+            _our_metadata(header, what=what, versions=versions)
+            if found.st_size > TICKET_LIMIT_BYTES:
+                raise FileError(
+                    path=path,
+                    reason=f"has {found.st_size} bytes, expected at most {TICKET_LIMIT_BYTES}",
+                    hint="check that it is the file you meant",
+                )
+            stream.seek(0)
+            return stream.read(found.st_size)
+    except MemoryError as error:
+        raise FileError(
+            path=path, reason="is larger than the memory there is", hint="check that it is the file you meant"
+        ) from error
+    except OSError as error:
+        raise FileError(
+            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
+        ) from error
+
+
+def is_shape(value: object) -> bool:
+    """Say whether *value*, from JSON, is a shape that numpy can make: up to `MAX_AXES` sizes from 0, in a list."""
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_AXES
+        and all(type(size) is int and size >= 0 for size in value)
+        # numpy multiplies the sizes that are not zero, whatever the others are.
+        and math.prod(size for size in value if size) < 2**60
+    )
+
+
+def _parse_header(content: bytes, size: int, *, what: str) -> dict[str, Any]:
+    try:
+        if size > HEADER_LIMIT_BYTES:
+            # Any other kind of file reads as a length far beyond its own.
+            raise ValueError(f"its header would have {size} bytes, expected at most {HEADER_LIMIT_BYTES}")
+        if len(content) < max(size, 1):
+            raise ValueError("it ends inside its header")
+        header = parse_json(content, max_values=MAX_HEADER_VALUES)
+    except ValueError as error:
+        raise _not_whole(what, error) from error
+    if not isinstance(header, dict):
+        raise _not_whole(what, ValueError("its header is not an object"))
+    return header
+
+
+def _our_metadata(header: Mapping[str, Any], *, what: str, versions: tuple[str, ...]) -> dict[str, Any]:
+    texts = header.get("__metadata__")
+    text = texts.get(METADATA_KEY) if isinstance(texts, dict) else None
+    if not isinstance(text, str):
+        raise FileError(
+            path=what,
+            reason="is a safetensors file without ticketguard's metadata",
+            hint="'ticketguard import' turns a sparse checkpoint into a ticket",
+        )
+    try:
+        metadata = parse_json(text.encode(), max_values=MAX_HEADER_VALUES)
+    except ValueError as error:
+        raise FileError(path=what, reason=f"has metadata that {str(error)[:200]}", hint=DAMAGED) from error
+    if not isinstance(metadata, dict) or metadata.get("version") not in versions:
+        found = metadata.get("version") if isinstance(metadata, dict) else None
+        raise UnknownVersionError(what=what, found=found, known=versions)
+    return metadata
+
+
+def _check_entry(name: str, entry: object, *, what: str) -> None:
+    if not isinstance(entry, dict):
+        raise _not_whole(what, ValueError("the entry of a tensor is not an object"))
+    if entry.get("dtype") not in ELEMENT_TYPES:
+        raise TensorError(
+            name=name,
+            reason=f"has type {str(entry.get('dtype'))[:40]}, expected one of {', '.join(sorted(ELEMENT_TYPES))}",
+            hint="a ticket's weights are plain numbers; convert them, or use another copy",
+        )
+    if not is_shape(entry.get("shape")):
+        raise TensorError(
+            name=name,
+            reason=f"has shape {str(entry.get('shape'))[:80]}, expected up to {MAX_AXES} sizes that memory could hold",
+            hint=DAMAGED,
+        )
+
+
+def _not_whole(what: str, error: Exception) -> FileError:
+    return FileError(
+        path=what,
+        reason=f"is not a whole safetensors file ({str(error)[:200]})",
+        hint="check that it is the file you meant",
+    )
