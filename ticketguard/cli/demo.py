@@ -8,7 +8,7 @@ import click
 
 from ticketguard.cli.group import DONE, NOT_CHECKED
 from ticketguard.cli.options import json_option, seed_option
-from ticketguard.cli.output import print_json
+from ticketguard.cli.output import print_json, print_lines
 from ticketguard.cli.progress import ProgressBar
 
 
@@ -36,5 +36,5 @@ def command(out: Path, seed: int, as_json: bool) -> int:
     if as_json:
         print_json(story.to_json())
     else:
-        click.echo("\n".join(story_lines(story)))
+        print_lines(story_lines(story))
     return DONE if story.as_expected else NOT_CHECKED

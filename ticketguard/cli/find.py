@@ -21,6 +21,7 @@ from ticketguard.cli.options import (
     take_training,
     training_options,
 )
+from ticketguard.cli.output import print_lines
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.cli.runs import Result, open_run
 from ticketguard.errors import ConfigurationError
@@ -33,10 +34,10 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     from ticketguard.pruning.options import describe_options
 
     for method in METHODS.values():
-        click.echo(f"{method.name}: {method.summary}")
+        print_lines([f"{method.name}: {method.summary}"])
         for name, (default, note) in describe_options(method.config).items():
             shown = f"{default:.4g}" if isinstance(default, float) else json.dumps(default).strip('"')
-            click.echo(click.wrap_text(f"{name}={shown}  {note}", 110, "    ", "        "))
+            print_lines(click.wrap_text(f"{name}={shown}  {note}", 110, "    ", "        ").splitlines())
     ctx.exit()
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import click
 
 import ticketguard
+from ticketguard.cli.output import accept_all_characters, print_message
 from ticketguard.errors import ConfigurationError, TicketguardError, TicketguardWarning
+from ticketguard.printable import MESSAGE_LIMIT, printable
 
 # Exit codes (DESIGN: the same everywhere).
 SUPPORTED = DONE = 0
@@ -54,6 +56,7 @@ class CommandGroup(click.Group):
         """Run a command and exit with its code: 0 done, 1 not supported, 2 usage, 3 could not be checked."""
         extra["standalone_mode"] = False
         code = DONE
+        accept_all_characters()
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = functools.partial(_show_warning, others=warnings.showwarning)
@@ -72,14 +75,17 @@ def _show_warning(
 ) -> None:
     """Show a warning of ours as a line, and those of other packages as Python does."""
     if issubclass(category, TicketguardWarning):
-        click.echo(f"ticketguard: warning: {message}", err=True)
+        print_message(f"warning: {message}")
     else:
-        others(message, category, *where, **extra)
+        others(printable(message, limit=MESSAGE_LIMIT), category, *where, **extra)
 
 
 def _report(error: Exception) -> int:
     """Say on standard error what is wrong, and return the exit code."""
     if isinstance(error, click.ClickException):
+        if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # that one's text is the whole help
+            shown = printable(error.format_message(), limit=MESSAGE_LIMIT)
+            error = click.UsageError(shown, ctx=getattr(error, "ctx", None))
         error.show()
         return USAGE
     if isinstance(error, ConfigurationError):
@@ -100,7 +106,7 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"ticketguard: {message}", err=True)
+    print_message(message)
     return code
 
 

@@ -1,18 +1,49 @@
-"""Results on standard output: one JSON document, or the same as lines for a reader."""
+"""What commands print: the one way to the terminal, on which nothing foreign acts.
+
+A tensor's name, a server's answer or a path may hold what erases a line and paints another. So commands print lines,
+each of which is one line whatever is in it, or one JSON document.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+
+from ticketguard.printable import MESSAGE_LIMIT, printable, visible, visible_json
+
+
+def accept_all_characters() -> None:
+    """Let standard output and error escape what their encoding does not have, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print lines on standard output, or error; what a terminal would act on is escaped."""
+    for line in lines:
+        click.echo(visible(line), err=err)
+
+
+def print_message(message: object) -> None:
+    """Print one line of ours on standard error, which may quote anything."""
+    print_lines([f"ticketguard: {printable(message, limit=MESSAGE_LIMIT)}"], err=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document."""
     import json
 
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    text = visible_json(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = visible_json(json.dumps(document, indent=2, allow_nan=False))
+    click.echo(text)
 
 
 def print_document(document: Mapping[str, Any], *, as_json: bool, summary: Mapping[str, Any] | None = None) -> None:
@@ -22,5 +53,4 @@ def print_document(document: Mapping[str, Any], *, as_json: bool, summary: Mappi
         return
     from ticketguard.reporting.text import document_lines
 
-    for line in document_lines(document if summary is None else summary):
-        click.echo(line)
+    print_lines(document_lines(document if summary is None else summary))

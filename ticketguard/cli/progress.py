@@ -8,7 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
+from ticketguard.cli.output import print_lines
+from ticketguard.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,10 +40,11 @@ class ProgressBar:
 
     def begin(self, description: str, total: int) -> None:
         """Start a part of *total* units."""
-        self._description = description
+        # Names from files are in it, which rich would take for its markup, and a terminal for commands.
+        self._description = printable(description)
         self._started = time.monotonic()
         if self._bar is not None:
-            self._task = self._bar.add_task(description, total=total)
+            self._task = self._bar.add_task(self._description, total=total)
 
     def advance(self, count: int = 1) -> None:
         """Say that *count* more units are done."""
@@ -54,7 +56,7 @@ class ProgressBar:
         if not self._is_first:
             return
         if self._bar is None:
-            click.echo(f"{self._description}: {time.monotonic() - self._started:.1f} s", err=True)
+            print_lines([f"{self._description}: {time.monotonic() - self._started:.1f} s"], err=True)
         elif self._task is not None:
             self._bar.stop_task(self._task)
 
@@ -71,7 +73,7 @@ def _make_bar() -> Progress:
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from ticketguard.cli.group import DONE
 from ticketguard.cli.options import refuse_to_replace
-from ticketguard.cli.output import print_json
+from ticketguard.cli.output import print_json, print_lines, print_message
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import SECRET, Output, write_together, write_whole
 from ticketguard.work_folder import RECORD_FILE, delete, hold, is_spent
@@ -47,9 +45,9 @@ class Result:
         if as_json:
             print_json(self.document)
         else:
-            click.echo("\n".join(self.lines))
+            print_lines(self.lines)
         for note in self.notes:
-            click.echo(f"ticketguard: {note}", err=True)
+            print_message(note)
         return self.code
 
 

@@ -10,7 +10,7 @@ import click
 
 from ticketguard.cli.group import NOT_CHECKED, NOT_SUPPORTED, SUPPORTED
 from ticketguard.cli.options import json_option, passphrase_option, read_unlocker, vault_key_option
-from ticketguard.cli.output import print_json
+from ticketguard.cli.output import print_json, print_lines
 
 EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclusive": NOT_CHECKED}
 
@@ -93,7 +93,7 @@ def command(
     else:
         from ticketguard.reporting.text import verdict_lines
 
-        click.echo("\n".join(verdict_lines(verdict)))
+        print_lines(verdict_lines(verdict))
     return EXIT_CODES[verdict.status]
 
 

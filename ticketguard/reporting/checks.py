@@ -7,7 +7,7 @@ import os
 from ticketguard.checking.arms import ARMS, DENSE, TICKET
 from ticketguard.checking.verdict import Comparison, TicketCheck
 from ticketguard.files import write_whole
-from ticketguard.reporting.plots import blank_figure, png_of
+from ticketguard.reporting.plots import blank_figure, own_style, png_of, set_title
 from ticketguard.reporting.text import table_lines
 
 _MEANING = {
@@ -51,6 +51,7 @@ def draw_check(check: TicketCheck, path: str | os.PathLike[str], *, title: str =
     write_whole(path, check_picture(check, title=title))
 
 
+@own_style()
 def check_picture(check: TicketCheck, *, title: str = "") -> bytes:
     """Draw every arm's runs, their mean with its standard error, and what the ticket had to reach, as a PNG.
 
@@ -77,5 +78,5 @@ def check_picture(check: TicketCheck, *, title: str = "") -> bytes:
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(f"test accuracy in percent: {len(check.seeds)} seeds, mean and standard error")
-    figure.suptitle(f"{title}: {check.verdict}" if title else check.verdict)
+    set_title(figure, f"{title}: {check.verdict}" if title else check.verdict)
     return png_of(figure)

@@ -6,16 +6,22 @@ larger than a picture can show are drawn in tiles.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ticketguard.errors import ConfigurationError
 from ticketguard.files import write_whole
+from ticketguard.printable import printable
 from ticketguard.ticket import BoolArray, Mask
 
 if TYPE_CHECKING:
@@ -26,6 +32,8 @@ MAX_LAYERS = 6
 # More rows or columns than this are drawn as tiles: a figure has no more dots for them.
 MAX_SIDE = 400
 DOTS_PER_INCH = 120
+# More characters run over the edges.
+TITLE_LIMIT = 60
 
 PRUNED, KEPT, LEFT, PLANTED, SECRET = range(5)
 COLOURS = ("#f4f4f2", "#3b4a5a", "#e8a33d", "#c8102e", "#7fb3d5")
@@ -34,6 +42,31 @@ LABELS = ("pruned", "kept", "moved away", "secret, kept", "secret, pruned")
 Plane = npt.NDArray[np.uint8]
 
 
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Draw in matplotlib's own style: a ``matplotlibrc`` in the current folder may come from a stranger.
+
+    It could have titles set by LaTeX, which runs programs and reads files that a tensor's name asks for.
+
+    Raises:
+        ConfigurationError: matplotlib does not load with the settings that it finds.
+    """
+    settings = Path("matplotlibrc")
+    if "matplotlib" not in sys.modules and settings.exists() and not (settings.is_file() or settings.is_dir()):
+        raise ConfigurationError("'matplotlibrc' in this folder is a device or pipe: draw from another folder")
+    try:
+        import matplotlib
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"matplotlib does not load ({type(error).__name__}: {error}): look for a damaged 'matplotlibrc' in this "
+            "folder"
+        ) from error
+    with matplotlib.rc_context(matplotlib.rcParamsDefault), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # it draws a box instead
+        yield
+
+
+@own_style()
 def draw_mask(mask: Mask, path: str | os.PathLike[str], *, title: str = "") -> None:
     """Draw every layer's mask and the density of each into one PNG.
 
@@ -49,10 +82,13 @@ def draw_mask(mask: Mask, path: str | os.PathLike[str], *, title: str = "") -> N
     figure, axes = _canvas(len(names), columns=1)
     for name, (axis,) in zip(names, axes, strict=True):
         layer = mask[name]
-        _draw_plane(axis, _as_plane(layer).astype(np.uint8), f"{name}  {layer.shape}  density {layer.mean():.1%}")
+        _draw_plane(
+            axis, _as_plane(layer).astype(np.uint8), f"{_short(name)}  {layer.shape}  density {layer.mean():.1%}"
+        )
     _finish(figure, path, title=title, states=(PRUNED, KEPT))
 
 
+@own_style()
 def draw_before_after(
     before: Mask,
     after: Mask,
@@ -78,14 +114,22 @@ def draw_before_after(
     for name, (left, right) in zip(names, axes, strict=True):
         is_secret = _at(secret[name], before[name].shape)
         hits = int((before[name] & is_secret).sum()), int((after[name] & is_secret).sum())
-        _draw_plane(left, _states(before[name], before[name], is_secret), f"{name} before: {hits[0]} secret edges kept")
-        _draw_plane(right, _states(before[name], after[name], is_secret), f"{name} after: {hits[1]} secret edges kept")
+        _draw_plane(
+            left, _states(before[name], before[name], is_secret), f"{_short(name)} before: {hits[0]} secret edges kept"
+        )
+        _draw_plane(
+            right, _states(before[name], after[name], is_secret), f"{_short(name)} after: {hits[1]} secret edges kept"
+        )
     _finish(figure, path, title=title, states=range(len(LABELS)))
 
 
 def _chosen(mask: Mask) -> list[str]:
     largest = set(sorted(mask, key=lambda name: (-mask[name].size, name))[:MAX_LAYERS])
     return [name for name in mask if name in largest]
+
+
+def _short(name: str) -> str:
+    return printable(name, limit=TITLE_LIMIT)
 
 
 def _at(positions: npt.NDArray[np.int64], shape: tuple[int, ...]) -> BoolArray:
@@ -136,6 +180,11 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def set_title(figure: Figure, title: str) -> None:
+    """Write a line above a figure as it is: a dollar sign in it begins no formula."""
+    figure.suptitle(_short(title), parse_math=False)
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as a PNG.
 
@@ -163,7 +212,7 @@ def _draw_plane(axis: Axes, plane: Plane, title: str) -> None:
         aspect="auto",
         interpolation="nearest",
     )
-    axis.set_title(title, fontsize=9)
+    axis.set_title(title, fontsize=9, parse_math=False)
     axis.set_xticks([])
     axis.set_yticks([])
 
@@ -179,5 +228,5 @@ def _finish(figure: Figure, path: str | os.PathLike[str], *, title: str, states:
         fontsize=9,
     )
     if title:
-        figure.suptitle(title)
+        set_title(figure, title)
     save_figure(figure, path)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ticketguard.printable import printable
 from ticketguard.verification.verdict import Evidence, Status, Verdict
 
 STATUS_WORDS: Mapping[Status, str] = {
@@ -19,13 +20,8 @@ _MEANING: Mapping[Status, str] = {
     "inconclusive": "what could be read is too little for the claim's level, or too much for chance",
 }
 _WIDTH = 100
-
-
-def printable(text: str) -> str:
-    """Return *text* with everything a terminal would act on escaped: names in files may come from strangers."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+# Of a longer list the rest is counted; --json has all of it.
+_MOST_ITEMS = 50
 
 
 def log10_text(log10_p: float) -> str:
@@ -96,7 +92,8 @@ def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(item) for item in value) or "none"
+        more = [f"and {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else []
+        return ", ".join([*(_plain(item) for item in value[:_MOST_ITEMS]), *more]) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{printable(str(name))}={_plain(item)}" for name, item in value.items()) or "none"
     return printable(str(value))
