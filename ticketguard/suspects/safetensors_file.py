@@ -66,7 +66,7 @@ class SafetensorsFile:
 
     def __init__(self, file: SteadyFile | str | os.PathLike[str]) -> None:
         self._file = file if isinstance(file, SteadyFile) else SteadyFile(file)
-        self._tensors = _read_header(self._file)
+        self._tensors = _read_tensors(self._file)
         require_affordable(self._file, self._tensors)
 
     def names(self) -> tuple[str, ...]:
@@ -86,7 +86,12 @@ class SafetensorsFile:
         return read_tensor(self._file, self._tensors[name], name=name)
 
 
-def _read_header(file: SteadyFile) -> dict[str, StoredTensor]:
+def read_header(file: SteadyFile) -> dict[str, Any]:
+    """Return a safetensors file's header as JSON: what it says of tensors is not yet checked.
+
+    Raises:
+        FileError: The file cannot be read, or does not start with a header.
+    """
     length = int.from_bytes(file.read(0, _LENGTH_BYTES), "little")
     if length > MAX_HEADER_BYTES:
         # Any other kind of file reads as a length far beyond its own.
@@ -102,34 +107,55 @@ def _read_header(file: SteadyFile) -> dict[str, StoredTensor]:
     try:
         if len(content) != length:
             raise ValueError("it ends inside its header")
-        return _tensors(_parse_json(content), data_start=_LENGTH_BYTES + length, file_size=file.size)
+        if not content.startswith(b"{"):
+            raise ValueError("its header does not start with a brace")
+        return parse_object(content)
     except (ValueError, RecursionError) as error:
-        raise FileError(
-            path=file.path,
-            reason=f"is not a whole safetensors file ({str(error)[:200]})",
-            hint="expected a safetensors or torch checkpoint; fetch it again or check that it is the file you meant",
-        ) from error
+        raise _damaged(file, error) from error
 
 
-def _parse_json(content: bytes) -> dict[str, Any]:
+def _read_tensors(file: SteadyFile) -> dict[str, StoredTensor]:
+    header = read_header(file)
+    data_start = _LENGTH_BYTES + int.from_bytes(file.read(0, _LENGTH_BYTES), "little")
+    try:
+        return _tensors(header, data_start=data_start, file_size=file.size)
+    except ValueError as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: SteadyFile, error: Exception) -> FileError:
+    return FileError(
+        path=file.path,
+        reason=f"is not a whole safetensors file ({str(error)[:200]})",
+        hint="expected a safetensors or torch checkpoint; fetch it again or check that it is the file you meant",
+    )
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """Parse a JSON object by the rules of safetensors: no name twice, no NaN, UTF-8, a bounded number of values.
+
+    Raises:
+        ValueError: The bytes are not such an object.
+        RecursionError: It is nested too deep.
+    """
     if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_HEADER_VALUES:
-        raise ValueError(f"its header has more than {MAX_HEADER_VALUES} values")
+        raise ValueError(f"it has more than {MAX_HEADER_VALUES} values")
     # Decoded first: from bytes, Python's reader would take UTF-16 as well.
     header = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-    if not content.startswith(b"{") or not isinstance(header, dict):
-        raise ValueError("its header is not a JSON object")
+    if not isinstance(header, dict):
+        raise ValueError("it is not a JSON object")
     return header
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a name occurs twice in its header")
+        raise ValueError("a name occurs twice")
     return fields
 
 
 def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"its header holds {constant}")
+    raise ValueError(f"it holds {constant}")
 
 
 def _tensors(header: dict[str, Any], *, data_start: int, file_size: int) -> dict[str, StoredTensor]:

@@ -6,16 +6,15 @@ before any is read. One file is open at a time.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ticketguard.errors import FileError
 from ticketguard.files import read_whole
 from ticketguard.suspects.opening import LONGEST_MAGIC, open_file
+from ticketguard.suspects.safetensors_file import parse_object
 from ticketguard.suspects.sources import TensorSource
 from ticketguard.suspects.steady_file import SteadyFile
 from ticketguard.ticket import Array
@@ -132,24 +131,15 @@ def _read_index(path: Path) -> dict[str, str]:
         FileError: It cannot be read, or is not an index.
     """
     try:
-        document = json.loads(
-            read_whole(path, limit_bytes=INDEX_LIMIT_BYTES).decode(), object_pairs_hook=_without_duplicates
-        )
+        document = parse_object(read_whole(path, limit_bytes=INDEX_LIMIT_BYTES))
     except (ValueError, RecursionError) as error:
         raise _malformed(path, f"is not a readable index ({type(error).__name__}: {str(error)[:100]})") from error
-    files = document.get("weight_map") if isinstance(document, Mapping) else None
+    files = document.get("weight_map")
     if not isinstance(files, Mapping) or not files or not all(isinstance(file, str) for file in files.values()):
         raise _malformed(path, "has no 'weight_map' of file names by tensor, so it is not a checkpoint's index")
     if len(set(files.values())) > MAX_SHARDS:
         raise _malformed(path, f"names {len(set(files.values()))} files, expected at most {MAX_SHARDS}")
     return dict(files)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return fields
 
 
 def _require_inside(index: Path, file: str) -> None:
