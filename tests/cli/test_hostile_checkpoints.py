@@ -56,7 +56,7 @@ def test_two_megabytes_under_three_thousand_names_are_refused(on: Callable[[Path
 
 def test_a_pipe_is_refused_without_waiting(on: Callable[[Path], str], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt")
-    assert "is a pipe or device, expected a file" in on(tmp_path / "pipe.pt")
+    assert "pipe or device" in on(tmp_path / "pipe.pt")
 
 
 def test_headers_that_would_fill_the_memory_are_refused(on: Callable[[Path], str], tmp_path: Path) -> None:

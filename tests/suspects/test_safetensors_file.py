@@ -115,7 +115,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, "bytes, expected"),
         ({"w": ENTRY, "__metadata__": {"a": 1}}, "its metadata are not texts by name"),
         ({"w": ENTRY, "__metadata__": []}, "its metadata are not texts by name"),
-        (b'{"w":NaN}', "it holds NaN"),
+        (b'{"w":NaN}', "its header holds NaN"),
         (b'{"w":' + b"9" * 5000 + b"}", "is not a whole safetensors file"),
         (b'{"\\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', "surrogates not allowed"),
         (b'{"\xff":1}', "can't decode byte"),
@@ -123,7 +123,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (b" " + json.dumps({"w": ENTRY}).encode(), "does not start with a brace"),
         (b"\xef\xbb\xbf" + json.dumps({"w": ENTRY}).encode(), "is not a whole safetensors file"),
         (b'{"w":' * 100_000, "is not a whole safetensors file"),
-        (b'{"w":[' + b"[]," * 700_000 + b"[]]}", f"it has more than {MAX_HEADER_VALUES} values"),
+        (b'{"w":[' + b"[]," * 700_000 + b"[]]}", f"its header has more than {MAX_HEADER_VALUES} values"),
     ],
 )
 def test_headers_that_bend_the_rules_are_refused(header: Any, reason: str, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ticketguard.errors import FileError
 from ticketguard.files import read_whole
+from ticketguard.strict_json import parse_json
 from ticketguard.suspects.opening import LONGEST_MAGIC, open_file
-from ticketguard.suspects.safetensors_file import parse_object
+from ticketguard.suspects.safetensors_file import MAX_HEADER_VALUES
 from ticketguard.suspects.sources import TensorSource
 from ticketguard.suspects.steady_file import SteadyFile
 from ticketguard.ticket import Array
@@ -131,10 +132,10 @@ def _read_index(path: Path) -> dict[str, str]:
         FileError: It cannot be read, or is not an index.
     """
     try:
-        document = parse_object(read_whole(path, limit_bytes=INDEX_LIMIT_BYTES))
-    except (ValueError, RecursionError) as error:
+        document = parse_json(read_whole(path, limit_bytes=INDEX_LIMIT_BYTES), max_values=MAX_HEADER_VALUES)
+    except ValueError as error:
         raise _malformed(path, f"is not a readable index ({type(error).__name__}: {str(error)[:100]})") from error
-    files = document.get("weight_map")
+    files = document.get("weight_map") if isinstance(document, Mapping) else None
     if not isinstance(files, Mapping) or not files or not all(isinstance(file, str) for file in files.values()):
         raise _malformed(path, "has no 'weight_map' of file names by tensor, so it is not a checkpoint's index")
     if len(set(files.values())) > MAX_SHARDS:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ticketguard.errors import FileError
+from ticketguard.files import open_at_once
 from ticketguard.ticket import Array
 
 
@@ -42,7 +43,7 @@ class SteadyFile:
                     reason="is a folder, expected a file",
                     hint="name the checkpoint file in it, or the *.index.json of one in several files",
                 )
-            self._stream = io.FileIO(os.fspath(path), opener=_open_at_once)
+            self._stream = io.FileIO(os.fspath(path), opener=open_at_once)
             self._finalizer = weakref.finalize(self, self._stream.close)
             status = os.fstat(self._stream.fileno())
         except OSError as error:
@@ -84,11 +85,6 @@ class SteadyFile:
             raise _unreadable(self.path, error) from error
         if view or (status.st_size, status.st_mtime_ns) != self._stamp:
             raise FileError(path=self.path, reason="changed while it was read", hint="use a copy that is at rest")
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Without the first flag, opening a pipe waits for whoever writes to it; systems without pipes by name lack both.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def _unreadable(path: Path, error: OSError) -> FileError:
