@@ -173,15 +173,7 @@ def _new_owner(name: str, folder: Path) -> Owner:
     owner = Owner.generate(name)
     path = folder / "owner.key"
     _require_demo_folder(folder, path)
-    try:
-        # A key is never replaced by itself; the demo's earlier keys are worth nothing.
-        path.unlink(missing_ok=True)
-        path.with_name("owner.key.pub").unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(
-            path=folder, reason=f"cannot be written to ({error.strerror})", hint="choose another folder"
-        ) from error
-    owner.save(path, PASSPHRASE)
+    owner.save(path, PASSPHRASE, replace=True)  # a demo's earlier keys are worth nothing
     return owner
 
 

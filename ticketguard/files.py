@@ -65,12 +65,16 @@ def write_together(outputs: Sequence[Output]) -> None:
             raise _exists(output.path)
     with contextlib.ExitStack() as staged:
         ready = [(output, staged.enter_context(_staged(output))) for output in outputs]
-        for output, temporary in ready:
-            with _naming(output.path):
-                _publish(output, temporary)
-        for folder in {output.path.absolute().parent: None for output in outputs}:
-            with _naming(folder):
-                _sync_folder(folder)
+        try:
+            for output, temporary in ready:
+                with _naming(output.path):
+                    _publish(output, temporary)
+            for folder in {output.path.absolute().parent: None for output in outputs}:
+                with _naming(folder):
+                    _sync_folder(folder)
+        except BaseException:
+            _take_back(ready)
+            raise
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -232,6 +236,14 @@ def _publish(output: Output, temporary: Path) -> None:
         if os.path.lexists(output.path):
             raise _exists(output.path) from error
         os.replace(temporary, output.path)
+
+
+def _take_back(published: Sequence[tuple[Output, Path]]) -> None:
+    """Remove new files whose fellows could not be written: whoever tries again must not find them in the way."""
+    for output, temporary in published:
+        with contextlib.suppress(OSError):
+            if not output.replace and os.path.samestat(temporary.lstat(), output.path.lstat()):
+                output.path.unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ticketguard.credentials.canonical import BYTE_ORDER_MARK
 from ticketguard.credentials.edwards import check_public_key
-from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
-from ticketguard.files import read_whole, write_whole
+from ticketguard.errors import ConfigurationError, CredentialError, WrongPassphraseError
+from ticketguard.files import SECRET, Output, read_whole, write_together
 
 PUBLIC_KEY_BYTES = 32
 KEY_FILE_LIMIT_BYTES = 64 * 1024
@@ -72,25 +72,28 @@ class Owner:
         """The raw Ed25519 public key, 32 bytes."""
         return self.private_key.public_key().public_bytes_raw()
 
-    def save(self, path: str | os.PathLike[str], passphrase: str | None) -> None:
+    def save(self, path: str | os.PathLike[str], passphrase: str | None, *, replace: bool = False) -> None:
         """Write the private key to *path* (PKCS #8 PEM, mode 0600) and the public key beside it, with `.pub` added.
 
         Args:
             path: A file that does not exist yet: a key that is lost cannot be replaced.
             passphrase: Encrypts the private key; None leaves it readable to whoever reads the file.
+            replace: Replace the files all the same: for keys that are worth nothing.
 
         Raises:
             ConfigurationError: The passphrase is empty.
             FileError: One of the files exists already or cannot be written.
         """
         public_path = f"{os.fspath(path)}.pub"
-        for taken in (os.fspath(path), public_path):
-            refuse_existing(taken)
         private = self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase))
         public = self.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         header = f"{NAME_HEADER}{self.name}\n".encode()
-        write_whole(path, header + private, mode=0o600)
-        write_whole(public_path, header + public)
+        write_together(
+            [
+                Output(path=Path(path), content=header + private, mode=SECRET, replace=replace),
+                Output(path=Path(public_path), content=header + public, replace=replace),
+            ]
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], passphrase: str | None = None) -> Owner:
@@ -157,16 +160,6 @@ def encode_passphrase(passphrase: str) -> bytes:
         return passphrase.encode()
     except UnicodeEncodeError as error:
         raise ConfigurationError("the passphrase is not text in UTF-8: give it in a file, as UTF-8") from error
-
-
-def refuse_existing(path: str | os.PathLike[str]) -> None:
-    """Refuse to write over a key: one that is lost cannot be replaced.
-
-    Raises:
-        FileError: There is such a file.
-    """
-    if Path(path).exists():
-        raise FileError(path=path, reason="exists already", hint="choose another name, or move the old key away")
 
 
 def _read_pem(path: str | os.PathLike[str]) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import reprlib
+from pathlib import Path
 
 import pyrage
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from ticketguard.credentials.keys import KEY_FILE_LIMIT_BYTES, refuse_existing
+from ticketguard.credentials.keys import KEY_FILE_LIMIT_BYTES
 from ticketguard.errors import ConfigurationError, FileError
-from ticketguard.files import read_whole, write_whole
+from ticketguard.files import SECRET, Output, read_whole, write_together
 
 BECH32_ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 BECH32_CHECKSUM = 6
@@ -43,8 +44,8 @@ class VaultKey:
         Raises:
             FileError: There is such a file, or it cannot be written.
         """
-        refuse_existing(path)
-        write_whole(path, f"# public key: {self.recipient}\n{self.identity}\n".encode(), mode=0o600)
+        content = f"# public key: {self.recipient}\n{self.identity}\n".encode()
+        write_together([Output(path=Path(path), content=content, mode=SECRET, replace=False)])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VaultKey:
