@@ -61,6 +61,7 @@ def write_together(outputs: Sequence[Output]) -> None:
     """
     for output in outputs:
         _require_replaceable(output.path)
+        forget_dead_writer(temporary_name(output.path))
         if not output.replace and os.path.lexists(output.path):
             raise _exists(output.path)
     with contextlib.ExitStack() as staged:
