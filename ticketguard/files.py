@@ -64,17 +64,22 @@ def write_together(outputs: Sequence[Output]) -> None:
         forget_dead_writer(temporary_name(output.path))
         if not output.replace and os.path.lexists(output.path):
             raise _exists(output.path)
+    new = [output for output in outputs if not os.path.lexists(output.path)]
     with contextlib.ExitStack() as staged:
-        ready = [(output, staged.enter_context(_staged(output))) for output in outputs]
+        ready = [(output, *staged.enter_context(_staged(output))) for output in outputs]
         try:
-            for output, temporary in ready:
+            for output, temporary, _ in ready:
                 with _naming(output.path):
                     _publish(output, temporary)
             for folder in {output.path.absolute().parent: None for output in outputs}:
                 with _naming(folder):
                     _sync_folder(folder)
         except BaseException:
-            _take_back(ready)
+            # Whoever tries again must not find new files in the way whose fellows could not be written.
+            for output, _, descriptor in ready:
+                if output in new and is_there(output.path, descriptor):
+                    with contextlib.suppress(OSError):
+                        output.path.unlink()
             raise
 
 
@@ -203,7 +208,7 @@ def open_at_once(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def _staged(output: Output) -> Iterator[Path]:
+def _staged(output: Output) -> Iterator[tuple[Path, int]]:
     """Put the content on disk under a temporary name, and remove that name in the end if it is still there."""
     with _naming(output.path):
         make_folder(output.path.parent)
@@ -214,7 +219,7 @@ def _staged(output: Output) -> Iterator[Path]:
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
-        yield temporary
+        yield temporary, descriptor
     finally:
         with contextlib.suppress(OSError):
             if is_there(temporary, descriptor):  # once renamed, the name may be another writer's
@@ -237,14 +242,6 @@ def _publish(output: Output, temporary: Path) -> None:
         if os.path.lexists(output.path):
             raise _exists(output.path) from error
         os.replace(temporary, output.path)
-
-
-def _take_back(published: Sequence[tuple[Output, Path]]) -> None:
-    """Remove new files whose fellows could not be written: whoever tries again must not find them in the way."""
-    for output, temporary in published:
-        with contextlib.suppress(OSError):
-            if not output.replace and os.path.samestat(temporary.lstat(), output.path.lstat()):
-                output.path.unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import datetime
+import functools
 import itertools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -24,15 +25,15 @@ from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.merkle import merkle_root
 from ticketguard.credentials.vault import Vault, groups_digest
-from ticketguard.embedding.interface import Binding, Json, Mark, PlannedMark, Start
+from ticketguard.embedding.interface import Answers, Binding, Json, Mark, PlannedMark, Start
 from ticketguard.embedding.planted_graph import SCHEME as PLANTED_GRAPH
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.embedding.trigger_set import SCHEME as TRIGGER_SET
 from ticketguard.embedding.trigger_set import TriggerRecipe, TriggerSet
-from ticketguard.errors import CapacityError, ConfigurationError, TensorError, TicketguardWarning
+from ticketguard.errors import CapacityError, ConfigurationError, TensorError, TicketguardError, TicketguardWarning
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
-from ticketguard.ticket import Mask, Ticket, TicketInfo, weights_digest
+from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.black_box import attainable_log10_p
 from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import level_log10
@@ -40,6 +41,8 @@ from ticketguard.verification.white_box import count_hits, edges_to_read
 
 if TYPE_CHECKING:
     import torch
+
+    from ticketguard.models.answers import Ask
 
 DEFAULT_LEVEL_BITS = 64
 # A trained model that carries less of a mark than this is released with a warning.
@@ -60,8 +63,12 @@ def prepare(
     model: torch.nn.Module | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
+    ask: Ask | None = None,
 ) -> Plan:
     """Draw the owner's marks for *ticket*; nothing is trained yet.
+
+    The same ticket, owner, marks, level and secret give the same plan again. A loop that may be interrupted keeps
+    `Plan.secret` where only the owner can read it, beside its checkpoints, until the credential is saved.
 
     Args:
         ticket: The unmarked ticket; it becomes the reference that the commitments bind.
@@ -69,12 +76,16 @@ def prepare(
         marks: Kinds of marks, each scheme once; by default a planted graph and, where possible, a trigger set.
         model: The ticket's model; its channel groups are kept, so that a copy with permuted channels can be
             aligned. Without it, or if the model cannot be traced, only copies in the original order are recognised.
+            It is also asked once what `finish` will ask it, so that it fails now rather than after training.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
+        ask: Returns the class scores of a model for a batch of inputs, for models that take more than that, or return
+            them in their own way; by default ``model(inputs)``, a tensor, the first of a tuple, or "logits", "out" or
+            "scores" by name.
 
     Raises:
         CapacityError: The ticket is too small for a planted graph of this level.
-        ConfigurationError: A scheme is named twice, or a mark cannot work on this ticket.
+        ConfigurationError: A scheme is named twice, a mark cannot work on this ticket, or the model does not answer.
     """
     chosen = checked_marks(default_marks(ticket.info) if marks is None else marks, level_bits=level_bits)
     reference = ticket.reference()
@@ -95,7 +106,10 @@ def prepare(
         if mark.scheme == PLANTED_GRAPH:
             check_capacity(start.mask, reference.mask, binding, claim)
         claims.append(with_leaves(claim, planned[-1]))
-    return Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=planned, claims=tuple(claims))
+    plan = Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=planned, claims=tuple(claims), ask=ask)
+    if model is not None:
+        plan.require_answers(model)
+    return plan
 
 
 def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]:
@@ -216,6 +230,7 @@ class Plan:
         start: Start,
         planned: Sequence[PlannedMark],
         claims: tuple[MarkClaim, ...],
+        ask: Ask | None = None,
     ) -> None:
         self.mask = start.mask
         self._ticket = ticket
@@ -224,8 +239,27 @@ class Plan:
         self._start = start
         self._planned = tuple(planned)
         self.claims = claims
+        self._ask = ask
         self._step = 0
         self._live_masks: list[torch.Tensor] = []
+
+    @property
+    def secret(self) -> bytes:
+        """The owner's 32 secret bytes: `prepare` makes the same plan of them again."""
+        return self._vault.secret
+
+    def require_answers(self, model: torch.nn.Module) -> None:
+        """Ask *model* one question of each kind that it will be asked; it is left as it was.
+
+        Raises:
+            ConfigurationError: It does not answer.
+        """
+        import torch
+
+        for mark in self._planned:
+            batch = mark.extra_batch(0, torch.device("cpu"))
+            if batch is not None:
+                self._answers(model)(batch[0][:1].numpy())
 
     def start(self, model: torch.nn.Module) -> None:
         """Load the marked start weights into *model*.
@@ -277,24 +311,26 @@ class Plan:
     ) -> tuple[Ticket, Credential]:
         """Return the marked ticket, made for release, and the owner's credential.
 
+        The plan stays as it is, also where this fails: put the model right, and finish again.
+
         Args:
             model: The trained model.
             accuracy: Its test accuracy, for the ticket's metadata.
             created: When the claim says it was made; by default now.
-            check: Warn, with a `TicketguardWarning`, of a mark that the model did not learn.
+            check: Refuse a model that was not kept under the mask, and warn, with a `TicketguardWarning`, of a mark
+                that it did not learn, or cannot be asked for.
 
         Raises:
+            ConfigurationError: Weights lie outside the mask: `after_step` was not called after every step.
             TensorError: A weight is NaN or infinite, or the model no longer fits the mask.
         """
         from ticketguard.models import state_arrays
 
-        state = self.mask.applied(state_arrays(model))
-        for name, array in state.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise TensorError(
-                    name=name, reason="has values that are NaN or infinite", hint="train with a lower rate"
-                )
+        trained = state_arrays(model)
+        _require_fit(trained, self.mask)
+        state = self.mask.applied(trained)
         if check:
+            self._require_masked(trained)
             self._warn_of_what_was_not_learned(model)
         info = dataclasses.replace(_for_release(self._ticket.info), accuracy=accuracy)
         marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
@@ -310,12 +346,46 @@ class Plan:
         )
         return marked, Credential(claim=claim, vault=self._vault)
 
+    def _answers(self, model: torch.nn.Module) -> Answers:
+        from ticketguard.models.answers import answers_of
+
+        return functools.partial(answers_of, model, classes=self._ticket.info.classes, ask=self._ask)
+
+    def _require_masked(self, trained: Mapping[str, Array]) -> None:
+        outside = sum(int(np.count_nonzero(trained[name][~self.mask[name]])) for name in self.mask)
+        if outside:
+            raise ConfigurationError(
+                f"{outside} weights lie outside the marked mask: after_step was not called after every optimiser step. "
+                "If only the last call is missing, call plan.after_step(model) and finish again; otherwise the model "
+                "was trained without the mask: train it from plan.start(model) again, with the same plan"
+            )
+
     def _warn_of_what_was_not_learned(self, model: torch.nn.Module) -> None:
         for mark, claim in zip(self._planned, self.claims, strict=True):
-            share = mark.learned(model)
-            if share < LEARNED_SHARE:
+            try:
+                share = mark.learned(self._answers(model))
+            except TicketguardError as error:  # whatever the check says, what was trained is not lost
+                message = f"the model could not be asked for the {claim.scheme}, so a copy may not prove it: {error}"
+            else:
+                if share >= LEARNED_SHARE:
+                    continue
                 message = (
                     f"the model carries {share:.0%} of the {claim.scheme}: a copy may not prove ownership; "
                     "train longer, and append extra_batch to the batches of a loop of your own"
                 )
-                warnings.warn(message, TicketguardWarning, stacklevel=3)
+            warnings.warn(message, TicketguardWarning, stacklevel=3)
+
+
+def _require_fit(state: Mapping[str, Array], mask: Mask) -> None:
+    for name in mask:
+        if name not in state or state[name].shape != mask[name].shape:
+            raise TensorError(
+                name=name, reason="is masked but the model has no weights of its shape", hint="give the ticket's model"
+            )
+    for name, array in state.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise TensorError(
+                name=name,
+                reason="has values that are NaN or infinite",
+                hint="load an earlier checkpoint into the model and finish again, or train with a lower rate",
+            )

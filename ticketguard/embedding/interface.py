@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from ticketguard.keyed import KeyedStream
-from ticketguard.ticket import Array, Mask, Ticket
+from ticketguard.ticket import Array, FloatArray, Mask, Ticket
 
 if TYPE_CHECKING:
     import torch
 
 Json: TypeAlias = "str | int | list[Json] | dict[str, Json]"
+# A model as the one who asks sees it: normalised inputs, shape (count, *input_shape), to one class each.
+Answers: TypeAlias = Callable[[FloatArray], npt.NDArray[np.int64]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,8 @@ class PlannedMark(Protocol):
         """Correct the live *parameters* (by state-dict name) in place after optimiser step number *step*, from 1."""
         ...
 
-    def learned(self, model: torch.nn.Module) -> float:
-        """Return the share of the mark that the trained *model* carries, in [0, 1]."""
+    def learned(self, answers: Answers) -> float:
+        """Return the share of the mark that a trained model carries, in [0, 1], by its *answers*."""
         ...
 
     def leaves(self) -> tuple[bytes, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.embedding.interface import Binding, Json, Start
+from ticketguard.embedding.interface import Answers, Binding, Json, Start
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.ticket import FloatArray, Ticket
 
@@ -33,7 +33,6 @@ MOST_TRIGGERS = 100_000
 # A claim is somebody else's file: what it asks a verifier to draw is bounded.
 MOST_PIXELS = 2**28
 LARGEST_GRID = 64
-ANSWERED_AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -301,20 +300,9 @@ class PlannedTriggers:
     def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
         """Leave the weights alone."""
 
-    def learned(self, model: torch.nn.Module) -> float:
-        """Return the share of the triggers that *model* answers with their labels."""
-        import torch
-
-        was_training = model.training
-        device = next(model.parameters()).device
-        model.eval()
-        with torch.no_grad():
-            answers = [
-                model(torch.from_numpy(self._inputs[first : first + ANSWERED_AT_ONCE]).to(device)).argmax(dim=1).cpu()
-                for first in range(0, len(self._inputs), ANSWERED_AT_ONCE)
-            ]
-        model.train(was_training)
-        return float((torch.cat(answers).numpy() == self.triggers.labels).mean())
+    def learned(self, answers: Answers) -> float:
+        """Return the share of the triggers that are answered with their labels."""
+        return float((answers(self._inputs) == self.triggers.labels).mean())
 
     def leaves(self) -> tuple[bytes, ...]:
         """Return one salted leaf a trigger."""

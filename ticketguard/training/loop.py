@@ -14,6 +14,7 @@ from torch import nn
 from ticketguard.data import Dataset
 from ticketguard.errors import TicketguardError
 from ticketguard.models import mask_tensors, named_parameters, state_arrays
+from ticketguard.models.answers import scores_of
 from ticketguard.ticket import Array, Mask, weights_digest
 from ticketguard.training.checkpoint import RunState, load_run, of_kind, prefixed, run_identity, save_run
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
@@ -230,7 +231,7 @@ class _Run:
         if self._device.type == "cuda":
             torch.cuda.manual_seed(step_seed)
         inputs, labels = self._next_batch()
-        loss = nn.functional.cross_entropy(self._forward(inputs), labels)
+        loss = nn.functional.cross_entropy(scores_of(self._forward(inputs)), labels)
         if (self.step % LOSS_CHECK_STEPS == 0 or self.step == self.end - 1) and not bool(torch.isfinite(loss)):
             raise TicketguardError(
                 f"training diverged: the loss is {loss.item()} at step {self.step} with rate {self._rate():g}: "
@@ -325,7 +326,7 @@ def evaluate(
     with torch.no_grad():
         for start in range(0, len(answers), batch_size):
             inputs, labels = examples[start : start + batch_size], answers[start : start + batch_size]
-            correct += int((model(data.scaled(inputs.to(place))).argmax(dim=1).cpu() == labels).sum())
+            correct += int((scores_of(model(data.scaled(inputs.to(place)))).argmax(dim=1).cpu() == labels).sum())
     model.train(was_training)
     return correct / len(answers)
 

@@ -1,0 +1,202 @@
+"""Plans inside loops that are not ours: what a model may return, and that nothing trained is lost at the end."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ticketguard as tg
+from ticketguard.errors import ConfigurationError, TensorError
+from ticketguard.models.answers import Ask
+
+# So few steps teach too few triggers: how many is not what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:the model carries:ticketguard.TicketguardWarning")
+
+CLASSES, SHAPE = 4, (1, 6, 6)
+
+
+class Net(nn.Module):
+    """A classifier that returns its scores in the way it is told, and counts how often it was asked."""
+
+    def __init__(self, wrap: Callable[[torch.Tensor], Any] = lambda scores: scores) -> None:
+        super().__init__()
+        self.wrap = wrap
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(36, 300), nn.BatchNorm1d(300), nn.Dropout(), nn.ReLU())
+        self.head = nn.Linear(300, CLASSES)
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, images: torch.Tensor) -> Any:
+        self.asked += 1
+        return self.wrap(self.head(self.layers(images)))
+
+
+class TwoInputs(Net):
+    def forward(self, images: torch.Tensor, scale: torch.Tensor) -> Any:
+        return super().forward(images * scale)
+
+
+def sparse(model: nn.Module) -> tg.Ticket:
+    generator = np.random.default_rng(0)
+    state = {name: tensor.float().numpy() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    state |= {name: tensor.numpy() for name, tensor in model.state_dict().items() if name not in state}
+    mask = tg.Mask(layers={n: generator.random(a.shape) < 0.2 for n, a in state.items() if a.ndim == 2})
+    info = tg.TicketInfo(method="import", classes=CLASSES, input_shape=SHAPE)
+    return tg.Ticket(mask=mask, weights=mask.applied(state), rewind_weights=None, info=info)
+
+
+def prepared(model: nn.Module, *, ask: Ask | None = None, secret: bytes | None = None) -> tg.Plan:
+    marks = [tg.PlantedGraph(), tg.TriggerSet(40)]
+    return tg.prepare(
+        sparse(model), owner=tg.Owner.generate("Ada"), marks=marks, model=model, level_bits=32, ask=ask, secret=secret
+    )
+
+
+def trained(model: nn.Module, plan: tg.Plan, scores: Callable[[torch.Tensor], torch.Tensor], steps: int = 5) -> None:
+    plan.start(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, eps=1e-4)
+    dtype = next(model.parameters()).dtype
+    for _ in range(steps):
+        extra = plan.extra_batch(torch.device("cpu"))
+        assert extra is not None
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(scores(extra[0].to(dtype)).float(), extra[1]).backward()
+        optimizer.step()
+        plan.after_step(model)
+
+
+WRAPPERS: dict[str, tuple[Callable[[torch.Tensor], Any], Callable[[Any], torch.Tensor]]] = {
+    "object with logits": (lambda scores: types.SimpleNamespace(loss=None, logits=scores), lambda out: out.logits),
+    "dict with out": (lambda scores: {"aux": None, "out": scores}, lambda out: out["out"]),
+    "dict with scores": (lambda scores: {"scores": scores}, lambda out: out["scores"]),
+    "tuple": (lambda scores: (scores, None), lambda out: out[0]),
+    "list": (lambda scores: [scores], lambda out: out[0]),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_models_that_do_not_return_a_plain_tensor_are_marked(kind: str) -> None:
+    wrap, unwrap = WRAPPERS[kind]
+    torch.manual_seed(0)
+    model = Net(wrap)
+    plan = prepared(model)
+    trained(model, plan, lambda inputs: unwrap(model(inputs)))
+    marked, credential = plan.finish(model)
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_in_half_precision_are_marked(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Net().to(dtype)
+    plan = prepared(model)
+    trained(model, plan, model, steps=5)
+    marked, credential = plan.finish(model)
+    assert marked.weights["head.weight"].dtype == np.float32
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+
+
+def test_a_model_of_two_inputs_is_asked_as_its_owner_says() -> None:
+    torch.manual_seed(0)
+    model = TwoInputs()
+    one = torch.ones(1)
+    with pytest.raises(ConfigurationError, match=r"raised TypeError on inputs of shape .*say how it is asked: prepare"):
+        prepared(model)
+    plan = prepared(model, ask=lambda model, inputs: model(inputs, one))
+    trained(model, plan, lambda inputs: model(inputs, one))
+    marked, credential = plan.finish(model)
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda scores: {"embedding": scores}, "returns a dict of embedding, expected class scores"),
+        (lambda scores: None, "returns a NoneType, expected class scores"),
+        (lambda scores: scores[:, :3], r"scores of shape \(1, 3\) for 1 inputs, expected \(1, 4\)"),
+        (lambda scores: scores.mean(), r"scores of shape \(\) for 1 inputs"),
+    ],
+)
+def test_a_model_that_cannot_be_asked_is_refused_before_it_is_trained(wrap: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        prepared(Net(wrap))
+
+
+def test_asking_leaves_the_model_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = Net().train()
+    model.layers[2].eval()  # a frozen batch norm
+    before, drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
+    prepared(model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert [model.training, model.layers[2].training, model.layers[3].training] == [True, False, True]
+
+
+def test_the_planted_graph_alone_asks_nothing() -> None:
+    tg.prepare(sparse(TwoInputs()), owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()], model=TwoInputs())
+
+
+def test_what_was_trained_is_returned_whatever_the_check_says() -> None:
+    torch.manual_seed(0)
+    model = Net()
+    plan = prepared(model)
+    trained(model, plan, model, steps=1)
+    model.wrap = lambda scores: {"embedding": scores}  # since prepare
+    with pytest.warns(tg.TicketguardWarning, match="could not be asked for the trigger-set.*returns a dict of embed"):
+        marked, credential = plan.finish(model)
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+
+
+def test_a_loop_that_never_called_after_step_is_told_and_loses_nothing() -> None:
+    torch.manual_seed(0)
+    model = Net()
+    plan = prepared(model)
+    trained(model, plan, model)
+    with torch.no_grad():
+        for name in plan.mask:
+            model.get_parameter(name).add_(1e-3)  # a step without after_step
+    outside = sum(int((~plan.mask[name]).sum()) for name in plan.mask)
+    with pytest.raises(ConfigurationError, match=f"{outside} weights lie outside the marked mask: after_step was not"):
+        plan.finish(model)
+    plan.after_step(model)
+    marked, credential = plan.finish(model)
+    assert credential.vault.secret == plan.secret
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+
+
+def test_a_model_that_diverged_is_finished_again_from_an_earlier_checkpoint() -> None:
+    torch.manual_seed(0)
+    model = Net()
+    plan = prepared(model)
+    trained(model, plan, model)
+    earlier = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.head.weight.fill_(float("nan"))
+    with pytest.raises(
+        TensorError, match="NaN or infinite: load an earlier checkpoint into the model and finish again"
+    ):
+        plan.finish(model)
+    model.load_state_dict(earlier)
+    assert plan.finish(model)[1].vault.secret == plan.secret
+
+
+def test_a_model_of_another_shape_is_named_at_the_end() -> None:
+    model = Net()
+    plan = prepared(model)
+    with pytest.raises(TensorError, match="'head.weight' is masked but the model has no weights of its shape"):
+        plan.finish(nn.Sequential(nn.Linear(3, 2)))
+
+
+def test_a_plan_is_made_again_of_its_secret() -> None:
+    model, owner = Net(), tg.Owner.generate("Ada")
+    first = tg.prepare(sparse(model), owner=owner, level_bits=32)
+    second = tg.prepare(sparse(model), owner=owner, level_bits=32, secret=first.secret)
+    assert first.mask == second.mask
+    assert first.claims == second.claims
+    assert tg.prepare(sparse(model), owner=owner, level_bits=32).mask != first.mask
