@@ -98,7 +98,7 @@ def test_names_that_climb_out_of_an_archive_touch_no_file(tmp_path: Path) -> Non
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"pets\.tar/dog/3\.png': is no readable image"):
+    with pytest.raises(FileError, match=r"pets\.tar/dog/3\.png': is not a readable image"):
         load_data(str(write_tar(tmp_path / "pets.tar", {**PETS, "dog/3.png": png(3)[:45]})), options={})
 
 
@@ -165,7 +165,7 @@ def test_an_archive_that_decodes_to_too_much_is_refused(tmp_path: Path, monkeypa
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 16)
-    with pytest.raises(FileError, match="is no readable image"):
+    with pytest.raises(FileError, match="is not a readable image"):
         load_data(str(write_tar(tmp_path / "pets.tar", PETS)), options={})
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
+import itertools
+import os
+import stat
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 
-from ticketguard.data.dataset import DataOptions, Dataset, no_data, resized
+from ticketguard.data.archives import archive_files, check_size
+from ticketguard.data.dataset import DataOptions, Dataset, no_data
+from ticketguard.data.image_file import Pixels, decode_image
 from ticketguard.data.named import assemble
 from ticketguard.errors import ConfigurationError
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 IMAGE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -66,8 +65,8 @@ class _Images:
     def add(self, pixels: Pixels, label: str, *, name: str) -> None:
         """Append an image of shape (channels, height, width)."""
         if self._shape[:1] == (1,) and len(pixels) == 3:  # the first in colour: the grey ones before it become colour
-            grey = np.frombuffer(bytes(self._buffer), dtype=np.uint8).reshape(-1, *self._shape)
-            self._buffer = bytearray(np.repeat(grey, 3, axis=1).tobytes())
+            self._check_room(2 * len(self._buffer), name)
+            self._buffer = bytearray(np.repeat(self._pixels(), 3, axis=1).data)
             self._shape = (3, *self._shape[1:])
         elif self._shape[:1] == (3,) and len(pixels) == 1:
             pixels = np.repeat(pixels, 3, axis=0)
@@ -77,12 +76,15 @@ class _Images:
             raise no_data(
                 name, f"is an image of {sizes[0]}, those before it have {sizes[1]}", "name one size with --image-size"
             )
-        self._buffer += pixels.tobytes()
-        if len(self._buffer) > DECODED_LIMIT_BYTES:
+        self._check_room(pixels.size, name)
+        self._buffer += np.ascontiguousarray(pixels).data
+        self.classes.append(sys.intern(label))
+
+    def _check_room(self, more: int, name: str) -> None:
+        if len(self._buffer) + more > DECODED_LIMIT_BYTES:
             raise no_data(
                 name, f"brings the data set above {DECODED_LIMIT_BYTES} bytes of pixels", "name a smaller --image-size"
             )
-        self.classes.append(label)
 
     def only(self, chosen: Sequence[int], classes: Sequence[str]) -> _Images:
         """Return the *chosen* images under new class names, one for each of them."""
@@ -107,8 +109,8 @@ class _Images:
 def _read(path: Path, size: int) -> _Images:
     images = _Images()
     for name, content in _walk(path):
-        label = PurePosixPath(name).parent.as_posix()
-        images.add(_decode(content, f"{path}/{name}", size), label, name=f"{path}/{name}")
+        full = f"{path}/{name}"
+        images.add(decode_image(content, name=full, size=size), PurePosixPath(name).parent.as_posix(), name=full)
     images.classes = _without_common_top(images.classes)
     if len(set(images.classes)) < 2:
         raise no_data(
@@ -121,56 +123,66 @@ def _read(path: Path, size: int) -> _Images:
 
 def _without_common_top(classes: list[str]) -> list[str]:
     """Drop leading folders that all classes share: an archive of "train/cat" and "train/dog" holds cat and dog."""
-    while (
-        len(set(classes)) > 1 and len({name.split("/", 1)[0] for name in classes}) == 1 and "/" in min(classes, key=len)
-    ):
-        classes = [name.split("/", 1)[1] if "/" in name else name for name in classes]
-    return classes
+    paths = {name: name.split("/") for name in set(classes)}
+    if len(paths) < 2:
+        return classes
+    levels = zip(*(path[:-1] for path in paths.values()), strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+    short = {name: "/".join(path[shared:]) for name, path in paths.items()}
+    return [short[name] for name in classes]
 
 
 def _walk(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every image's name inside *path* and its content; links and special files of an archive are passed over."""
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if _is_image(PurePosixPath(file.relative_to(path).as_posix())) and file.is_file():
-                _check_size(file, file.stat().st_size)
-                yield file.relative_to(path).as_posix(), file.read_bytes()
+    """Yield every image's name inside *path* and its content, those of a folder in the order of their names."""
+    if not path.is_dir():
+        for name, content in archive_files(path, _is_image, limit_bytes=IMAGE_LIMIT_BYTES):
+            yield PurePosixPath(name).as_posix(), content
         return
+    for file in _files(path):
+        name = file.relative_to(path).as_posix()
+        inside = _read_regular(file) if _is_image(name) else None
+        if inside is not None:
+            yield name, inside
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Yield what lies in a folder and below; linked folders are not entered, so none is entered twice."""
+    left = [path]
+    while left:
+        place = left.pop()
+        try:
+            if place is path or (place.is_dir() and not place.is_symlink()):
+                left += sorted(place.iterdir(), key=lambda inside: inside.name, reverse=True)
+            else:
+                yield place
+        except OSError as error:
+            raise no_data(place, f"cannot be read ({error.strerror})", "check its permissions") from error
+
+
+def _read_regular(file: Path) -> bytes | None:
+    """Return a file's content; None for a device, pipe or dangling link. Links to files are followed."""
     try:
-        # A stream is read once from start to end: a compressed archive would be unpacked again for every step back.
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                inside = PurePosixPath(member.name)
-                if member.isreg() and _is_image(inside):
-                    _check_size(f"{path}/{inside}", member.size)
-                    stream = archive.extractfile(member)
-                    assert stream is not None
-                    yield inside.as_posix(), stream.read()
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise no_data(
-            path, f"is neither a folder nor a whole tar archive ({error})", "give a folder or tar of class folders"
-        ) from error
+        # Opening a pipe would wait for whoever writes to it.
+        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            check_size(file, status.st_size, IMAGE_LIMIT_BYTES)
+            content = stream.read(IMAGE_LIMIT_BYTES + 1)
+    except OSError as error:
+        if not file.is_file():
+            return None
+        raise no_data(file, f"cannot be read ({error.strerror})", "check its permissions") from error
+    # It may have grown while it was read.
+    check_size(file, len(content), IMAGE_LIMIT_BYTES)
+    return content
 
 
-def _is_image(name: PurePosixPath) -> bool:
+def _is_image(name: str) -> bool:
     # Hidden files beside images are other programs' notes: macOS keeps one "._name.jpg" for every "name.jpg".
-    return name.suffix.lower() in SUFFIXES and len(name.parts) >= 2 and not name.name.startswith(".")
-
-
-def _check_size(name: object, size: int) -> None:
-    if size > IMAGE_LIMIT_BYTES:
-        raise no_data(name, f"has {size} bytes, expected at most {IMAGE_LIMIT_BYTES}", "shrink it or leave it out")
-
-
-def _decode(content: bytes, name: str, size: int) -> Pixels:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"), dtype=np.uint8)
-    # Pillow's decoders raise SyntaxError for broken PNG chunks.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise no_data(name, f"is no readable image ({error})", "replace it or leave it out") from error
-    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return resized(torch.from_numpy(np.array(planes))[None], size)[0].numpy() if size else planes
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and len(path.parts) >= 2 and not path.name.startswith(".")
 
 
 def _split(images: _Images, path: Path) -> tuple[_Images, _Images]:
