@@ -192,8 +192,17 @@ def test_an_endpoint_with_other_classes_is_an_error_not_a_verdict(embedded: tupl
         tg.verify(tg.CallablePredictor(lambda inputs: np.zeros((1, 7), np.float32)), embedded[1])
 
 
-def test_a_constant_endpoint_is_innocent(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
-    assert tg.verify(tg.CallablePredictor(lambda inputs: 3), embedded[1]).status == "not_supported"
+def test_a_constant_endpoint_says_nothing(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    assert tg.verify(tg.CallablePredictor(lambda inputs: 3), embedded[1]).status == "inconclusive"
+
+
+def test_weights_and_answers_are_one_verdict_that_pays_for_both(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    marked, credential = embedded
+    verdict = tg.verify(tg.Checkpoint(state_of(marked)), credential, answers=predictor_of(marked.weights))
+    alone = tg.verify(tg.Checkpoint(state_of(marked)), credential)
+    assert verdict.status == "supported"
+    assert verdict.log10_p == pytest.approx(alone.log10_p + np.log10(2))
+    assert [item.log10_p <= -64 * np.log10(2) - np.log10(2) for item in verdict.evidence] == [True, True]
 
 
 def test_a_ticket_too_small_for_its_mark_is_refused_before_training(owner: tg.Owner) -> None:

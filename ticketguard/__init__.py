@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.embedding.planted_graph import PlantedGraph
     from ticketguard.embedding.trigger_set import TriggerSet
-    from ticketguard.errors import TicketguardError, TicketguardWarning
+    from ticketguard.errors import NoAnswerError, TicketguardError, TicketguardWarning
     from ticketguard.exporting import export_weights, import_checkpoint
     from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
@@ -53,6 +53,7 @@ __all__ = [
     "HttpPredictor",
     "Mask",
     "Measurement",
+    "NoAnswerError",
     "OnnxPredictor",
     "Owner",
     "Plan",
@@ -92,6 +93,7 @@ _HOMES = {
     "HttpPredictor": "ticketguard.suspects.predictors",
     "Mask": "ticketguard.ticket",
     "Measurement": "ticketguard.measuring",
+    "NoAnswerError": "ticketguard.errors",
     "OnnxPredictor": "ticketguard.suspects.predictors",
     "Owner": "ticketguard.credentials.keys",
     "Plan": "ticketguard.plan",

@@ -139,7 +139,7 @@ class WrongPassphraseError(CredentialError):
 
 
 class PredictorError(TicketguardError):
-    """A black-box suspect did not answer, or answered something that is no prediction.
+    """A black-box suspect cannot be asked, or did not answer as a classifier does.
 
     Attributes:
         target: The endpoint, file or callable.
@@ -152,6 +152,22 @@ class PredictorError(TicketguardError):
         self.reason = reason
         self.hint = hint
         super().__init__(f"predictor '{target}' {reason}: {hint}")
+
+
+class NoAnswerError(PredictorError):
+    """A black-box suspect gave no answer this time; asked again, it may.
+
+    Attributes:
+        retry_after_s: Seconds that it asks to be left alone; 0 if it does not say.
+    """
+
+    def __init__(self, *, target: str, reason: str, hint: str, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(target=target, reason=reason, hint=hint)
+
+
+class UnusableAnswerError(PredictorError):
+    """A black-box suspect answered an input with something that is not a prediction."""
 
 
 class UnverifiableError(TicketguardError):

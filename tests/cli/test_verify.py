@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import math
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import ticketguard as tg
+from ticketguard.suspects.predictors import patience
 
 from .conftest import Files, Run, unmarked_ticket, validate
 
+Handler = http.server.BaseHTTPRequestHandler
+
 FUNCTIONS = """
+import zlib
+
 import numpy as np
 
 known = np.load("triggers.npz")
@@ -25,6 +35,13 @@ def copy(inputs):
 
 def constant(inputs):
     return np.eye(10)[[3]]
+
+def odd(inputs):
+    return zlib.crc32(inputs.tobytes()) % 10
+
+def chatty(inputs):
+    print("thinking")
+    return copy(inputs)
 
 def broken(inputs):
     raise RuntimeError("no weights here")
@@ -41,6 +58,36 @@ def functions(tmp_path: Path, trigger_answers: tuple[np.ndarray, np.ndarray], mo
     (tmp_path / f"{name}.py").write_text(FUNCTIONS)
     monkeypatch.chdir(tmp_path)
     return name
+
+
+def reply(handler: Handler, document: Any, *, status: int = 200) -> None:
+    body = json.dumps(document).encode()
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+@contextlib.contextmanager
+def serving(infer: Callable[[Handler], None], metadata: Any) -> Iterator[str]:
+    """Run a server on the loopback; give the model's URL."""
+
+    class Answers(Handler):
+        def do_GET(self) -> None:
+            reply(self, metadata)
+
+        def do_POST(self) -> None:
+            infer(self)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v2/models/m"
+        finally:
+            server.shutdown()
 
 
 def credentials(files: Files) -> tuple[object, ...]:
@@ -96,9 +143,29 @@ def test_a_callable_that_knows_the_triggers_is_supported(run: Run, files: Files,
     assert document["evidence"][0]["details"]["queries"] <= 25
 
 
-def test_a_constant_callable_is_not_supported(run: Run, files: Files, functions: str) -> None:
-    result = run("verify", "--predictor", f"{functions}:constant", *credentials(files), code=1)
+def test_a_constant_callable_is_inconclusive(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:constant", *credentials(files), code=3)
+    assert result.stdout.startswith("INCONCLUSIVE")
+    assert "every answer was the same class: it did not depend on the input" in result.stdout
+    assert "ordinary inputs       not asked" in result.stdout
+
+
+def test_a_callable_that_does_not_do_the_task_is_inconclusive(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:odd", *credentials(files), code=1)
     assert result.stdout.startswith("NOT SUPPORTED")
+    options = ("--controls", "digits", "--json")
+    result = run("verify", "--predictor", f"{functions}:odd", *credentials(files), *options, code=3)
+    document = json.loads(result.stdout)
+    validate(document, "verdict")
+    assert (
+        "ordinary inputs were answered right, no more than by chance" in document["evidence"][0]["details"]["doubts"][0]
+    )
+
+
+def test_what_a_callable_prints_stays_out_of_the_verdict(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:chatty", *credentials(files), "--json")
+    assert json.loads(result.stdout)["status"] == "supported"
+    assert "thinking" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -172,8 +239,68 @@ def test_weights_that_cannot_be_compared_leave_the_answers_their_verdict(
 
 
 def test_an_endpoint_that_is_down_cannot_be_checked(run: Run, files: Files) -> None:
-    result = run("verify", "--endpoint", "http://127.0.0.1:9/v2/models/m", *credentials(files), "--timeout", 2, code=3)
+    result = run("verify", "--endpoint", "http://127.0.0.1:9/v2/models/m", *credentials(files), "--patience", 0, code=3)
     assert "predictor 'http://127.0.0.1:9/v2/models/m'" in result.stderr
+    assert not list(files.vault.parent.glob("*.answers-*"))
+
+
+def test_an_endpoint_that_fails_is_asked_again_and_a_later_run_goes_on(
+    run: Run,
+    files: Files,
+    trigger_answers: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "sleep", lambda seconds: None)
+    known = {inputs.tobytes(): int(label) for inputs, label in zip(*trigger_answers, strict=True)}
+    asked: list[bytes] = []
+    down_from = [10]
+
+    def infer(handler: Handler) -> None:
+        document = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        asked.append(np.array(document["inputs"][0]["data"], dtype=np.float32).tobytes())
+        if len(asked) in (3, 4) or len(set(asked)) > down_from[0]:
+            reply(handler, {"error": "\x1b[2Jno backend"}, status=502)
+        else:
+            output = {"name": "label", "datatype": "INT64", "shape": [1], "data": [known[asked[-1]]]}
+            reply(handler, {"outputs": [output]})
+
+    metadata = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]}
+    vault = tmp_path / "vault.age"
+    vault.write_bytes(files.vault.read_bytes())
+    options = ("--claim", files.claim, "--vault", vault, "--patience", 20)
+    with serving(infer, metadata) as url:
+        first = run("verify", "--endpoint", url, *options, code=3)
+        assert first.stdout.startswith("INCONCLUSIVE")
+        assert "after 10 of 100 triggers, because predictor" in first.stdout
+        assert "answered 502 ([2Jno backend): asking again in 0.25 s" in first.stderr
+        assert "\x1b" not in first.stderr + first.stdout
+        (kept,) = tmp_path.glob("vault.age.answers-*.jsonl")
+        assert f"the answers so far are in '{kept}': the same command goes on from there" in first.stderr
+        down_from[0] = 100
+        before = len(asked)
+        second = json.loads(run("verify", "--endpoint", url, *options, "--json").stdout)
+        assert second["status"] == "supported"
+        assert second["evidence"][0]["details"]["answers_from_journal"] == 10
+        assert not set(asked[before:]) & set(asked[: before - 10])
+        assert list(tmp_path.iterdir()) == [vault]
+        run("verify", "--endpoint", url, *options, "--journal", tmp_path / "mine.jsonl")
+        assert (tmp_path / "mine.jsonl").exists()
+
+
+def test_a_journal_and_controls_go_with_questions(run: Run, files: Files, tmp_path: Path) -> None:
+    for option in (("--journal", tmp_path / "j"), ("--controls", "digits")):
+        result = run("verify", files.marked, *option, *credentials(files), code=2)
+        assert "go with something that is asked for answers" in result.stderr
+
+
+def test_anothers_journal_is_refused(run: Run, files: Files, functions: str, tmp_path: Path) -> None:
+    options = (*credentials(files), "--journal", tmp_path / "answers.jsonl")
+    run("verify", "--predictor", f"{functions}:copy", *options)
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    result = run("verify", files.marked, "--predictor", f"{functions}:constant", *options, code=3)
+    assert "is the journal of another verification" in result.stderr
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
 
 
 def test_an_onnx_suspect_is_asked_for_answers(run: Run, files: Files, tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def _report(error: Exception) -> int:
         return _say(str(error), NOT_CHECKED)
     # click turns Ctrl-C and the end of input at a prompt into Abort.
     if isinstance(error, click.Abort):
-        return _say("interrupted: nothing is half-written; find and embed go on with --resume", NOT_CHECKED)
+        return _say(
+            "interrupted: nothing is half-written; find and embed go on with --resume, verify with its journal",
+            NOT_CHECKED,
+        )
     if isinstance(error, OSError):
         return _say(f"'{error.filename or 'the system'}': {error.strerror or error}", NOT_CHECKED)
     if isinstance(error, MemoryError):

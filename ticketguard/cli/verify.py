@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from ticketguard.cli.group import NOT_CHECKED, NOT_SUPPORTED, SUPPORTED
 from ticketguard.cli.options import json_option, passphrase_option, read_unlocker, vault_key_option
 from ticketguard.cli.output import print_json, print_lines
+
+if TYPE_CHECKING:
+    from ticketguard.credentials.credential import Credential
+    from ticketguard.verification.verdict import Verdict
 
 EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclusive": NOT_CHECKED}
 
@@ -44,6 +51,25 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
     show_default=True,
     help="Seconds to wait for one answer of an endpoint or ONNX file.",
 )
+@click.option(
+    "--patience",
+    type=click.FloatRange(0, 86_400),
+    default=300.0,
+    show_default=True,
+    help="Seconds that faults may cost in all; what was answered when they end is judged.",
+)
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    help="File that keeps every answer; one of an earlier run is resumed. An endpoint's answers are kept beside the "
+    "vault until the questioning is over.",
+)
+@click.option(
+    "--controls",
+    metavar="DATA",
+    help="Ordinary labelled inputs (test examples of a name, path or package.module:factory), asked if the triggers "
+    "prove nothing: at chance, the verdict is inconclusive.",
+)
 @passphrase_option
 @vault_key_option
 @json_option
@@ -57,6 +83,9 @@ def command(
     owner_key: Path | None,
     level_bits: int,
     timeout: float,
+    patience: float,
+    journal: Path | None,
+    controls: str | None,
     passphrase_file: Path | None,
     vault_key: Path | None,
     as_json: bool,
@@ -78,16 +107,27 @@ def command(
         raise click.UsageError("Give a suspect: a file, --endpoint or --predictor.")
     if endpoint is not None and predictor is not None:
         raise click.UsageError("Give --endpoint or --predictor: one place to ask for answers.")
+    if (journal or controls) and not (endpoint or predictor or _is_onnx(suspect)):
+        raise click.UsageError("--journal and --controls go with something that is asked for answers.")
     parts = _open(suspect, endpoint, predictor, timeout, network)
     public_key = None if owner_key is None else load_public_key(owner_key)
     credential = load_credential(claim, vault, **read_unlocker(passphrase_file, vault_key))
-    verdict = verify(
-        parts[0],
-        credential,
-        answers=parts[1] if len(parts) > 1 else None,
-        owner_public_key=public_key,
-        level_bits=level_bits,
-    )
+    kept = _kept_answers(vault, credential, parts[-1].target) if endpoint is not None and journal is None else None
+    # A suspect's own code may print; standard output is for the verdict.
+    with contextlib.redirect_stdout(sys.stderr):
+        verdict = verify(
+            parts[0],
+            credential,
+            answers=parts[1] if len(parts) > 1 else None,
+            owner_public_key=public_key,
+            level_bits=level_bits,
+            patience_s=patience,
+            journal=journal or kept,
+            controls=controls,
+            note=_tell,
+        )
+    if kept is not None:
+        _end_journal(kept, verdict)
     if as_json:
         print_json(verdict.to_json())
     else:
@@ -97,16 +137,20 @@ def command(
     return EXIT_CODES[verdict.status]
 
 
+def _is_onnx(suspect: Path | None) -> bool:
+    return suspect is not None and suspect.suffix.lower() == ".onnx"
+
+
 def _open(
     suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float, network: str | None
 ) -> list[Any]:
     """Return what is examined: a checkpoint, something that answers, or first one and then the other."""
     from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
 
-    if network is not None and (suspect is None or suspect.suffix.lower() == ".onnx"):
+    if network is not None and (suspect is None or _is_onnx(suspect)):
         raise click.UsageError("--network names a part of a checkpoint's weights: give a checkpoint as SUSPECT.")
     parts: list[Any] = []
-    if suspect is not None and suspect.suffix.lower() == ".onnx":
+    if suspect is not None and _is_onnx(suspect):
         if endpoint is not None or predictor is not None:
             raise click.UsageError("An .onnx file is asked for answers: give it alone, or a checkpoint of weights.")
         parts.append(OnnxPredictor(suspect, timeout_s=timeout))
@@ -119,6 +163,39 @@ def _open(
     if predictor is not None:
         parts.append(CallablePredictor(_load_callable(predictor), target=predictor))
     return parts
+
+
+def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | None:
+    """Return the file beside the vault that keeps an endpoint's answers, if it can be written."""
+    from ticketguard.embedding.trigger_set import SCHEME
+    from ticketguard.errors import FileError
+    from ticketguard.files import require_writable
+
+    commitments = [mark.commitment for mark in credential.claim.marks if mark.scheme == SCHEME]
+    name = hashlib.sha256(b"".join(commitments) + target.encode()).hexdigest()[:12]
+    path = vault.with_name(f"{vault.name}.answers-{name}.jsonl")
+    try:
+        require_writable(path)
+    except FileError as error:
+        _tell(f"answers are not kept ({error}): --journal names a file for them")
+        return None
+    return path
+
+
+def _end_journal(kept: Path, verdict: Verdict) -> None:
+    """Remove a journal that nobody asked for once its questioning is over: a later run asks anew."""
+    if not kept.exists():
+        return
+    if verdict.was_cut_short:
+        _tell(f"the answers so far are in '{kept}': the same command goes on from there")
+    else:
+        kept.unlink()
+
+
+def _tell(text: str) -> None:
+    from ticketguard.reporting.text import printable
+
+    click.echo(f"ticketguard: {printable(text)}", err=True)
 
 
 def _load_callable(path: str) -> Callable[..., Any]:

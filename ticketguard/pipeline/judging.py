@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
@@ -20,11 +23,14 @@ from ticketguard.errors import (
 )
 from ticketguard.graph import ChannelGroup, check_fit, groups_from_json
 from ticketguard.pipeline.examining import examine_networks
+from ticketguard.pipeline.ordinary import ControlsLike, ordinary_inputs
 from ticketguard.plan import DEFAULT_LEVEL_BITS
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
+from ticketguard.suspects.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification import black_box
+from ticketguard.verification.journal import Questioned, open_journal
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
 
 # The schemes this release verifies, with the version of each.
@@ -53,6 +59,10 @@ def verify(
     answers: Predictor | None = None,
     owner_public_key: bytes | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
+    patience_s: float = DEFAULT_PATIENCE_S,
+    journal: str | os.PathLike[str] | None = None,
+    controls: ControlsLike | None = None,
+    note: Note = say_nothing,
 ) -> Verdict:
     """Say whether *suspect* derives from the ticket that *credential* claims.
 
@@ -66,14 +76,26 @@ def verify(
             tested, and the verdict pays for two tests.
         owner_public_key: The Ed25519 key the claim must be signed by, 32 bytes; by default the claim's own.
         level_bits: The weakest level the verifier accepts: a claim may ask for more than 2^-level_bits, not for less.
+        patience_s: Seconds that a predictor's faults may cost in all; what was answered when they end is judged.
+        journal: A file for the answers, each written before the next question is put; one of an earlier call is
+            resumed, its answers are final.
+        controls: Ordinary inputs as the model takes them and their labels, or a data set (its test examples), by name,
+            path, import path or itself; asked where the triggers prove nothing. A suspect that answers them at the
+            level of chance is inconclusive. They do not change p.
+        note: Is told of every fault, in a line.
 
     Raises:
         CredentialError: Claim and vault do not belong together, or the claim is another owner's.
+        ConfigurationError: What is given does not fit together.
+        FileError: *journal* is of another claim or suspect, damaged, in use, or cannot be written.
         UnverifiableError: The claim has no mark for this kind of suspect, or they share no tensors.
         TicketguardError: The suspect cannot be read or does not answer, and no other test could be made.
     """
-    if answers is not None and not isinstance(suspect, Checkpoint):
+    predictor = answers if isinstance(suspect, Checkpoint) else suspect
+    if answers is not None and predictor is not answers:
         raise ConfigurationError("answers come beside a checkpoint of weights: give one predictor, as the suspect")
+    if predictor is None and (journal is not None or controls is not None):
+        raise ConfigurationError("a journal and controls are for a suspect that is asked for answers: give one")
     credential.check()
     claim = credential.claim
     if owner_public_key is not None and owner_public_key != claim.owner_public_key:
@@ -81,10 +103,17 @@ def verify(
             f"the claim is signed by key {claim.owner_public_key.hex()}, expected {owner_public_key.hex()}: "
             "it is not this owner's claim"
         )
-    # The number of tests is fixed here, before anything of the suspect is read.
-    planned = [_plan_test(part, credential) for part in (suspect, answers) if part is not None]
-    strictest = max(level_bits, *(test.mark.level_bits for test in planned))
-    evidence, unchecked = _make_tests(planned, threshold_log10_p=level_log10(strictest, tests=len(planned)))
+    patience = Patience(patience_s, note=note)
+    with contextlib.ExitStack() as open_files:
+        # The number of tests is fixed here, before anything of the suspect is read.
+        planned: list[_Test] = []
+        if isinstance(suspect, Checkpoint):
+            planned.append(_plan_weights(suspect, credential))
+        if predictor is not None:
+            path = None if journal is None else Path(journal)
+            planned.append(_plan_answers(predictor, credential, patience, path, controls, open_files))
+        strictest = max(level_bits, *(test.mark.level_bits for test in planned))
+        evidence, unchecked = _make_tests(planned, threshold_log10_p=level_log10(strictest, tests=len(planned)))
     return Verdict(
         status=conclude(evidence, unchecked),
         suspect=" and ".join(test.suspect for test in planned),
@@ -95,15 +124,14 @@ def verify(
     )
 
 
-def _plan_test(suspect: Checkpoint | Predictor, credential: Credential) -> _Test:
-    """Choose the mark that *suspect* is tested for by the claim alone.
+def _mark(credential: Credential, scheme: str) -> MarkClaim:
+    """Return the claim's mark of *scheme*.
 
     Raises:
-        UnverifiableError: The claim has no mark for this kind of suspect.
-        UnknownVersionError: It has, of a version that this release does not verify.
+        UnverifiableError: The claim has none.
+        UnknownVersionError: It has one of a version that this release does not verify.
     """
     marks = {mark.scheme: mark for mark in credential.claim.marks}
-    scheme = planted_graph.SCHEME if isinstance(suspect, Checkpoint) else trigger_set.SCHEME
     if scheme not in marks:
         raise UnverifiableError(
             f"the claim has no {scheme}, which this kind of suspect needs; it has {', '.join(sorted(marks))}"
@@ -113,11 +141,38 @@ def _plan_test(suspect: Checkpoint | Predictor, credential: Credential) -> _Test
         raise UnknownVersionError(
             what=f"the claim's {scheme}", found=mark.version, known=(str(KNOWN_VERSIONS[scheme]),)
         )
-    if isinstance(suspect, Checkpoint):
-        return _Test(
-            mark=mark, suspect=suspect.label, run=functools.partial(_examine_weights, suspect, credential, mark)
-        )
-    return _Test(mark=mark, suspect=suspect.target, run=functools.partial(_interrogate, suspect, credential, mark))
+    return mark
+
+
+def _plan_weights(suspect: Checkpoint, credential: Credential) -> _Test:
+    mark = _mark(credential, planted_graph.SCHEME)
+    return _Test(mark=mark, suspect=suspect.label, run=functools.partial(_examine_weights, suspect, credential, mark))
+
+
+def _plan_answers(
+    suspect: Predictor,
+    credential: Credential,
+    patience: Patience,
+    path: Path | None,
+    given: ControlsLike | None,
+    open_files: contextlib.ExitStack,
+) -> _Test:
+    mark = _mark(credential, trigger_set.SCHEME)
+    recipe = trigger_set.TriggerRecipe.from_json(mark.parameters)
+    controls = None if given is None else ordinary_inputs(given, recipe)
+    questioned = Questioned(
+        commitment=mark.commitment.hex(),
+        trigger_root="" if mark.merkle_root is None else mark.merkle_root.hex(),
+        suspect=suspect.target,
+    )
+    journal = open_files.enter_context(open_journal(path, questioned, classes=recipe.classes))
+    witness = black_box.Witness(predictor=suspect, classes=recipe.classes, patience=patience)
+
+    def run(threshold_log10_p: float) -> Evidence:
+        triggers = _draw_triggers(credential, mark, recipe)
+        return black_box.interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
+
+    return _Test(mark=mark, suspect=suspect.target, run=run)
 
 
 def _make_tests(
@@ -174,12 +229,11 @@ def _bound_groups(credential: Credential, mark: MarkClaim, mask: Mask) -> Sequen
         raise CredentialError(f"the vault's channel groups are malformed ({error}): use another copy of it") from error
 
 
-def _interrogate(suspect: Predictor, credential: Credential, mark: MarkClaim, threshold_log10_p: float) -> Evidence:
-    recipe = trigger_set.TriggerRecipe.from_json(mark.parameters)
+def _draw_triggers(credential: Credential, mark: MarkClaim, recipe: trigger_set.TriggerRecipe) -> trigger_set.Triggers:
     binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
     triggers = trigger_set.draw_triggers(binding, recipe)
     if merkle_root(triggers.leaves()) != mark.merkle_root:
         raise CredentialError(
             "the vault's triggers do not have the claim's Merkle root: the claim was not made from it"
         )
-    return black_box.interrogate(suspect, triggers, threshold_log10_p=threshold_log10_p)
+    return triggers

@@ -1,17 +1,29 @@
 """Black-box verification: does the suspect answer the owner's triggers with the owner's labels?
 
 1. Draw triggers and labels from (secret, C); check them against the claim's Merkle root.
-2. Ask one trigger at a time and feed each match or miss to the e-process.
-3. Stop as soon as it reaches the claim's level, or when the triggers are used up.
+2. Ask one trigger at a time and feed each match or miss to the e-process; an answer that is not a prediction is a miss.
+3. Stop as soon as it reaches the claim's level, when the triggers are used up, or when no answer is to be had any more.
+4. Before saying "not supported", look for reasons why an intact copy might have gone unseen: a questioning that was cut
+   short, unusable answers, one answer to everything, ordinary inputs answered at chance.
 
 Each label is independent and uniform, so whatever an unrelated suspect does, a constant answer included, it matches
-with probability 1/classes, and the e-process holds at any stopping time.
+with probability 1/classes, and the e-process holds at any stopping time: whoever ends the questioning, and why.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
 from ticketguard.embedding.trigger_set import SCHEME, Triggers
+from ticketguard.errors import FileError, PredictorError, UnusableAnswerError
 from ticketguard.suspects.predictors import Predictor
+from ticketguard.suspects.predictors.patience import Patience
+from ticketguard.ticket import FloatArray
+from ticketguard.verification.controls import Controls
+from ticketguard.verification.journal import Answer, Journal
 from ticketguard.verification.statistics import EProcess
 from ticketguard.verification.verdict import Evidence, decide
 
@@ -21,6 +33,8 @@ ASSUMPTIONS = (
     "the answers came from the suspect that is accused: who controls the endpoint is for the auditor to establish",
     "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
 )
+# So many unusable answers with no usable one before them: the suspect is being asked in a wrong way.
+MOST_UNUSABLE_AT_FIRST = 5
 
 
 def attainable_log10_p(*, triggers: int, classes: int) -> float:
@@ -28,43 +42,179 @@ def attainable_log10_p(*, triggers: int, classes: int) -> float:
     return -EProcess(chance=1.0 / classes, queries=triggers, matches=triggers).log10_e
 
 
-def interrogate(predictor: Predictor, triggers: Triggers, *, threshold_log10_p: float) -> Evidence:
-    """Query *predictor* until the evidence is enough or the triggers are used up.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Witness:
+    """A suspect under questioning.
+
+    Attributes:
+        predictor: What is asked.
+        classes: Number of classes that an answer must have.
+        patience: What faults may cost.
+    """
+
+    predictor: Predictor
+    classes: int
+    patience: Patience
+
+    def answer(self, inputs: FloatArray) -> int:
+        """Ask one input of shape input_shape.
+
+        Raises:
+            UnusableAnswerError: The answer is not a prediction.
+            PredictorError: No answer is to be had.
+        """
+        return self.patience.ask(self.predictor, inputs[None], classes=self.classes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Course:
+    """How the questioning went.
+
+    Attributes:
+        process: The e-process after the last answer.
+        log10_p: log10 of 1 / its largest value so far.
+        stopped: Why the triggers were not used up though the level was not reached; None if they were.
+    """
+
+    process: EProcess
+    log10_p: float
+    stopped: str | None
+
+
+def interrogate(
+    witness: Witness, triggers: Triggers, journal: Journal, *, threshold_log10_p: float, controls: Controls | None
+) -> Evidence:
+    """Question *witness* until the evidence is enough, the triggers are used up, or no answer is to be had.
 
     Args:
-        predictor: The suspect.
-        triggers: The owner's triggers.
+        witness: The suspect.
+        triggers: The owner's triggers, asked in their order.
+        journal: The answers so far, which are final; every new one is added.
         threshold_log10_p: What a supported claim needs 1/e to be.
+        controls: Ordinary inputs to ask where the triggers prove nothing.
 
     Raises:
-        PredictorError: The suspect does not answer, or answers something that is no prediction.
+        PredictorError: The suspect never gave an answer that could be used.
     """
-    classes = triggers.recipe.classes
-    process = EProcess(chance=1.0 / classes)
-    strongest = 0.0
-    answers: list[int] = []
-    for inputs, label in zip(triggers.inputs(), triggers.labels, strict=True):
-        answers.append(predictor.predict(inputs[None], classes=classes))
-        process = process.observe(answers[-1] == int(label))
-        strongest = max(strongest, process.log10_e)
-        if -strongest <= threshold_log10_p:
-            break
-    attainable = attainable_log10_p(triggers=len(triggers.labels), classes=classes)
+    course = _ask_triggers(witness, triggers, journal, threshold_log10_p=threshold_log10_p)
+    answers = journal.triggers[: course.process.queries]
+    attainable = attainable_log10_p(triggers=len(triggers.labels), classes=witness.classes)
+    status = decide(course.log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable)
+    doubts = [] if status == "supported" else _doubts(answers, course.stopped)
+    ordinary, stopped = _Ordinary(), course.stopped
+    if status == "not_supported" and not doubts and controls is not None:
+        ordinary = _ask_controls(witness, controls, journal)
+        doubts, stopped = ordinary.doubts, ordinary.stopped
     return Evidence(
         mark=SCHEME,
-        status=decide(-strongest, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable),
+        # "Not supported" is said only where an intact copy would have been seen.
+        status="inconclusive" if doubts and status == "not_supported" else status,
         statistic="answers that match the owner's trigger labels",
-        observed=process.matches,
-        expected=process.queries / classes,
-        log10_p=-strongest,
+        observed=course.process.matches,
+        expected=course.process.queries / witness.classes,
+        log10_p=course.log10_p,
         threshold_log10_p=threshold_log10_p,
         details={
-            "queries": process.queries,
+            "queries": course.process.queries,
             "triggers": len(triggers.labels),
-            "classes": classes,
-            "log10_e": process.log10_e,
+            "classes": witness.classes,
+            "log10_e": course.process.log10_e,
             "attainable_log10_p": attainable,
-            "distinct_answers": len(set(answers)),
+            "distinct_answers": len({answer for answer in answers if answer is not None}),
+            "unusable_answers": answers.count(None),
+            "answers_from_journal": min(journal.resumed, len(answers)),
+            "stopped": stopped,
+            "ordinary_inputs": ordinary.outcome,
+            "doubts": doubts,
         },
         assumptions=ASSUMPTIONS,
     )
+
+
+def _ask_triggers(witness: Witness, triggers: Triggers, journal: Journal, *, threshold_log10_p: float) -> _Course:
+    process = EProcess(chance=1.0 / witness.classes)
+    strongest = 0.0
+    stopped: str | None = None
+    for index, (inputs, label) in enumerate(zip(triggers.inputs(), triggers.labels, strict=True)):
+        try:
+            if index == len(journal.triggers):
+                _ask_next(witness, inputs, journal)
+        except (PredictorError, FileError) as error:
+            if not journal.has_usable:
+                raise
+            stopped = f"after {len(journal.triggers)} of {len(triggers.labels)} triggers, because {error}"
+        if index == len(journal.triggers):
+            break
+        process = process.observe(journal.triggers[index] == int(label))
+        strongest = max(strongest, process.log10_e)
+        if -strongest <= threshold_log10_p:
+            return _Course(process=process, log10_p=-strongest, stopped=None)
+        if stopped is not None:
+            break
+    return _Course(process=process, log10_p=-strongest, stopped=stopped)
+
+
+def _ask_next(witness: Witness, inputs: FloatArray, journal: Journal) -> None:
+    try:
+        answer: Answer = witness.answer(inputs)
+    except UnusableAnswerError:
+        # Never a match: garbage cannot help a claimant, and asking again for something better would be choosing.
+        answer = None
+        if len(journal.triggers) + 1 >= MOST_UNUSABLE_AT_FIRST and not journal.has_usable:
+            raise
+    journal.add_trigger(answer)
+
+
+def _doubts(answers: Sequence[Answer], stopped: str | None) -> list[str]:
+    """Return the reasons why an intact copy might have gone unseen."""
+    doubts = []
+    if stopped is not None:
+        doubts.append(f"the questioning was cut short {stopped}")
+    if unusable := sum(answer is None for answer in answers):
+        doubts.append(f"{unusable} of {len(answers)} answers were not predictions")
+    if len({answer for answer in answers if answer is not None}) == 1:
+        doubts.append("every answer was the same class: it did not depend on the input")
+    return doubts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ordinary:
+    """What came of the ordinary inputs.
+
+    Attributes:
+        outcome: As evidence tells it.
+        doubts: What they raise.
+        stopped: Why they were not all asked; None if they were, or were not to be.
+    """
+
+    outcome: dict[str, Any] | str = "not asked"
+    doubts: list[str] = dataclasses.field(default_factory=list)
+    stopped: str | None = None
+
+
+def _ask_controls(witness: Witness, controls: Controls, journal: Journal) -> _Ordinary:
+    answers: list[Answer] = []
+    for inputs in controls.inputs:
+        digest = hashlib.sha256(inputs.tobytes()).hexdigest()
+        try:
+            if digest not in journal.controls:
+                journal.add_control(digest, _answer_or_none(witness, inputs))
+        except (PredictorError, FileError) as error:
+            stopped = f"after {len(answers)} of {len(controls.labels)} ordinary inputs, because {error}"
+            return _Ordinary(outcome="cut short", doubts=[f"the questioning was cut short {stopped}"], stopped=stopped)
+        answers.append(journal.controls[digest])
+    found = controls.describe(answers)
+    if found["above_chance"]:
+        return _Ordinary(outcome=found)
+    doubt = (
+        f"{found['right']} of {found['asked']} ordinary inputs were answered right, no more than by chance: this may "
+        "be another task, other preprocessing, another order of classes, or a server that hides"
+    )
+    return _Ordinary(outcome=found, doubts=[doubt])
+
+
+def _answer_or_none(witness: Witness, inputs: FloatArray) -> Answer:
+    try:
+        return witness.answer(inputs)
+    except UnusableAnswerError:
+        return None

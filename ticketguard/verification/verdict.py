@@ -120,6 +120,11 @@ class Verdict:
         smallest = min((item.log10_p for item in self.evidence), default=0.0)
         return min(0.0, smallest + math.log10(max(1, self.tests)))
 
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether a test ended before it was through, so that a later run may go on with it."""
+        return bool(self.unchecked) or any(item.details.get("stopped") for item in self.evidence)
+
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the document that ``docs/schema/verdict.json`` describes."""
         return {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ticketguard.errors import PredictorError
+from ticketguard.errors import NoAnswerError, PredictorError, UnusableAnswerError
 from ticketguard.suspects import CallablePredictor, Predictor
 
 INPUT = np.zeros((1, 3, 4, 4), dtype=np.float32)
@@ -67,7 +67,7 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
 
 
 def test_ragged_scores_are_refused() -> None:
-    with pytest.raises(PredictorError, match="answered with list that is no array"):
+    with pytest.raises(PredictorError, match="answered with list that is not an array"):
         answer([[1.0], [1.0, 2.0]])
 
 
@@ -97,3 +97,89 @@ def test_the_function_cannot_change_the_input() -> None:
     predictor: Predictor = CallablePredictor(spoil)
     assert predictor.predict(given, classes=4) == 1
     np.testing.assert_array_equal(given, INPUT)
+
+
+class Hostile:
+    """Whatever is asked of it goes wrong, its own error's text included."""
+
+    class Error(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise Hostile.Error
+
+
+class Exiting:
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise SystemExit(0)
+
+
+class Undetachable:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}\x1b[2J")
+
+
+class Named:
+    pass
+
+
+Named.__name__ = "x\n" * 10_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Hostile(),
+        Exiting(),
+        Undetachable(),
+        Named(),
+        (number for number in (1, 2, 3, 4)),
+        np.ma.masked_array([0.0, 9.0, 0.0, 0.0], mask=[False, True, False, False]),
+        np.zeros(4, dtype=[(f"field{index}", "f4") for index in range(500)]),
+        np.array([1j, 0, 0, 0]),
+        [object()] * 4,
+        10**400,
+        "4" * 10**6,
+    ],
+    ids=lambda value: type(value).__name__[:12],
+)
+def test_odd_answers_are_unusable_and_told_in_short(value: Any) -> None:
+    with pytest.raises(UnusableAnswerError) as caught:
+        answer(value)
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
+
+
+def test_a_function_may_say_that_asking_again_helps() -> None:
+    def reset(inputs: np.ndarray) -> int:
+        raise ConnectionResetError("by peer")
+
+    def busy(inputs: np.ndarray) -> int:
+        raise NoAnswerError(target="api", reason="is busy", hint="later", retry_after_s=7)
+
+    with pytest.raises(NoAnswerError, match=r"raised ConnectionResetError \(by peer\)"):
+        CallablePredictor(reset).predict(INPUT, classes=4)
+    with pytest.raises(NoAnswerError) as caught:
+        CallablePredictor(busy).predict(INPUT, classes=4)
+    assert caught.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize(
+    "error", [Hostile.Error(), BaseException("odd"), PredictorError(target="t", reason="r", hint="h")]
+)
+def test_whatever_else_a_function_raises_ends_the_questioning(error: BaseException) -> None:
+    def fail(inputs: np.ndarray) -> int:
+        raise error
+
+    with pytest.raises(PredictorError) as caught:
+        CallablePredictor(fail).predict(INPUT, classes=4)
+    assert not isinstance(caught.value, NoAnswerError | UnusableAnswerError)
+
+
+def test_ctrl_c_is_no_answer() -> None:
+    def interrupted(inputs: np.ndarray) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CallablePredictor(interrupted).predict(INPUT, classes=4)

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import http.server
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from ticketguard.errors import ConfigurationError, MissingExtraError, PredictorError
+from ticketguard.errors import ConfigurationError, MissingExtraError, NoAnswerError, PredictorError, UnusableAnswerError
 from ticketguard.suspects import HttpPredictor
+from ticketguard.suspects.predictors import patience
 from ticketguard.suspects.predictors.http import MAX_ANSWER_BYTES
+from ticketguard.suspects.predictors.patience import Patience
 
 INPUT = np.array([[[[0.25, -1.5], [3.0, 1e-8]]]], dtype=np.float32)
 METADATA = {
@@ -49,6 +54,8 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, bytes, dict[str, str]]] = []
+        self.over = threading.Event()
+        self.gave_up = False
         self.metadata: Callable[[Handler], None] = lambda handler: reply(handler, METADATA)
         self.infer: Callable[[Handler], None] = lambda handler: reply(handler, GOOD)
         endpoint = self
@@ -74,6 +81,14 @@ class Endpoint:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v2/models/m"
 
+    def go_on(self, act: Callable[[], object]) -> None:
+        """Act every now and then until the test is over, or for two minutes."""
+        for _ in range(6000):
+            if self.over.wait(0.02):
+                return
+            act()
+        self.gave_up = True
+
     def predictor(self, **options: Any) -> HttpPredictor:
         return HttpPredictor(self.url, **{"timeout_s": 5.0, **options})
 
@@ -85,6 +100,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     thread = threading.Thread(target=started.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield started
+    started.over.set()
     started.server.shutdown()
     started.server.server_close()
     thread.join()
@@ -138,11 +154,11 @@ def test_it_works_inside_a_running_event_loop(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("document", "complaint"),
     [
-        (b"", "is no JSON"),
-        (b"<html>busy</html>", "is no JSON"),
-        (b"\xff\xfe\x00garbage", "is no JSON"),
-        (b"[" * 100_000, "is no JSON"),
-        (b'{"outputs":' + b"9" * 10_000 + b"}", "is no JSON"),
+        (b"", "is not JSON"),
+        (b"<html>busy</html>", "is not JSON"),
+        (b"\xff\xfe\x00garbage", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"outputs":' + b"9" * 10_000 + b"}", "is not JSON"),
         ([], "sent answer without 'outputs' of type list"),
         ({"outputs": {}}, "sent answer without 'outputs' of type list"),
         ({"outputs": []}, r"answered with outputs \[\], expected 'at least one'"),
@@ -152,6 +168,13 @@ def test_it_works_inside_a_running_event_loop(endpoint: Endpoint) -> None:
         (scores([0, 1, 2, 3], shape=[2**31]), "sent the shape"),
         (scores([0, 1, 2, 3], shape=[-1, 4]), "sent the shape"),
         (scores([0, 1, 2, 3], shape=[1] * 9), "sent the shape"),
+        (scores([], shape=[0, 2**31 - 1, 2**31 - 1, 2**31 - 1]), "sent the shape"),
+        (scores([0.5] * 4, shape=[2**31 - 1] * 8), "sent the shape"),
+        (scores([0.5] * 4, shape=[True, 4]), "sent the shape"),
+        (scores([0.5] * 4, shape=[1, 4.0]), "sent the shape"),
+        (b'{"outputs": [{"name": "s", "datatype": "FP32", "shape": ' + b"[" * 900 + b"]" * 900 + b"}]}", "sent"),
+        (b'{"outputs": [], "outputs": []}', r"is not JSON \(a key comes twice\)"),
+        (b'{"outputs": [' + b'{"name": "' + b"n" * 500_000 + b'"}]}', "sent answer without 'datatype'"),
         (scores(["a", "b", "c", "d"]), "values that are not of its type FP32"),
         (scores([True, False, False, False]), "values that are not of its type FP32"),
         (scores([0.5, 0, 0, 0], datatype="INT64"), "values that are not of its type INT64"),
@@ -167,7 +190,7 @@ def test_it_works_inside_a_running_event_loop(endpoint: Endpoint) -> None:
 )
 def test_garbage_is_refused(document: Any, complaint: str, endpoint: Endpoint) -> None:
     endpoint.infer = lambda handler: reply(handler, document)
-    with pytest.raises(PredictorError, match=complaint):
+    with pytest.raises(UnusableAnswerError, match=complaint):
         endpoint.predictor().predict(INPUT, classes=4)
 
 
@@ -181,6 +204,8 @@ def test_garbage_is_refused(document: Any, complaint: str, endpoint: Endpoint) -
         ([{"name": "x", "datatype": "FP32", "shape": [-1, 3, 2, 2]}], r"takes inputs of shape \('any', 3, 2, 2\)"),
         ([{"name": "x", "datatype": "FP32", "shape": "any"}], "sent metadata without 'shape' of type list"),
         ([{"name": "x", "datatype": "FP32", "shape": [-2]}], "sent the shape"),
+        ([{"name": "x", "datatype": "FP32", "shape": [0, 2**31 - 1, 2**31 - 1]}], "sent the shape"),
+        ([{"name": "x", "datatype": "F" * 100_000, "shape": [1]}], "takes 'FFFFFFFFFFFFFFFFFFFF' inputs"),
     ],
 )
 def test_models_that_take_something_else_are_refused(inputs: Any, complaint: str, endpoint: Endpoint) -> None:
@@ -191,7 +216,7 @@ def test_models_that_take_something_else_are_refused(inputs: Any, complaint: str
 
 def test_errors_are_quoted_without_control_characters(endpoint: Endpoint) -> None:
     endpoint.infer = lambda handler: reply(handler, {"error": "model \x1b[31mnot ready\n"}, status=400)
-    with pytest.raises(PredictorError, match=r"answered 400 \(model  \[31mnot ready\)"):
+    with pytest.raises(PredictorError, match=r"answered 400 \(model \[31mnot ready\)"):
         endpoint.predictor().predict(INPUT, classes=4)
 
 
@@ -209,42 +234,136 @@ def test_redirects_are_not_followed(endpoint: Endpoint) -> None:
         endpoint.predictor().predict(INPUT, classes=4)
 
 
-def test_a_busy_endpoint_is_asked_again(endpoint: Endpoint) -> None:
-    answers = iter([429, 503])
+@dataclasses.dataclass
+class Clock:
+    """A clock that only waiting moves."""
 
-    def busy_twice(handler: Handler) -> None:
-        status = next(answers, None)
-        if status is None:
-            reply(handler, GOOD)
-        else:
-            reply(handler, b"", status=status, headers={"Retry-After": "0"})
+    now_s: float = 0.0
+    pauses: list[float] = dataclasses.field(default_factory=list)
 
-    endpoint.infer = busy_twice
-    assert endpoint.predictor().predict(INPUT, classes=4) == 2
-    assert len(endpoint.requests) == 4
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now_s += seconds
 
 
-def test_an_endpoint_that_stays_busy_is_given_up(endpoint: Endpoint) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(patience, "sleep", clock.sleep)
+    monkeypatch.setattr(patience, "monotonic", lambda: clock.now_s)
+    return clock
+
+
+def cut_off(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
+    handler.close_connection = True
+
+
+def hang_up(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+TRANSIENT = [408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529]
+
+
+def status_of(status: int, **headers: str) -> Callable[[Handler], None]:
+    return lambda handler: reply(
+        handler, b"x" * 2 * MAX_ANSWER_BYTES, status=status, headers={"Content-Encoding": "gzip", **headers}
+    )
+
+
+@pytest.mark.parametrize("fault", [*map(status_of, TRANSIENT), hang_up, cut_off], ids=[*map(str, TRANSIENT), "a", "b"])
+@pytest.mark.parametrize("place", ["metadata", "infer"])
+def test_a_transient_fault_is_asked_again(
+    endpoint: Endpoint, clock: Clock, fault: Callable[[Handler], None], place: str
+) -> None:
+    answer, faults = getattr(endpoint, place), [fault, fault]
+    setattr(endpoint, place, lambda handler: (faults.pop() if faults else answer)(handler))
+    told: list[str] = []
+    assert Patience(10.0, note=told.append).ask(endpoint.predictor(), INPUT, classes=4) == 2
+    assert clock.pauses == [0.25, 0.5]
+    assert "asking again in 0.25 s, 10 s of patience left" in told[0]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 422, 501, 505])
+def test_a_refusal_is_not_asked_again(endpoint: Endpoint, clock: Clock, status: int) -> None:
+    endpoint.infer = lambda handler: reply(handler, {"error": "no"}, status=status)
+    with pytest.raises(PredictorError, match=rf"answered {status} \(no\)") as caught:
+        Patience().ask(endpoint.predictor(), INPUT, classes=4)
+    assert not isinstance(caught.value, NoAnswerError)
+    assert clock.pauses == []
+
+
+def test_patience_ends_with_one_last_question(endpoint: Endpoint, clock: Clock) -> None:
     endpoint.infer = lambda handler: reply(handler, {"error": "overloaded"}, status=503)
-    with pytest.raises(PredictorError, match=r"answered 503 \(overloaded\)"):
-        endpoint.predictor(retries=1).predict(INPUT, classes=4)
-    assert len(endpoint.requests) == 3
+    with pytest.raises(NoAnswerError, match=r"answered 503 \(overloaded\)"):
+        Patience(100.0).ask(endpoint.predictor(), INPUT, classes=4)
+    assert clock.pauses == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 8.25]
+    assert len(endpoint.requests) == 1 + 11
 
 
-def test_a_long_retry_after_ends_at_the_deadline(endpoint: Endpoint) -> None:
-    endpoint.infer = lambda handler: reply(handler, b"", status=429, headers={"Retry-After": "9" * 40})
-    assert_stops(endpoint)
+def test_patience_is_for_all_questions_together(endpoint: Endpoint, clock: Clock) -> None:
+    shared = Patience(1.0)
+    endpoint.infer = status_of(502)
+    with pytest.raises(NoAnswerError):
+        shared.ask(endpoint.predictor(), INPUT, classes=4)
+    with pytest.raises(NoAnswerError):
+        shared.ask(endpoint.predictor(), INPUT, classes=4)
+    assert clock.pauses == [0.25, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 86_401.0, float("nan"), float("inf")])
+def test_patience_has_bounds(seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match="expected 0 to 86400"):
+        Patience(seconds)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause_s"),
+    [
+        ("7", 7.0),
+        ("0", 0.25),
+        ("9" * 40, 100.0),
+        ("Thu, 26 Nov 2026 20:00:42 GMT", 42.0),
+        ("Thursday, 26-Nov-26 20:00:42 GMT", 42.0),
+        ("Thu, 26 Nov 2026 20:00:42 -0000", 42.0),
+        ("Thu, 26 Nov 2026 19:00:00 GMT", 0.25),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 100.0),
+        ("-5", 0.25),
+        ("soon", 0.25),
+        ("nan", 0.25),
+        ("Thu, 99 Nov 99999999 99:99:99 GMT", 0.25),
+        ("\xb2", 0.25),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(
+    endpoint: Endpoint, clock: Clock, monkeypatch: pytest.MonkeyPatch, asked: str, pause_s: float
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1795723200.0)  # Thu, 26 Nov 2026 20:00:00 GMT
+    answers = iter([status_of(429, **{"Retry-After": asked})])
+    endpoint.infer = lambda handler: next(answers, lambda handler: reply(handler, GOOD))(handler)
+    assert Patience(100.0).ask(endpoint.predictor(), INPUT, classes=4) == 2
+    assert clock.pauses == [pause_s]
+
+
+def test_an_unproved_identity_is_not_asked_again() -> None:
+    error = httpx.ConnectError("certificate verify failed")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    predictor = HttpPredictor("https://host/v2/models/m")
+    assert not isinstance(predictor._failure(error), NoAnswerError)
+    assert isinstance(predictor._failure(httpx.ConnectError("reset")), NoAnswerError)
+    assert not isinstance(predictor._failure(httpx.LocalProtocolError("illegal header")), NoAnswerError)
 
 
 def assert_stops(endpoint: Endpoint) -> None:
-    started = time.monotonic()
-    with pytest.raises(PredictorError, match=r"did not answer within 0.3 s: raise the timeout"):
+    """The endpoint goes on until the test is over; the predictor does not."""
+    with pytest.raises(NoAnswerError, match=r"did not answer within 0.3 s: raise the timeout"):
         endpoint.predictor(timeout_s=0.3).predict(INPUT, classes=4)
-    assert time.monotonic() - started < 2
+    assert not endpoint.gave_up
 
 
 def test_a_silent_endpoint_ends_at_the_deadline(endpoint: Endpoint) -> None:
-    endpoint.infer = lambda handler: time.sleep(0.8)
+    endpoint.infer = lambda handler: endpoint.go_on(lambda: None)
     assert_stops(endpoint)
 
 
@@ -259,38 +378,68 @@ def test_a_name_server_that_never_answers_does_not_hang(monkeypatch: pytest.Monk
         stop.set()
 
 
-def test_metadata_and_answer_share_one_deadline(endpoint: Endpoint) -> None:
-    def slow(handler: Handler) -> None:
-        time.sleep(0.2)
-        reply(handler, METADATA)
-
-    endpoint.metadata = slow
-    endpoint.infer = lambda handler: time.sleep(0.6)
+def test_metadata_that_never_comes_ends_at_the_deadline(endpoint: Endpoint) -> None:
+    endpoint.metadata = lambda handler: endpoint.go_on(lambda: None)
     assert_stops(endpoint)
 
 
-def test_a_body_that_drips_ends_at_the_deadline(endpoint: Endpoint) -> None:
+def test_metadata_and_answer_share_one_deadline(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines: list[float] = []
+    exchange = HttpPredictor._exchange
+
+    def watched(*args: Any, deadline: float) -> bytes:
+        deadlines.append(deadline)
+        return exchange(*args, deadline=deadline)
+
+    monkeypatch.setattr(HttpPredictor, "_exchange", watched)
+    assert endpoint.predictor().predict(INPUT, classes=4) == 2
+    assert len(deadlines) == 2
+    assert len(set(deadlines)) == 1
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFF\r\n",
+    ],
+    ids=["body", "headers", "chunk"],
+)
+def test_an_answer_that_drips_ends_at_the_deadline(endpoint: Endpoint, start: bytes) -> None:
     def drip(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
-        for _ in range(40):
-            handler.wfile.write(b" ")
-            time.sleep(0.05)
+        handler.wfile.write(start)
+        endpoint.go_on(lambda: handler.wfile.write(b"1"))
 
     endpoint.infer = drip
     assert_stops(endpoint)
 
 
-def test_headers_that_drip_end_at_the_deadline(endpoint: Endpoint) -> None:
-    def drip(handler: Handler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        for _ in range(40):
-            handler.wfile.write(b"x")
-            time.sleep(0.05)
-
-    endpoint.infer = drip
+def test_endless_interim_answers_end_at_the_deadline(endpoint: Endpoint) -> None:
+    endpoint.infer = lambda handler: endpoint.go_on(lambda: handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n"))
     assert_stops(endpoint)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2**22 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2**19 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\x1b[2J garbage",
+        b"\x1b[2J\x1b[31mSUPPORTED\n" * 1000,
+    ],
+    ids=["header", "headers", "chunk", "line"],
+)
+def test_an_answer_that_is_not_http_is_told_in_short(endpoint: Endpoint, answer: bytes) -> None:
+    def raw(handler: Handler) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    endpoint.infer = raw
+    with pytest.raises(NoAnswerError, match="cannot be reached") as caught:
+        endpoint.predictor().predict(INPUT, classes=4)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
 
 
 def test_an_endless_body_is_cut_off(endpoint: Endpoint) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ticketguard.errors import PredictorError
-from ticketguard.suspects.predictors.interface import read_answer
-from ticketguard.ticket import FloatArray
+from ticketguard.errors import NoAnswerError, PredictorError, UnusableAnswerError
+from ticketguard.suspects.predictors.interface import one_line, read_answer
+from ticketguard.ticket import Array, FloatArray
 
 
 class CallablePredictor:
     """A function that takes an input and returns scores or a label.
 
-    The function is the caller's own code and is run as such.
+    The function is the caller's own code and is run as such. Where it asks a server, it says that asking again may help
+    by raising `ConnectionError`, `TimeoutError` or `NoAnswerError`; whatever else it raises ends the questioning.
 
     Args:
         function: Takes float32 of shape (1, *input_shape); returns scores of shape (1, K) or (K,), or an integer
@@ -36,23 +37,47 @@ class CallablePredictor:
         """Answer one input.
 
         Raises:
-            PredictorError: The function raised, or returned no prediction over *classes* classes.
+            NoAnswerError: The function says that it was not answered this time.
+            UnusableAnswerError: It returned something that is not a prediction over *classes* classes.
+            PredictorError: It raised.
         """
         try:
             answer = self._function(np.array(inputs, dtype=np.float32))
-        # Whatever the function raises is its failure to answer, and so is its attempt to end the process.
-        except (Exception, SystemExit) as error:
-            raise PredictorError(
+        except (PredictorError, KeyboardInterrupt):
+            raise
+        # Whatever else the function raises is its failure to answer, and so is its attempt to end the process.
+        except BaseException as error:
+            kind = NoAnswerError if isinstance(error, ConnectionError | TimeoutError) else PredictorError
+            raise kind(
                 target=self.target,
-                reason=f"raised {type(error).__name__} ({' '.join(str(error).split())[:200]})",
+                reason=f"raised {_told(error)}",
                 hint=f"call it with float32 of shape {inputs.shape} to see why",
             ) from error
+        return read_answer(self._as_array(answer), classes=classes, target=self.target)
+
+    def _as_array(self, answer: object) -> Array:
+        name = one_line(type(answer).__name__, limit=40)
         try:
-            scores = np.asarray(answer.detach().cpu().numpy() if hasattr(answer, "detach") else answer)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise PredictorError(
+            tensor: Any = answer
+            array: Any = np.ma.asarray(tensor.detach().cpu().numpy() if hasattr(answer, "detach") else answer)
+            if np.ma.is_masked(array):
+                raise ValueError("some of it is masked")
+            return np.array(array.data)
+        except KeyboardInterrupt:
+            raise
+        # An object makes itself an array by code of its own, which may raise anything.
+        except BaseException as error:
+            raise UnusableAnswerError(
                 target=self.target,
-                reason=f"answered with {type(answer).__name__} that is no array ({error})",
+                reason=f"answered with {name} that is not an array ({_told(error)})",
                 hint="it must return scores (1, classes) or a label",
             ) from error
-        return read_answer(scores, classes=classes, target=self.target)
+
+
+def _told(error: BaseException) -> str:
+    """Return an exception's type and text, which may fail to print itself."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "which cannot be printed"
+    return f"{one_line(type(error).__name__, limit=60)} ({one_line(text)})"

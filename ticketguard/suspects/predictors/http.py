@@ -2,21 +2,31 @@
 
 https://github.com/kserve/open-inference-protocol (HTTP/REST): model metadata is read from the model's URL,
 answers come from its ``/infer``. The endpoint is hostile: every answer has a size limit, every prediction one
-deadline that covers connecting, waiting, retries and the last byte.
+deadline that covers connecting, waiting and the last byte. Each request is made once; `NoAnswerError` says that
+asking again may help, and `Patience` does so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from ticketguard.errors import ConfigurationError, MissingExtraError, PredictorError
-from ticketguard.suspects.predictors.interface import check_input_shape, read_answer
+from ticketguard.errors import (
+    ConfigurationError,
+    MissingExtraError,
+    NoAnswerError,
+    PredictorError,
+    UnusableAnswerError,
+)
+from ticketguard.suspects.predictors.interface import check_input_shape, one_line, read_answer
 from ticketguard.suspects.predictors.open_inference import (
     ModelInput,
     ProtocolError,
@@ -31,8 +41,8 @@ if TYPE_CHECKING:
 
 # Scores of ten thousand classes as JSON take a fifth of it.
 MAX_ANSWER_BYTES = 2**20
-_BUSY = (429, 503)
-_FIRST_PAUSE_S = 0.25
+# Timeouts, too early, too many requests, and what servers and the proxies before them say when they are in trouble.
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 530)})
 _GRACE_S = 1.0
 
 
@@ -41,13 +51,12 @@ class HttpPredictor:
 
     Args:
         url: The model's URL, such as ``http://host:8000/v2/models/m`` or ``…/m/versions/1``.
-        timeout_s: Seconds one prediction may take from connecting to the last byte, retries included.
-        retries: How often a request is repeated that was answered with 429 or 503.
+        timeout_s: Seconds one prediction may take from connecting to the last byte.
         headers: Extra request headers, such as an authorisation.
         output: Name of the output to read; default: the first.
 
     Raises:
-        ConfigurationError: *url* is no HTTP address of a model.
+        ConfigurationError: *url* is not the HTTP address of a model.
         MissingExtraError: httpx is not installed.
     """
 
@@ -56,13 +65,11 @@ class HttpPredictor:
         url: str,
         *,
         timeout_s: float = 30.0,
-        retries: int = 3,
         headers: Mapping[str, str] | None = None,
         output: str | None = None,
     ) -> None:
         self._url, self._target = _check_url(url)
         self._timeout_s = timeout_s
-        self._retries = retries
         # Compression is declined: a small body that grows without bound would escape the size limit.
         self._headers = {**(headers or {}), "Accept": "application/json", "Accept-Encoding": "identity"}
         self._output = output
@@ -82,24 +89,35 @@ class HttpPredictor:
         """Answer one input.
 
         Raises:
-            PredictorError: The endpoint is down, slow, busy, refuses, redirects, or answers no prediction.
+            NoAnswerError: The endpoint is down, slow, busy or in trouble.
+            UnusableAnswerError: It answers something that is not a prediction.
+            PredictorError: It refuses, redirects, or takes something else.
         """
         deadline = time.monotonic() + self._timeout_s
+        if self._model_input is None:
+            self._model_input = self._ask_metadata(deadline)
+        check_input_shape(inputs, self._model_input.shape, target=self.target)
+        body = request_body(inputs, self._model_input)
+        answer = self._exchange("POST", f"{self._url}/infer", body, deadline=deadline)
         try:
-            if self._model_input is None:
-                self._model_input = read_metadata(self._exchange("GET", self._url, None, deadline=deadline))
-            check_input_shape(inputs, self._model_input.shape, target=self.target)
-            body = request_body(inputs, self._model_input)
-            answer = self._exchange("POST", f"{self._url}/infer", body, deadline=deadline)
             scores = read_output(answer, name=self._output)
         except ProtocolError as error:
-            raise PredictorError(
+            raise UnusableAnswerError(
                 target=self.target, reason=str(error), hint="expected an Open Inference Protocol v2 model"
             ) from error
         return read_answer(scores, classes=classes, target=self.target)
 
+    def _ask_metadata(self, deadline: float) -> ModelInput:
+        try:
+            return read_metadata(self._exchange("GET", self._url, None, deadline=deadline))
+        except (ProtocolError, UnusableAnswerError) as error:
+            reason = str(error) if isinstance(error, ProtocolError) else error.reason
+            raise PredictorError(
+                target=self.target, reason=reason, hint="expected an Open Inference Protocol v2 model"
+            ) from error
+
     def _exchange(self, method: str, url: str, body: bytes | None, *, deadline: float) -> bytes:
-        """Run one request with its retries until *deadline* (monotonic seconds), in a thread of its own.
+        """Run one request until *deadline* (monotonic seconds), in a thread of its own.
 
         A per-read timeout lets an endpoint that sends a byte now and then go on for ever; cancelling a task does not.
         The thread makes it work where the caller already runs an event loop (a notebook).
@@ -123,17 +141,20 @@ class HttpPredictor:
         raise self._failure(result) from result
 
     def _failure(self, error: Exception) -> PredictorError:
+        import httpx
+
         if isinstance(error, PredictorError):
             return error
-        if isinstance(error, TimeoutError):
-            return PredictorError(
+        if isinstance(error, TimeoutError | httpx.TimeoutException):
+            return NoAnswerError(
                 target=self.target,
                 reason=f"did not answer within {self._timeout_s:g} s",
                 hint="raise the timeout or try later",
             )
-        return PredictorError(
+        transient = isinstance(error, httpx.TransportError | OSError) and not _is_lasting(error)
+        return (NoAnswerError if transient else PredictorError)(
             target=self.target,
-            reason=f"cannot be reached ({str(error) or type(error).__name__})",
+            reason=f"cannot be reached ({one_line(str(error)) or type(error).__name__})",
             hint="check the address and that the endpoint is up",
         )
 
@@ -141,38 +162,64 @@ class HttpPredictor:
         import httpx
 
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
-        async with httpx.AsyncClient(
-            follow_redirects=False, timeout=self._timeout_s, headers=headers, verify=self._tls
-        ) as client:
-            for attempt in range(self._retries + 1):
-                async with client.stream(method, url, content=body) as response:
-                    if response.status_code not in _BUSY or attempt == self._retries:
-                        return await self._body(response)
-                    pause_s = _pause(response, attempt)
-                await asyncio.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
+        async with (
+            httpx.AsyncClient(
+                follow_redirects=False, timeout=self._timeout_s, headers=headers, verify=self._tls
+            ) as client,
+            client.stream(method, url, content=body) as response,
+        ):
+            return await self._body(response)
 
     async def _body(self, response: httpx.Response) -> bytes:
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise self._refusal("sent a compressed answer that was not asked for")
-        chunks: list[bytes] = []
-        received = 0
-        async for chunk in response.aiter_raw():
-            received += len(chunk)
-            if received > MAX_ANSWER_BYTES:
-                raise self._refusal(f"answered with more than {MAX_ANSWER_BYTES} bytes")
-            chunks.append(chunk)
-        content = b"".join(chunks)
+        status = response.status_code
         if response.is_redirect:
-            raise self._refusal(
-                f"redirects to {response.headers.get('location', 'nowhere')[:200]!r}, which is not followed"
+            location = response.headers.get("location", "nowhere")[:200]
+            raise self._refusal(f"redirects to {location!r}, which is not followed")
+        content = await _read(response)
+        if status in _TRANSIENT:
+            raise NoAnswerError(
+                target=self.target,
+                reason=f"answered {status} ({_error_text(content)})",
+                hint="try later, or with more patience",
+                retry_after_s=_retry_after(response.headers.get("retry-after", ""), now_s=time.time()),
             )
-        if response.status_code != 200:
-            raise self._refusal(f"answered {response.status_code} ({_error_text(content)})")
+        if status != 200:
+            raise self._refusal(f"answered {status} ({_error_text(content)})")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise self._unusable("sent a compressed answer that was not asked for")
+        if len(content) > MAX_ANSWER_BYTES:
+            raise self._unusable(f"answered with more than {MAX_ANSWER_BYTES} bytes")
         return content
 
     def _refusal(self, reason: str) -> PredictorError:
         return PredictorError(target=self.target, reason=reason, hint="check the model's address and its server's log")
+
+    def _unusable(self, reason: str) -> UnusableAnswerError:
+        return UnusableAnswerError(target=self.target, reason=reason, hint="check the server's log")
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """Return the body as it was sent; of one that is too long, a little more than the limit."""
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            break
+    return bytes(content)
+
+
+def _is_lasting(error: BaseException) -> bool:
+    """Say whether a request would fail in the same way again: an unproved identity, or a request that is wrong."""
+    import httpx
+
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _check_url(url: str) -> tuple[str, str]:
@@ -182,10 +229,10 @@ def _check_url(url: str) -> tuple[str, str]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigurationError(
-            f"endpoint {url!r} is no address ({error}): give http://host/v2/models/NAME"
+            f"endpoint {url!r} is not an address ({error}): give http://host/v2/models/NAME"
         ) from error
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
-        raise ConfigurationError(f"endpoint {url!r} is no model's HTTP address: give http://host/v2/models/NAME")
+        raise ConfigurationError(f"endpoint {url!r} is not a model's HTTP address: give http://host/v2/models/NAME")
     path = parts.path.rstrip("/").removesuffix("/infer")
     bare = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     return (
@@ -194,12 +241,17 @@ def _check_url(url: str) -> tuple[str, str]:
     )
 
 
-def _pause(response: httpx.Response, attempt: int) -> float:
-    """Return the seconds to wait: as the endpoint asks (RFC 9110, 10.2.3), else twice as long each time."""
-    asked = response.headers.get("retry-after", "")
+def _retry_after(asked: str, *, now_s: float) -> float:
+    """Return the seconds that an endpoint asks to be left alone: a number or a date (RFC 9110, 10.2.3), else 0."""
     if asked.isascii() and asked.isdecimal():
-        return float(asked[:6])  # More digits than that are past every deadline anyway.
-    return float(_FIRST_PAUSE_S * 2**attempt)
+        return float(asked[:9])  # More digits than that are past every patience anyway.
+    try:
+        moment = parsedate_to_datetime(asked[:64])
+        # A date without a zone is read as the standard has it: in Greenwich's time.
+        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return max(0.0, aware.timestamp() - now_s)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0
 
 
 def _error_text(content: bytes) -> str:
@@ -208,5 +260,4 @@ def _error_text(content: bytes) -> str:
         text = str(document["error"])
     except (ValueError, RecursionError, TypeError, KeyError):
         text = content.decode("utf-8", errors="replace")
-    # It ends up on a terminal: no control characters.
-    return "".join(character if character.isprintable() else " " for character in text[:200]).strip() or "no text"
+    return one_line(text) or "no text"

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ticketguard.errors import PredictorError
+from ticketguard.errors import PredictorError, UnusableAnswerError
 from ticketguard.ticket import Array, FloatArray
 
 
@@ -33,40 +33,48 @@ class Predictor(Protocol):
             The predicted class, in range(classes).
 
         Raises:
-            PredictorError: There was no answer, or it is no prediction over *classes* classes.
+            NoAnswerError: There was no answer; asked again, there may be one.
+            UnusableAnswerError: The answer is not a prediction over *classes* classes.
+            PredictorError: It cannot be asked, now or later.
         """
         ...
+
+
+def one_line(text: str, *, limit: int = 200) -> str:
+    """Return a stranger's *text* on one line, without control characters, cut at *limit* characters."""
+    cut = text[: 4 * limit]
+    return " ".join("".join(character if character.isprintable() else " " for character in cut).split())[:limit]
 
 
 def read_answer(answer: Array, *, classes: int, target: str) -> int:
     """Turn scores of shape (1, K) or (K,), or one integer label, into a class; ties go to the lowest class.
 
     Raises:
-        PredictorError: The answer has another number of classes, is not finite, or is no number.
+        UnusableAnswerError: The answer has another number of classes, is not finite, or is not a number.
     """
     if answer.dtype.kind not in "fiu":
-        raise PredictorError(
+        raise UnusableAnswerError(
             target=target,
-            reason=f"answered with type {answer.dtype}, expected numbers",
+            reason=f"answered with type {one_line(str(answer.dtype), limit=40)}, expected numbers",
             hint="it must return scores (1, classes) or a label",
         )
     if answer.dtype.kind in "iu" and answer.size == 1:
         label = int(answer.reshape(()))
         if not 0 <= label < classes:
-            raise PredictorError(
+            raise UnusableAnswerError(
                 target=target,
                 reason=f"answered class {label}, expected 0 to {classes - 1}",
                 hint="check that the suspect solves the credential's task",
             )
         return label
     if answer.shape not in ((classes,), (1, classes)):
-        raise PredictorError(
+        raise UnusableAnswerError(
             target=target,
             reason=f"answered with shape {answer.shape}, expected (1, {classes})",
             hint=f"check that the suspect solves the credential's task with {classes} classes",
         )
     if not np.isfinite(answer).all():
-        raise PredictorError(
+        raise UnusableAnswerError(
             target=target, reason="answered NaN or infinity", hint="check the suspect on an ordinary input"
         )
     return int(answer.argmax())

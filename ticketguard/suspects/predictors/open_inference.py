@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from ticketguard.ticket import Array, FloatArray
 _FLOAT_TYPES = ("FP32", "FP64", "FP16")
 _INTEGER_TYPES = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 _MAX_AXES = 8
+# numpy counts elements in a signed 64-bit integer, zero sizes left out.
+_MAX_ELEMENTS = 2**40
 
 
 class ProtocolError(Exception):
@@ -85,7 +89,7 @@ def read_output(content: bytes, *, name: str | None) -> Array:
     outputs = _member(_document(content), "outputs", list, where="answer")
     names = [_member(output, "name", str, where="answer") for output in outputs]
     if not outputs or (name is not None and name not in names):
-        raise ProtocolError(f"answered with outputs {names[:8]}, expected {name or 'at least one'!r}")
+        raise ProtocolError(f"answered with outputs {reprlib.repr(names)}, expected {name or 'at least one'!r}")
     output = outputs[0 if name is None else names.index(name)]
     datatype = _member(output, "datatype", str, where="answer")
     shape = _sizes(_member(output, "shape", list, where="answer"), smallest=0)
@@ -99,16 +103,25 @@ def read_output(content: bytes, *, name: str | None) -> Array:
         raise ProtocolError(f"answered values that are not of its type {datatype}")
     try:
         return np.array(values, dtype=np.int64 if datatype in _INTEGER_TYPES else np.float64).reshape(shape)
-    except OverflowError as error:
+    # OverflowError: an integer that its type has no room for.
+    except (OverflowError, ValueError) as error:
         raise ProtocolError("answered numbers that are too large") from error
 
 
 def _document(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_object)
     # RecursionError: a million opening brackets.
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"answered something that is no JSON ({str(error)[:100]})") from error
+        raise ProtocolError(f"answered something that is not JSON ({str(error)[:100]})") from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that comes twice: readers differ in which one they take."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key comes twice")
+    return document
 
 
 def _member(document: Any, key: str, kind: type, *, where: str) -> Any:
@@ -118,8 +131,13 @@ def _member(document: Any, key: str, kind: type, *, where: str) -> Any:
 
 
 def _sizes(shape: list[Any], *, smallest: int) -> tuple[int, ...]:
-    if len(shape) > _MAX_AXES or any(type(size) is not int or not smallest <= size < 2**31 for size in shape):
-        raise ProtocolError(f"sent the shape {str(shape)[:60]}, expected up to {_MAX_AXES} sizes")
+    # Types are compared exactly: True is an int to isinstance.
+    if (
+        len(shape) > _MAX_AXES
+        or any(type(size) is not int or not smallest <= size < 2**31 for size in shape)
+        or math.prod(size for size in shape if size > 0) > _MAX_ELEMENTS
+    ):
+        raise ProtocolError(f"sent the shape {reprlib.repr(shape)}, expected up to {_MAX_AXES} sizes that fit a tensor")
     return tuple(shape)
 
 

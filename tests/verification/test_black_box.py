@@ -1,0 +1,342 @@
+"""Questioning a suspect that is down, slow, odd, hostile or another model altogether."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ticketguard as tg
+from tests.cli.conftest import network, unmarked_ticket
+from ticketguard.embedding.interface import Binding
+from ticketguard.errors import ConfigurationError, FileError, PredictorError, UnusableAnswerError
+from ticketguard.suspects.predictors import patience
+from ticketguard.verification import journal as journals
+
+COUNT = 60
+CLASSES = 10
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def credential() -> tg.Credential:
+    plan = tg.prepare(unmarked_ticket(), owner=tg.Owner.generate("Ada"), marks=[tg.TriggerSet(COUNT)])
+    model = network()
+    plan.start(model)
+    return plan.finish(model, check=False)[1]
+
+
+@pytest.fixture(scope="module")
+def labels(credential: tg.Credential) -> list[int]:
+    binding = Binding(secret=credential.vault.secret, commitment=credential.mark("trigger-set").commitment)
+    return [int(label) for label in binding.stream("trigger-labels").integers(CLASSES, COUNT)]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "sleep", lambda seconds: None)
+    monkeypatch.setattr(patience, "monotonic", lambda: 0.0)
+
+
+def no_answer() -> Exception:
+    return tg.NoAnswerError(target="s", reason="answered 502 (bad gateway)", hint="try later")
+
+
+def unusable() -> Exception:
+    return UnusableAnswerError(target="s", reason="answered NaN", hint="check it")
+
+
+class Suspect:
+    """Answers the k-th input it meets by what *answer* gives for k: a class, or an exception to raise.
+
+    Attributes:
+        asked: The number of each question as it came.
+    """
+
+    target = "suspect"
+
+    def __init__(self, answer: Callable[[int], int | Exception]) -> None:
+        self.answer = answer
+        self.asked: list[int] = []
+        self._met: dict[bytes, int] = {}
+
+    def predict(self, inputs: np.ndarray, *, classes: int) -> int:
+        assert inputs.shape == (1, *SHAPE)
+        number = self._met.setdefault(inputs.tobytes(), len(self._met))
+        self.asked.append(number)
+        answer = self.answer(number)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def once_each(faults: set[int], labels: list[int]) -> Callable[[int], int | Exception]:
+    """A copy that fails once at each question in *faults*."""
+    left = set(faults)
+
+    def answer(number: int) -> int | Exception:
+        if number in left:
+            left.remove(number)
+            return no_answer()
+        return labels[number]
+
+    return answer
+
+
+def details(verdict: tg.Verdict) -> dict[str, object]:
+    return dict(verdict.evidence[0].details)
+
+
+def test_faults_change_nothing_for_a_copy(credential: tg.Credential, labels: list[int]) -> None:
+    smooth = tg.verify(Suspect(labels.__getitem__), credential)
+    rough = Suspect(once_each({0, 1, 5, 6, 7, 19}, labels))
+    told: list[str] = []
+    verdict = tg.verify(rough, credential, note=told.append)
+    assert verdict.status == "supported"
+    assert verdict.to_json() == smooth.to_json()
+    assert len(told) == 6
+    assert max(rough.asked) == details(verdict)["queries"] - 1  # type: ignore[operator]
+
+
+def test_what_was_seen_when_patience_ends_is_the_verdict(credential: tg.Credential, labels: list[int]) -> None:
+    suspect = Suspect(lambda number: labels[number] if number < 8 else no_answer())
+    verdict = tg.verify(suspect, credential, patience_s=10)
+    (evidence,) = verdict.evidence
+    assert verdict.status == "inconclusive"
+    assert verdict.was_cut_short
+    assert (evidence.observed, evidence.details["queries"]) == (8, 8)
+    assert -8 < evidence.log10_p < -7
+    assert "after 8 of 60 triggers, because predictor 's' answered 502 (bad gateway)" in evidence.details["stopped"]
+    assert suspect.asked.count(8) == 7  # 0.25 + 0.5 + 1 + 2 + 4 + 2.25 s, and one last time
+
+
+@pytest.mark.parametrize("stop", [1, 30, COUNT - 1])
+@pytest.mark.parametrize(
+    "fault", [no_answer(), PredictorError(target="s", reason="answered 401", hint="h")], ids=["fault", "refusal"]
+)
+def test_a_questioning_that_was_cut_short_never_says_not_supported(
+    credential: tg.Credential, labels: list[int], stop: int, fault: Exception
+) -> None:
+    suspect = Suspect(lambda number: (labels[number] + 1) % CLASSES if number < stop else fault)
+    verdict = tg.verify(suspect, credential, patience_s=0)
+    assert (verdict.status, verdict.log10_p) == ("inconclusive", 0.0)
+    assert len(suspect.asked) == stop + 1
+
+
+def test_without_a_single_answer_it_could_not_be_checked(credential: tg.Credential) -> None:
+    with pytest.raises(tg.NoAnswerError, match="answered 502"):
+        tg.verify(Suspect(lambda number: no_answer()), credential, patience_s=0)
+
+
+def test_a_later_run_goes_on_and_never_asks_twice(credential: tg.Credential, labels: list[int], tmp_path: Path) -> None:
+    journal = tmp_path / "answers.jsonl"
+    smooth = tg.verify(Suspect(labels.__getitem__), credential)
+    suspect = Suspect(once_each({4, 9, 15}, labels))
+    stops = [tg.verify(suspect, credential, patience_s=0, journal=journal) for _ in range(4)]
+    assert [verdict.status for verdict in stops] == ["inconclusive"] * 3 + ["supported"]
+    assert stops[-1].log10_p == smooth.log10_p
+    queries = details(smooth)["queries"]
+    assert suspect.asked == sorted([*range(queries), 4, 9, 15])  # type: ignore[call-overload]
+    assert [details(verdict)["answers_from_journal"] for verdict in stops] == [0, 4, 9, 15]
+
+
+def test_a_complete_journal_is_judged_without_a_question(
+    credential: tg.Credential, labels: list[int], tmp_path: Path
+) -> None:
+    journal = tmp_path / "answers.jsonl"
+    first = tg.verify(Suspect(labels.__getitem__), credential, journal=journal)
+    silent = Suspect(lambda number: no_answer())
+    again = tg.verify(silent, credential, journal=journal)
+    assert silent.asked == []
+    assert (again.status, again.log10_p) == (first.status, first.log10_p)
+
+
+def test_recorded_answers_are_final(credential: tg.Credential, labels: list[int], tmp_path: Path) -> None:
+    """Nobody can choose among runs: what was a miss stays one."""
+    journal = tmp_path / "answers.jsonl"
+    suspect = Suspect(lambda number: (labels[number] + 1) % CLASSES if number < 5 else no_answer())
+    tg.verify(suspect, credential, patience_s=0, journal=journal)
+    suspect.answer = labels.__getitem__
+    verdict = tg.verify(suspect, credential, journal=journal)
+    assert verdict.status == "supported"
+    assert details(verdict)["queries"] == verdict.evidence[0].observed + 5
+
+
+def test_ctrl_c_leaves_the_answers_in_the_journal(credential: tg.Credential, labels: list[int], tmp_path: Path) -> None:
+    def interrupted(number: int) -> int:
+        if number == 6:
+            raise KeyboardInterrupt
+        return labels[number]
+
+    suspect = Suspect(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tg.verify(suspect, credential, journal=tmp_path / "answers.jsonl")
+    suspect.answer = labels.__getitem__
+    tg.verify(suspect, credential, journal=tmp_path / "answers.jsonl")
+    assert suspect.asked[:8] == [0, 1, 2, 3, 4, 5, 6, 6]
+
+
+def test_a_journal_that_cannot_be_used_is_told_before_anything_is_asked(
+    credential: tg.Credential, labels: list[int], tmp_path: Path
+) -> None:
+    journal = tmp_path / "answers.jsonl"
+    journal.write_text("notes\n")
+    suspect = Suspect(labels.__getitem__)
+    with pytest.raises(FileError, match="is not a journal"):
+        tg.verify(suspect, credential, journal=journal)
+    assert suspect.asked == []
+    assert journal.read_text() == "notes\n"
+
+
+def test_a_disk_that_fills_up_ends_the_questioning_not_the_verdict(
+    credential: tg.Credential, labels: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = iter(range(1000))
+
+    def full(handle: int) -> None:
+        if next(written) == 5:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journals.os, "fsync", full)
+    verdict = tg.verify(Suspect(labels.__getitem__), credential, journal=tmp_path / "answers.jsonl")
+    assert verdict.status == "inconclusive"
+    assert verdict.evidence[0].observed == 5
+    assert "cannot be written (No space left on device)" in str(details(verdict)["stopped"])
+
+
+def test_unusable_answers_are_misses_and_do_not_stop_a_copy(credential: tg.Credential, labels: list[int]) -> None:
+    odd = {0, 1, 2, 3, 10, 11, 12, 20}
+    garbage = tg.verify(Suspect(lambda number: unusable() if number in odd else labels[number]), credential)
+    misses = tg.verify(Suspect(lambda n: (labels[n] + 1) % CLASSES if n in odd else labels[n]), credential)
+    assert garbage.status == misses.status == "supported"
+    assert garbage.log10_p == misses.log10_p
+    assert details(garbage)["unusable_answers"] == 8
+
+
+def test_one_unusable_answer_keeps_a_suspect_from_being_cleared(credential: tg.Credential, labels: list[int]) -> None:
+    wrong = tg.verify(Suspect(lambda number: (labels[number] + 1) % CLASSES), credential)
+    odd = tg.verify(Suspect(lambda number: unusable() if number == 30 else (labels[number] + 1) % CLASSES), credential)
+    assert (wrong.status, odd.status) == ("not_supported", "inconclusive")
+    assert details(odd)["doubts"] == ["1 of 60 answers were not predictions"]
+
+
+def test_a_suspect_that_never_predicts_could_not_be_checked_and_burns_few_triggers(
+    credential: tg.Credential, tmp_path: Path
+) -> None:
+    suspect = Suspect(lambda number: unusable())
+    with pytest.raises(UnusableAnswerError, match="answered NaN"):
+        tg.verify(suspect, credential, journal=tmp_path / "answers.jsonl")
+    assert suspect.asked == [0, 1, 2, 3, 4]
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+def test_one_answer_to_everything_is_inconclusive(credential: tg.Credential) -> None:
+    verdict = tg.verify(Suspect(lambda number: 3), credential)
+    assert verdict.status == "inconclusive"
+    assert details(verdict)["doubts"] == ["every answer was the same class: it did not depend on the input"]
+
+
+def ordinary(count: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return generator.random((count, *SHAPE)).astype(np.float32), np.arange(count) % CLASSES
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (lambda number: number % CLASSES, "not_supported"),  # another model of the task
+        (lambda number: number % CLASSES if number % 3 else 0, "not_supported"),  # a bad one
+        (lambda number: (number + 1) % CLASSES, "inconclusive"),  # its classes in another order
+        (lambda number: number * 7919 % 97 % CLASSES, "inconclusive"),  # at random
+        (lambda number: unusable() if number % 2 else 0, "inconclusive"),
+    ],
+)
+def test_ordinary_inputs_at_chance_are_inconclusive(
+    credential: tg.Credential, labels: list[int], answer: Callable[[int], int | Exception], status: str
+) -> None:
+    def innocent(number: int) -> int | Exception:
+        return (labels[number] + 1 + number % 5) % CLASSES if number < COUNT else answer(number - COUNT)
+
+    without = tg.verify(Suspect(innocent), credential)
+    verdict = tg.verify(Suspect(innocent), credential, controls=ordinary())
+    assert (without.status, verdict.status) == ("not_supported", status)
+    assert details(without)["ordinary_inputs"] == "not asked"
+    assert verdict.log10_p == without.log10_p
+    outcome = details(verdict)["ordinary_inputs"]
+    assert isinstance(outcome, dict)
+    assert (outcome["asked"], outcome["chance"], outcome["above_chance"]) == (50, 0.1, status == "not_supported")
+
+
+def test_a_proved_copy_is_not_asked_ordinary_inputs(credential: tg.Credential, labels: list[int]) -> None:
+    suspect = Suspect(labels.__getitem__)
+    verdict = tg.verify(suspect, credential, controls=ordinary())
+    assert verdict.status == "supported"
+    assert len(suspect.asked) == details(verdict)["queries"]
+
+
+def test_ordinary_inputs_are_resumed_too(credential: tg.Credential, labels: list[int], tmp_path: Path) -> None:
+    faults = {COUNT + 20}
+
+    def innocent(number: int) -> int | Exception:
+        if number in faults:
+            faults.remove(number)
+            return no_answer()
+        return (labels[number] + 1 + number % 5) % CLASSES if number < COUNT else (number - COUNT) % CLASSES
+
+    suspect = Suspect(innocent)
+    first, second = (
+        tg.verify(suspect, credential, patience_s=0, journal=tmp_path / "answers.jsonl", controls=ordinary())
+        for _ in range(2)
+    )
+    assert (first.status, first.was_cut_short) == ("inconclusive", True)
+    assert "after 20 of 50 ordinary inputs" in str(details(first)["stopped"])
+    assert (second.status, second.was_cut_short) == ("not_supported", False)
+    assert suspect.asked == sorted([*range(COUNT + 50), COUNT + 20])
+
+
+def test_ordinary_inputs_may_be_a_data_set_by_name(credential: tg.Credential, labels: list[int]) -> None:
+    seen: list[np.ndarray] = []
+
+    class Watching(Suspect):
+        def predict(self, inputs: np.ndarray, *, classes: int) -> int:
+            seen.append(inputs)
+            return super().predict(inputs, classes=classes)
+
+    tg.verify(Watching(lambda number: (number + labels[number % COUNT] + 1) % CLASSES), credential, controls="digits")
+    assert len(seen) == COUNT + 100
+    lowest, highest = min(float(inputs.min()) for inputs in seen), max(float(inputs.max()) for inputs in seen)
+    assert (lowest, highest) == (-2.0, 2.0)  # as the claim normalises: mean 0.5, deviation 0.25
+
+
+@pytest.mark.parametrize(
+    ("controls", "complaint"),
+    [
+        ((np.zeros((50, 3, 8, 8)), np.arange(50) % 10), r"expected inputs \(count, 1, 8, 8\)"),
+        ((np.zeros((50, *SHAPE)), np.arange(49) % 10), "one integer label each"),
+        ((np.zeros((50, *SHAPE)), np.zeros(50)), "one integer label each"),
+        ((np.zeros((50, *SHAPE)), np.arange(50)), "labels outside the claim's classes, 0 to 9"),
+        ((np.zeros((50, *SHAPE)), np.arange(50) - 1), "labels outside the claim's classes"),
+        ((np.zeros((50, *SHAPE)), np.zeros(50, dtype=int)), "50 controls of 1 classes cannot be told from chance"),
+        ((np.zeros((2, *SHAPE)), np.arange(2)), "2 controls of 2 classes cannot be told from chance"),
+        ((np.zeros((0, *SHAPE)), np.zeros(0, dtype=int)), "0 controls of 0 classes cannot be told"),
+        ((np.zeros((1001, *SHAPE)), np.arange(1001) % 10), "1001 controls, expected 1000 or fewer"),
+        ("nothing-of-this-name", "unknown data 'nothing-of-this-name'"),
+    ],
+)
+def test_controls_that_tell_nothing_are_refused(
+    credential: tg.Credential, controls: tuple[np.ndarray, np.ndarray] | str, complaint: str
+) -> None:
+    suspect = Suspect(lambda number: 0)
+    with pytest.raises(ConfigurationError, match=complaint):
+        tg.verify(suspect, credential, controls=controls)
+    assert suspect.asked == []
+
+
+def test_a_journal_without_questions_is_a_mistake(credential: tg.Credential, tmp_path: Path) -> None:
+    weights = tg.Checkpoint(unmarked_ticket().weights)
+    with pytest.raises(ConfigurationError, match="a journal and controls are for a suspect that is asked"):
+        tg.verify(weights, credential, journal=tmp_path / "answers.jsonl")
+    with pytest.raises(ConfigurationError, match="give one predictor"):
+        tg.verify(Suspect(lambda number: 0), credential, answers=Suspect(lambda number: 0))

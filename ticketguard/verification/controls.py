@@ -1,0 +1,82 @@
+"""Ordinary questions: does whoever answers do the task at all?
+
+A server that expects other preprocessing, sorts its classes in another way, or answers at random does not match
+triggers either; that says nothing about where its model comes from. Ordinary inputs with known labels tell such a
+server from a model that understands what it is asked. They never change a p-value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import bdtrc
+
+from ticketguard.errors import ConfigurationError
+from ticketguard.ticket import FloatArray
+
+# Above chance: fewer than one answerer in a thousand that does not do the task would get as many right.
+CHANCE_P = 1e-3
+MOST_CONTROLS = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Controls:
+    """Ordinary inputs and their labels.
+
+    Attributes:
+        inputs: As the model takes them, float32, shape (count, *input_shape).
+        labels: Their classes.
+    """
+
+    inputs: FloatArray
+    labels: tuple[int, ...]
+
+    @classmethod
+    def create(
+        cls, inputs: npt.ArrayLike, labels: npt.ArrayLike, *, input_shape: tuple[int, ...], classes: int
+    ) -> Controls:
+        """Check ordinary inputs of whoever verifies.
+
+        Raises:
+            ConfigurationError: They do not fit the claim's task, or are too few to tell anything from chance.
+        """
+        given, answers = np.asarray(inputs, dtype=np.float32), np.asarray(labels)
+        if given.shape[1:] != input_shape or answers.shape != given.shape[:1] or answers.dtype.kind not in "iu":
+            raise ConfigurationError(
+                f"controls have inputs of shape {given.shape} and {answers.dtype} labels of shape {answers.shape}, "
+                f"expected inputs (count, {', '.join(map(str, input_shape))}) and one integer label each"
+            )
+        if len(given) > MOST_CONTROLS:
+            raise ConfigurationError(f"{len(given)} controls, expected {MOST_CONTROLS} or fewer")
+        if not all(0 <= int(label) < classes for label in answers):
+            raise ConfigurationError(f"controls have labels outside the claim's classes, 0 to {classes - 1}")
+        controls = cls(inputs=given, labels=tuple(int(label) for label in answers))
+        if not len(given) or controls.p_value(len(given)) > CHANCE_P:
+            raise ConfigurationError(
+                f"{len(given)} controls of {len(set(controls.labels))} classes cannot be told from chance even if all "
+                "are answered right: give more, of several classes"
+            )
+        return controls
+
+    @property
+    def chance(self) -> float:
+        """Share that the best answerer who does not look at the input gets right: that of the commonest label."""
+        return max(Counter(self.labels).values()) / len(self.labels)
+
+    def p_value(self, right: int) -> float:
+        """Return the probability that chance gets *right* or more right: the exact binomial tail."""
+        return 1.0 if right <= 0 else float(bdtrc(right - 1, len(self.labels), self.chance))
+
+    def describe(self, answers: list[int | None]) -> dict[str, Any]:
+        """Return what evidence says about the answers to all of them."""
+        right = sum(answer == label for answer, label in zip(answers, self.labels, strict=True))
+        return {
+            "asked": len(answers),
+            "right": right,
+            "chance": self.chance,
+            "above_chance": self.p_value(right) <= CHANCE_P,
+        }
