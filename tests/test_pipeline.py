@@ -207,7 +207,8 @@ def test_weights_and_answers_are_one_verdict_that_pays_for_both(embedded: tuple[
 
 def test_a_ticket_too_small_for_its_mark_is_refused_before_training(owner: tg.Owner) -> None:
     generator = np.random.default_rng(0)
-    weights = {"fc.weight": np.where(generator.random((20, 30)) < 0.1, 1.0, 0.0).astype(np.float32)}
+    kept = generator.random((20, 30)) < 0.1
+    weights = {"fc.weight": np.where(kept, generator.random((20, 30)), 0.0).astype(np.float32)}
     with pytest.raises(CapacityError, match="the whole ticket"):
         tg.prepare(tg.import_checkpoint(weights), owner=owner)
 
