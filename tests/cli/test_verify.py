@@ -273,7 +273,7 @@ def test_an_endpoint_that_fails_is_asked_again_and_a_later_run_goes_on(
         first = run("verify", "--endpoint", url, *options, code=3)
         assert first.stdout.startswith("INCONCLUSIVE")
         assert "after 10 of 100 triggers, because predictor" in first.stdout
-        assert "answered 502 ([2Jno backend): asking again in 0.25 s" in first.stderr
+        assert r"answered 502 (\x1b[2Jno backend): asking again in 0.25 s" in first.stderr
         assert "\x1b" not in first.stderr + first.stdout
         (kept,) = tmp_path.glob("vault.age.answers-*.jsonl")
         assert f"the answers so far are in '{kept}': the same command goes on from there" in first.stderr

@@ -13,7 +13,7 @@ import click
 
 from ticketguard.cli.group import NOT_CHECKED, NOT_SUPPORTED, SUPPORTED
 from ticketguard.cli.options import json_option, passphrase_option, read_unlocker, vault_key_option
-from ticketguard.cli.output import print_json, print_lines
+from ticketguard.cli.output import print_json, print_lines, print_message
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -124,7 +124,7 @@ def command(
             patience_s=patience,
             journal=journal or kept,
             controls=controls,
-            note=_tell,
+            note=print_message,
         )
     if kept is not None:
         _end_journal(kept, verdict)
@@ -177,7 +177,7 @@ def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | No
     try:
         require_writable(path)
     except FileError as error:
-        _tell(f"answers are not kept ({error}): --journal names a file for them")
+        print_message(f"answers are not kept ({error}): --journal names a file for them")
         return None
     return path
 
@@ -187,15 +187,9 @@ def _end_journal(kept: Path, verdict: Verdict) -> None:
     if not kept.exists():
         return
     if verdict.was_cut_short:
-        _tell(f"the answers so far are in '{kept}': the same command goes on from there")
+        print_message(f"the answers so far are in '{kept}': the same command goes on from there")
     else:
         kept.unlink()
-
-
-def _tell(text: str) -> None:
-    from ticketguard.reporting.text import printable
-
-    click.echo(f"ticketguard: {printable(text)}", err=True)
 
 
 def _load_callable(path: str) -> Callable[..., Any]:

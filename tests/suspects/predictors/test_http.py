@@ -216,7 +216,7 @@ def test_models_that_take_something_else_are_refused(inputs: Any, complaint: str
 
 def test_errors_are_quoted_without_control_characters(endpoint: Endpoint) -> None:
     endpoint.infer = lambda handler: reply(handler, {"error": "model \x1b[31mnot ready\n"}, status=400)
-    with pytest.raises(PredictorError, match=r"answered 400 \(model \[31mnot ready\)"):
+    with pytest.raises(PredictorError, match=r"answered 400 \(model \\x1b\[31mnot ready\)"):
         endpoint.predictor().predict(INPUT, classes=4)
 
 

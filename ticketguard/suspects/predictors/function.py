@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ticketguard.errors import NoAnswerError, PredictorError, UnusableAnswerError
-from ticketguard.suspects.predictors.interface import one_line, read_answer
+from ticketguard.printable import printable
+from ticketguard.suspects.predictors.interface import read_answer
 from ticketguard.ticket import Array, FloatArray
 
 
@@ -56,7 +57,7 @@ class CallablePredictor:
         return read_answer(self._as_array(answer), classes=classes, target=self.target)
 
     def _as_array(self, answer: object) -> Array:
-        name = one_line(type(answer).__name__, limit=40)
+        name = printable(type(answer).__name__, limit=40)
         try:
             tensor: Any = answer
             array: Any = np.ma.asarray(tensor.detach().cpu().numpy() if hasattr(answer, "detach") else answer)
@@ -80,4 +81,4 @@ def _told(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = "which cannot be printed"
-    return f"{one_line(type(error).__name__, limit=60)} ({one_line(text)})"
+    return f"{printable(type(error).__name__, limit=60)} ({printable(text, limit=200)})"

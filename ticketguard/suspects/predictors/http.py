@@ -26,7 +26,8 @@ from ticketguard.errors import (
     PredictorError,
     UnusableAnswerError,
 )
-from ticketguard.suspects.predictors.interface import check_input_shape, one_line, read_answer
+from ticketguard.printable import printable
+from ticketguard.suspects.predictors.interface import check_input_shape, read_answer
 from ticketguard.suspects.predictors.open_inference import (
     ModelInput,
     ProtocolError,
@@ -154,7 +155,7 @@ class HttpPredictor:
         transient = isinstance(error, httpx.TransportError | OSError) and not _is_lasting(error)
         return (NoAnswerError if transient else PredictorError)(
             target=self.target,
-            reason=f"cannot be reached ({one_line(str(error)) or type(error).__name__})",
+            reason=f"cannot be reached ({printable(error, limit=200) or type(error).__name__})",
             hint="check the address and that the endpoint is up",
         )
 
@@ -260,4 +261,4 @@ def _error_text(content: bytes) -> str:
         text = str(document["error"])
     except (ValueError, RecursionError, TypeError, KeyError):
         text = content.decode("utf-8", errors="replace")
-    return one_line(text) or "no text"
+    return printable(text.strip(), limit=200) or "no text"

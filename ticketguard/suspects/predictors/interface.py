@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from ticketguard.errors import PredictorError, UnusableAnswerError
+from ticketguard.printable import printable
 from ticketguard.ticket import Array, FloatArray
 
 
@@ -40,12 +41,6 @@ class Predictor(Protocol):
         ...
 
 
-def one_line(text: str, *, limit: int = 200) -> str:
-    """Return a stranger's *text* on one line, without control characters, cut at *limit* characters."""
-    cut = text[: 4 * limit]
-    return " ".join("".join(character if character.isprintable() else " " for character in cut).split())[:limit]
-
-
 def read_answer(answer: Array, *, classes: int, target: str) -> int:
     """Turn scores of shape (1, K) or (K,), or one integer label, into a class; ties go to the lowest class.
 
@@ -55,7 +50,7 @@ def read_answer(answer: Array, *, classes: int, target: str) -> int:
     if answer.dtype.kind not in "fiu":
         raise UnusableAnswerError(
             target=target,
-            reason=f"answered with type {one_line(str(answer.dtype), limit=40)}, expected numbers",
+            reason=f"answered with type {printable(str(answer.dtype), limit=40)}, expected numbers",
             hint="it must return scores (1, classes) or a label",
         )
     if answer.dtype.kind in "iu" and answer.size == 1:
