@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ticketguard.embedding.planted_graph import PlantedGraph
     from ticketguard.embedding.trigger_set import TriggerSet
     from ticketguard.errors import NoAnswerError, TicketguardError, TicketguardWarning
-    from ticketguard.exporting import export_weights, import_checkpoint
+    from ticketguard.exporting import export_weights
+    from ticketguard.importing import import_checkpoint
     from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
     from ticketguard.plan import Plan, prepare
@@ -114,7 +115,7 @@ _HOMES = {
     "export_weights": "ticketguard.exporting",
     "find": "ticketguard.pipeline",
     "find_marked": "ticketguard.pipeline",
-    "import_checkpoint": "ticketguard.exporting",
+    "import_checkpoint": "ticketguard.importing",
     "load_credential": "ticketguard.credentials.credential",
     "load_public_key": "ticketguard.credentials.keys",
     "measure": "ticketguard.measuring",

@@ -103,14 +103,28 @@ def _is_ticket(header: bytes) -> bool:
 
 
 def ticket_document(ticket: Ticket) -> Document:
-    """Return what a ticket holds."""
+    """Return what a ticket holds, and how dense it is with the weights that its mask does not cover."""
+    outside = _weights_outside(ticket)
+    positions = ticket.mask.size + outside
     return {
         "mask_digest": ticket.mask.digest().hex(),
         "weights_digest": weights_digest(ticket.weights).hex(),
         "has_rewind_weights": ticket.rewind_weights is not None,
         **mask_document(ticket.mask),
+        "dense_weights": outside,
+        "overall_density": (ticket.mask.kept + outside) / positions if positions else 0.0,
         "info": ticket.info.to_json(),
     }
+
+
+def _weights_outside(ticket: Ticket) -> int:
+    """Return how many weights tensors of two axes or more have that the mask does not cover; tied ones count once."""
+    sizes: dict[bytes, int] = {}
+    for name, array in ticket.weights.items():
+        if array.ndim >= 2 and array.dtype.kind == "f":
+            digest = weights_digest({"": array})
+            sizes[digest] = 0 if name in ticket.mask.layers else sizes.get(digest, array.size)
+    return sum(sizes.values())
 
 
 def mask_document(mask: Mask) -> Document:
@@ -181,7 +195,7 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
         tensors.append({**entry, "not_finite": wrong} if wrong else entry)
     return {
         **({"networks": list(checkpoint.networks())} if checkpoint.networks() else {}),
-        **({"packed": packed} if packed else {}),
+        **({"packed": [{"name": name, "format": form} for name, form in packed.items()]} if packed else {}),
         "tensors": tensors,
     }
 

@@ -86,8 +86,13 @@ def prepare(
     Raises:
         CapacityError: The ticket is too small for a planted graph of this level.
         ConfigurationError: A scheme is named twice, a mark cannot work on this ticket, or the model does not answer.
+        TensorError: The ticket's mask covers what is not a parameter of the model.
     """
     chosen = checked_marks(default_marks(ticket.info) if marks is None else marks, level_bits=level_bits)
+    if model is not None:
+        from ticketguard.models import require_parameters
+
+        require_parameters(model, ticket.mask)
     reference = ticket.reference()
     key = os.urandom(SECRET_BYTES) if secret is None else secret
     start = Start(
@@ -265,11 +270,12 @@ class Plan:
         """Load the marked start weights into *model*.
 
         Raises:
-            TensorError: The model lacks a tensor of the ticket or has it in another shape.
+            TensorError: The model lacks a tensor of the ticket or has it in another shape, or the mask covers a buffer.
         """
-        from ticketguard.models import load_arrays
+        from ticketguard.models import load_arrays, require_parameters
 
-        load_arrays(model, self._start.weights)
+        require_parameters(model, self.mask)
+        load_arrays(model, self._start.weights, masked=self.mask.layers)
 
     def seek(self, step: int) -> None:
         """Go on as after *step* finished steps."""
@@ -291,7 +297,7 @@ class Plan:
 
         from ticketguard.models import mask_tensors, named_parameters
 
-        parameters = named_parameters(model)
+        parameters = named_parameters(model, every_name=True)
         if not self._live_masks or self._live_masks[0].device != next(model.parameters()).device:
             self._live_masks = mask_tensors(self.mask, parameters)
         layers: list[torch.Tensor] = [parameters[name] for name in self.mask]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -92,20 +91,16 @@ def reason_for_zeros(name: str, array: Array) -> str | None:
     return None
 
 
-def pruned_share(state: Mapping[str, Array], names: Any = None) -> float:
-    """Return the share of weights that are zero because they were pruned.
+def pruned_share(state: Mapping[str, Array]) -> float:
+    """Return the share of weights that are zero because they were pruned; one zero in a tensor is chance.
 
     Args:
-        state: Arrays by name.
-        names: The weights that could have been pruned; by default all tensors of two axes or more.
+        state: Arrays by name; those of fewer than two axes are passed over.
     """
-    layers = {name: array for name, array in state.items() if array.ndim >= 2 and (names is None or name in names)}
+    layers = {name: array for name, array in state.items() if array.ndim >= 2}
     weights = sum(array.size for array in layers.values() if array.dtype.kind == "f")
-    pruned = sum(
-        array.size - int(np.count_nonzero(array))
-        for name, array in layers.items()
-        if not array.all() and reason_for_zeros(name, array) is None
-    )
+    zeros = {name: array.size - int(np.count_nonzero(array)) for name, array in layers.items()}
+    pruned = sum(count for name, count in zeros.items() if count > 1 and reason_for_zeros(name, layers[name]) is None)
     return pruned / weights if weights else 0.0
 
 

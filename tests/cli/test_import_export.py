@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+import torch
 
 from ticketguard.ticket import Ticket
 
@@ -74,3 +75,58 @@ def test_export_writes_a_program(run: Run, files: Files, tmp_path: Path) -> None
     document = json.loads(result.stdout)
     validate(document, "export")
     assert (document["format"], document["bytes"]) == ("pt2", (tmp_path / "net.pt2").stat().st_size)
+
+
+def language_model() -> torch.nn.Module:
+    model = torch.nn.Sequential()
+    model.add_module("wte", torch.nn.Embedding(40, 16, padding_idx=0))
+    model.add_module("fc", torch.nn.Linear(16, 30))
+    model.register_buffer("causal", torch.tril(torch.ones(8, 8)) * torch.rand(8, 8))
+    return model
+
+
+def sparse_language_model() -> dict[str, np.ndarray]:
+    state = {name: tensor.detach().numpy().copy() for name, tensor in language_model().state_dict().items()}
+    state["fc.weight"][np.random.default_rng(0).random((30, 16)) < 0.5] = 0
+    return state
+
+
+def test_import_says_what_it_left_out_and_what_stays_dense(run: Run, tmp_path: Path) -> None:
+    safetensors.numpy.save_file(sparse_language_model(), tmp_path / "lm.safetensors")
+    model = f"{__name__}:language_model"
+    arguments = ("import", tmp_path / "lm.safetensors", "--model", model, "--out", tmp_path / "ticket.safetensors")
+    document = json.loads(run(*arguments, "--json").stdout)
+    validate(document, "import")
+    assert [layer["name"] for layer in document["layers"]] == ["fc.weight"]
+    assert document["left_out"] == [
+        {"name": "causal", "reason": "it is a buffer of the model, not a parameter"},
+        {"name": "wte.weight", "reason": "it is the table of an embedding"},
+    ]
+    outside = 40 * 16 + 8 * 8
+    assert document["dense_weights"] == outside
+    assert document["overall_density"] == (document["edges"] + outside) / (480 + outside)
+    shown = run(*arguments, "--force").stdout
+    assert f"{outside} weights outside the pruned layers stay dense" in shown
+    assert "name causal  reason it is a buffer of the model, not a parameter" in shown
+    document = json.loads(run("inspect", tmp_path / "ticket.safetensors", "--json").stdout)
+    validate(document, "inspect")
+    assert document["ticket"]["dense_weights"] == outside
+
+
+def test_import_asks_which_of_two_networks_is_meant(run: Run, tmp_path: Path) -> None:
+    nets = {
+        net: {"a.weight": sparse_language_model()["fc.weight"], "b.weight": np.ones((4, 4), np.float32)} for net in "xy"
+    }
+    nets["y"]["a.weight"][:, ::3] = 0
+    flat = {f"{net}.{name}": array for net, arrays in nets.items() for name, array in arrays.items()}
+    safetensors.numpy.save_file(flat, tmp_path / "two.safetensors")
+    arguments = ("import", tmp_path / "two.safetensors", "--out", tmp_path / "ticket.safetensors")
+    result = run(*arguments, code=2)
+    assert "holds 2 networks, whose names start with 'x.', 'y.': say which one is meant with --network" in result.stderr
+    assert not (tmp_path / "ticket.safetensors").exists()
+    run(*arguments, "--network", "y", "--rewind", tmp_path / "two.safetensors")
+    ticket = Ticket.load(tmp_path / "ticket.safetensors")
+    assert set(ticket.weights) == {"a.weight", "b.weight"}
+    assert (ticket.mask["a.weight"] == (nets["y"]["a.weight"] != 0)).all()
+    run(*arguments, "--network", "", "--force")
+    assert len(Ticket.load(tmp_path / "ticket.safetensors").mask) == 2

@@ -134,7 +134,9 @@ def test_a_layer_that_is_not_finite_is_left_out_and_listed(
     safetensors.numpy.save_file(weights, tmp_path / "copy.safetensors")
     found = evidence(run("verify", tmp_path / "copy.safetensors", *credentials(files), "--json"))
     assert found["details"]["layers"] == 1
-    assert found["details"]["unreadable_layers"] == {"3.weight": "has values that are NaN or infinite (in float32)"}
+    assert found["details"]["unreadable_layers"] == [
+        {"layer": "3.weight", "reason": "has values that are NaN or infinite (in float32)"}
+    ]
     document = json.loads(run("inspect", tmp_path / "copy.safetensors", "--json").stdout)
     validate(document, "inspect")
     assert {entry["name"]: entry.get("not_finite") for entry in document["suspect"]["tensors"]} == {
@@ -156,11 +158,11 @@ def test_quantised_layers_are_listed_and_named(run: Run, files: Files, tmp_path:
     whole = {name: np.round(array * 20).astype(np.int8) for name, array in weights.items()}
     safetensors.numpy.save_file({**weights, "3.weight": whole["3.weight"]}, tmp_path / "one.safetensors")
     found = evidence(run("verify", tmp_path / "one.safetensors", *credentials(files), "--json"))
-    assert list(found["details"]["unreadable_layers"]) == ["3.weight"]
+    assert [entry["layer"] for entry in found["details"]["unreadable_layers"]] == ["3.weight"]
     scales = {"1.weight_scale": np.ones((200, 1), np.float32), "3.weight_scale": np.ones((10, 1), np.float32)}
     safetensors.numpy.save_file({**whole, **scales}, tmp_path / "all.safetensors")
     result = run("verify", tmp_path / "all.safetensors", *credentials(files), code=3)
     assert "2 of its weights, '1.weight' among them, in a packed format (whole numbers with scales)" in result.stderr
     document = json.loads(run("inspect", tmp_path / "all.safetensors", "--json").stdout)
     validate(document, "inspect")
-    assert set(document["suspect"]["packed"]) == set(LAYERS)
+    assert {entry["name"] for entry in document["suspect"]["packed"]} == set(LAYERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from ticketguard.cli.output import print_lines
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.cli.runs import Result, open_run
 from ticketguard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ticketguard.suspects.checkpoints import Checkpoint
 
 
 def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -77,6 +80,11 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--pretrained", type=click.Path(path_type=Path), help="Trained dense checkpoint, for methods that start from one."
 )
 @click.option("--rewind", type=click.Path(path_type=Path), help="Checkpoint that the ticket is trained from.")
+@click.option(
+    "--network",
+    metavar="PREFIX",
+    help="Of --pretrained and --rewind files that hold several networks, the one whose names start with PREFIX.",
+)
 @training_options
 @seed_option
 @click.option(
@@ -100,6 +108,7 @@ def command(
     density: float | None,
     pretrained: Path | None,
     rewind: Path | None,
+    network: str | None,
     seed: int,
     out: Path,
     owner: Path | None,
@@ -148,8 +157,8 @@ def command(
             "model_options": parse_assignments(model_option, option="--model-option"),
             "data_options": take_data_options(options),
             "method_options": parse_assignments(method_option, option="--method-option"),
-            "pretrained": pretrained,
-            "rewind": rewind,
+            "pretrained": _open(pretrained, network),
+            "rewind": _open(rewind, network),
             "workdir": run.folder,
             "resume": resume,
             "progress": progress,
@@ -184,3 +193,12 @@ def command(
     # Of several processes that train together the first one writes and prints.
     in_first_process(end)
     return DONE
+
+
+def _open(path: Path | None, network: str | None) -> Path | Checkpoint | None:
+    """Return a file of weights, or the network in it if it holds several and one was named."""
+    from ticketguard.suspects.checkpoints import Checkpoint
+
+    if path is None or network is None or not Checkpoint(path).networks():
+        return path
+    return Checkpoint(path, network=network)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,20 @@ from ticketguard.cli.options import (
     take_training,
     training_options,
 )
-from ticketguard.cli.output import print_document
+from ticketguard.cli.output import dense_summary, print_document
+
+if TYPE_CHECKING:
+    from ticketguard.suspects.checkpoints import Checkpoint
 
 
 @click.command(name="import", short_help="Turn a sparse checkpoint into a ticket: its zeros are the mask.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--network",
+    metavar="PREFIX",
+    help="Of a file that holds several networks, the one whose names start with PREFIX, such as ema.; an empty text "
+    "takes all of them for one.",
+)
 @click.option("--rewind", type=click.Path(path_type=Path), help="Early checkpoint it was trained from, for retraining.")
 @click.option("--model", help="What it belongs to, for embed: a name or an import path package.module:factory.")
 @click.option(
@@ -41,6 +50,7 @@ from ticketguard.cli.output import print_document
 @json_option
 def command(
     checkpoint: Path,
+    network: str | None,
     rewind: Path | None,
     model: str | None,
     model_option: tuple[str, ...],
@@ -54,16 +64,18 @@ def command(
 ) -> None:
     """Turn the sparse CHECKPOINT into a ticket: its zeros are the mask.
 
-    CHECKPOINT is safetensors or a .pt/.pth state dict; torch.nn.utils.prune's _orig and _mask pairs are read too. With
-    --model and --data the ticket can be given to embed; without them it can be marked from one's own training loop.
+    CHECKPOINT is safetensors, a .pt/.pth state dict, or the *.index.json of one in several files; pruning masks that
+    are stored beside their weights are read too. With --model only the model's parameters are layers. With --model and
+    --data the ticket can be given to embed; without them it can be marked from one's own training loop.
     """
-    from ticketguard.exporting import import_checkpoint
+    from ticketguard.importing import import_checkpoint
     from ticketguard.inspection import ticket_document
 
     refuse_to_replace((out,), force=force, inputs=(checkpoint, rewind))
+    left_out: dict[str, str] = {}
     ticket = import_checkpoint(
-        checkpoint,
-        rewind=rewind,
+        _open(checkpoint, network),
+        rewind=None if rewind is None else _open(rewind, network, everywhere=False),
         model=model,
         model_options=parse_assignments(model_option, option="--model-option"),
         data=data,
@@ -71,20 +83,33 @@ def command(
         training=take_training(options),
         classes=classes or 0,
         input_shape=_parse_shape(input_shape),
+        explain=left_out.update,
     )
     ticket.save(out)
+    document = ticket_document(ticket)
+    reasons = [{"name": name, "reason": reason} for name, reason in left_out.items()]
     print_document(
-        {"version": "ticketguard.import/1", "file": str(out), **ticket_document(ticket)},
+        {"version": "ticketguard.import/1", "file": str(out), **document, "left_out": reasons},
         as_json=as_json,
         summary={
             "ticket": out,
             "density": ticket.mask.density,
+            **dense_summary(document),
             "edges": ticket.mask.kept,
             "layers": len(ticket.mask),
             "rewind_weights": ticket.rewind_weights is not None,
             "accuracy": ticket.info.accuracy,
+            **({"not_layers_though_they_have_zeros": reasons} if reasons else {}),
         },
     )
+
+
+def _open(path: Path, network: str | None, *, everywhere: bool = True) -> Checkpoint:
+    """Open a checkpoint, or one network in it; an early one may hold that network alone."""
+    from ticketguard.suspects.checkpoints import Checkpoint
+
+    opened = Checkpoint(path)
+    return opened if network is None or not (everywhere or opened.networks()) else Checkpoint(path, network=network)
 
 
 def _parse_shape(text: str | None) -> tuple[int, ...]:

@@ -54,3 +54,17 @@ def print_document(document: Mapping[str, Any], *, as_json: bool, summary: Mappi
     from ticketguard.reporting.text import document_lines
 
     print_lines(document_lines(document if summary is None else summary))
+
+
+def dense_summary(ticket: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lines that say what a ticket's density leaves out, if anything.
+
+    Args:
+        ticket: The ticket's document.
+    """
+    if not ticket["dense_weights"]:
+        return {}
+    return {
+        "overall_density": ticket["overall_density"],
+        "note": f"{ticket['dense_weights']} weights outside the pruned layers stay dense",
+    }

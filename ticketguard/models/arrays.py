@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -36,31 +36,47 @@ def state_arrays(model: nn.Module) -> dict[str, Array]:
     return arrays
 
 
-def load_arrays(model: nn.Module, arrays: Mapping[str, Array]) -> None:
+def load_arrays(model: nn.Module, arrays: Mapping[str, Array], *, masked: Collection[str] = ()) -> None:
     """Load arrays by state-dict name into *model*, in place.
+
+    Args:
+        model: The model.
+        arrays: Its state dict, as `require_shapes` takes it.
+        masked: Of the names of tied weights, the one that is among these counts.
 
     Raises:
         TensorError: A tensor of the model is missing, or has another shape.
     """
     require_shapes(model, arrays)
+    state = model.state_dict()
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            tensor.copy_(torch.from_numpy(np.array(arrays[unwrapped_name(name)])))
+        # Those that count are copied last.
+        for name in sorted(state, key=lambda name: unwrapped_name(name) in masked):
+            if unwrapped_name(name) in arrays:
+                state[name].copy_(torch.from_numpy(np.array(arrays[unwrapped_name(name)])))
 
 
 def require_shapes(model: nn.Module, arrays: Mapping[str, Array]) -> None:
     """Check that arrays fit *model*, which may be on the meta device.
 
+    Of tied weights one name is enough. A buffer that holds infinities, as a mask of attention does, may be missing and
+    keeps the values it was made with: no ticket can hold them.
+
     Raises:
         TensorError: A tensor of the model is missing, or has another shape.
     """
+    tied = tied_names(model)
+    given = {tied.get(name, name) for name in arrays}
+    buffers = _buffer_names(model)
     for name, tensor in model.state_dict().items():
         plain = unwrapped_name(name)
-        if plain not in arrays:
+        if plain not in arrays and not (
+            tied.get(plain, plain) in given or (plain in buffers and not _can_be_stored(tensor))
+        ):
             raise TensorError(
                 name=plain, reason="is in the model but not in the ticket", hint="name the ticket's own model"
             )
-        if tuple(tensor.shape) != arrays[plain].shape:
+        if plain in arrays and tuple(tensor.shape) != arrays[plain].shape:
             raise TensorError(
                 name=plain,
                 reason=f"has shape {arrays[plain].shape}, expected {tuple(tensor.shape)}",
@@ -68,14 +84,66 @@ def require_shapes(model: nn.Module, arrays: Mapping[str, Array]) -> None:
             )
 
 
+def _can_be_stored(tensor: torch.Tensor) -> bool:
+    # What is on the meta device has no values yet; they are looked at when there are some.
+    return not tensor.is_meta and (not tensor.is_floating_point() or bool(tensor.isfinite().all()))
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Return the first name of each parameter that has several, by its other names."""
+    first: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for name, parameter in named_parameters(model, every_name=True).items():
+        known = first.setdefault(id(parameter), name)
+        if known != name:
+            found[name] = known
+    return found
+
+
+def not_prunable(model: nn.Module) -> dict[str, str]:
+    """Return why tensors of *model* are not weights to prune, in words, by name: buffers, tables, second names.
+
+    Parameters of layers that are not pruned here, such as an LSTM's, are not among them: somebody may have pruned them.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
+    reasons = {name: f"it is '{first}' under a second name" for name, first in tied_names(model).items()}
+    for name, parameter in named_parameters(model, every_name=True).items():
+        if id(parameter) in tables:
+            reasons[name] = "it is the table of an embedding"
+    return reasons | dict.fromkeys(_buffer_names(model), "it is a buffer of the model, not a parameter")
+
+
+def require_parameters(model: nn.Module, mask: Mask) -> None:
+    """Check that a mask covers nothing but parameters of *model*.
+
+    Raises:
+        TensorError: A layer is a buffer, is missing, or has another shape.
+    """
+    parameters, buffers = named_parameters(model, every_name=True), _buffer_names(model)
+    for name in mask:
+        if name in buffers:
+            raise TensorError(
+                name=name,
+                reason="is masked but is a buffer of the model, which is neither trained nor pruned",
+                hint="import the checkpoint again, with its model",
+            )
+        _require_masked(parameters, mask, name)
+
+
+def _buffer_names(model: nn.Module) -> set[str]:
+    return {unwrapped_name(name) for name, _ in model.named_buffers(remove_duplicate=False)}
+
+
 def unwrapped_name(name: str) -> str:
     """Return a tensor's name without the prefixes of data-parallel wrappers and torch.compile."""
     return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
-def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters by the names they have without wrappers."""
-    return {unwrapped_name(name): parameter for name, parameter in model.named_parameters()}
+def named_parameters(model: nn.Module, *, every_name: bool = False) -> dict[str, nn.Parameter]:
+    """Return the parameters by the names they have without wrappers; tied ones by their first, or by *every_name*."""
+    return {
+        unwrapped_name(name): parameter for name, parameter in model.named_parameters(remove_duplicate=not every_name)
+    }
 
 
 def mask_tensors(mask: Mask, parameters: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -86,11 +154,15 @@ def mask_tensors(mask: Mask, parameters: Mapping[str, torch.Tensor]) -> list[tor
     """
     tensors = []
     for name in mask:
-        if name not in parameters or tuple(parameters[name].shape) != mask[name].shape:
-            raise TensorError(
-                name=name,
-                reason="is masked but the model has no weights of its shape",
-                hint="name the ticket's own model",
-            )
+        _require_masked(parameters, mask, name)
         tensors.append(torch.empty_like(parameters[name]).detach().copy_(torch.from_numpy(np.array(mask[name]))))
     return tensors
+
+
+def _require_masked(parameters: Mapping[str, torch.Tensor], mask: Mask, name: str) -> None:
+    if name not in parameters or tuple(parameters[name].shape) != mask[name].shape:
+        raise TensorError(
+            name=name,
+            reason="is masked but the model has no weights of its shape",
+            hint="name the ticket's own model",
+        )

@@ -82,7 +82,7 @@ def examine_networks(
     what_was_read = {
         "network": (suspect.network or "") + best.match.network,
         "networks": len(networks),
-        "unreadable_layers": dict(best.unreadable),
+        "unreadable_layers": [{"layer": layer, "reason": reason} for layer, reason in best.unreadable.items()],
     }
     return dataclasses.replace(evidence, details={**evidence.details, **what_was_read})
 

@@ -248,6 +248,8 @@ def _state_of(source: State | None) -> Mapping[str, Array] | None:
         return source
     assert not isinstance(source, Ticket)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint(source)
+    checkpoint.require_one_network(naming="--network, or tg.Checkpoint(..., network=...)")
+    checkpoint.require_unpacked()
     try:
         return checkpoint.state()
     except TensorError as error:

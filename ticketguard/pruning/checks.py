@@ -16,6 +16,7 @@ from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import state_arrays, unwrapped_name
 from ticketguard.ticket import Array
+from ticketguard.zeros import FEWEST_PRUNED_SHARE, pruned_share
 
 if TYPE_CHECKING:
     from ticketguard.pruning.interface import PruningMethod
@@ -138,6 +139,29 @@ def require_weights(network: nn.Module, given: Mapping[str, Array], *, which: st
                 f"tensor '{name}' of the {which} weights has values that are NaN or infinite, expected finite ones: "
                 "give weights of a training that did not diverge"
             )
+
+
+def require_dense(given: Mapping[str, Array], layers: Sequence[str], *, model: str) -> None:
+    """Check that pretrained weights are a dense network's.
+
+    A few zeros, and rows that are zero as a whole, come by themselves; a pruned network's zeros would stay zero under
+    most methods, and pass for weights.
+
+    Args:
+        given: A state dict.
+        layers: Names of the model's prunable weights.
+        model: How errors call it.
+
+    Raises:
+        ConfigurationError: More of them are zero than chance explains.
+    """
+    share = pruned_share({name: np.asarray(given[name]) for name in layers})
+    if share >= FEWEST_PRUNED_SHARE:
+        raise ConfigurationError(
+            f"of the pretrained weights of model '{model}' {share:.2%} are exactly zero, as a sparse network's are, "
+            f"expected a dense network with under {FEWEST_PRUNED_SHARE:.1%}: give the checkpoint that it was pruned "
+            "from, or turn it into a ticket with 'ticketguard import'"
+        )
 
 
 def require_outputs(network: nn.Module, data: Dataset, *, model: str) -> None:

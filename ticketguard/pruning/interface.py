@@ -138,6 +138,8 @@ class SearchProblem:
         for which, given in ((checks.PRETRAINED, self.pretrained), (checks.REWIND, self.rewind)):
             if given is not None:
                 checks.require_weights(network, given, which=which, model=model)
+        if self.pretrained is not None:
+            checks.require_dense(self.pretrained, layers, model=model)
         checks.require_outputs(network, self.data, model=model)
         if self.training.batch_size == 1:
             checks.require_trainable_alone(network, self.data, model=model, knob=BATCH_KNOB)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ticketguard.errors import ConfigurationError, TensorError, UnverifiableError
+from ticketguard.errors import ConfigurationError, FileError, TensorError, UnverifiableError
 from ticketguard.suspects.bitmask import with_compressed
-from ticketguard.suspects.matching import MAX_NETWORKS, LayerMatch, Shape, match_networks
+from ticketguard.suspects.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
 from ticketguard.suspects.networks import networks_in
 from ticketguard.suspects.packed import describe, is_integer, packed_weights
 from ticketguard.suspects.parts import effective_parts, is_mask_name, read_part
@@ -87,6 +87,19 @@ class Checkpoint:
     def packed(self) -> dict[str, str]:
         """Return the format of every weight that is stored quantised or packed, which is not read, by its name."""
         return packed_weights(self._source)
+
+    def require_unpacked(self) -> None:
+        """Check that all of its weights are stored as floating-point numbers.
+
+        Raises:
+            FileError: Some are quantised or packed.
+        """
+        if packed := self.packed():
+            raise FileError(
+                path=self.label,
+                reason=f"holds {describe(packed)}, which is not read",
+                hint="load it with the library that wrote it, and save the weights as floating-point numbers",
+            )
 
     def require_one_network(self, *, naming: str) -> None:
         """Check that it holds one network, or that the user said which one.
@@ -187,6 +200,14 @@ class Checkpoint:
             except TensorError as error:
                 wrong[name] = error.reason
         return wrong
+
+    def fits(self, shapes: Mapping[str, Shape]) -> tuple[Mapping[str, str], ...]:
+        """Return its tensors that a model knows, by the model's names, in each network that has most of them.
+
+        Args:
+            shapes: Shapes of the model's tensors.
+        """
+        return fitting_names(shapes, {name: self.shape(name) for name in self._parts})
 
     def match(self, shapes: Mapping[str, Shape]) -> LayerMatch:
         """Return the first of `matches`.

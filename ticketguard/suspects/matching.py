@@ -81,6 +81,25 @@ def match_networks(
     return best
 
 
+def fitting_names(known: Mapping[str, Shape], suspect: Mapping[str, Shape]) -> tuple[Mapping[str, str], ...]:
+    """Return the suspect's tensors under the names that a model knows, in each network that has most of its layers.
+
+    Args:
+        known: Shapes of all of the model's tensors; those of two axes or more decide.
+        suspect: Shapes by tensor name.
+    """
+    plain = _plain_names(suspect)
+    layers = {name: shape for name, shape in known.items() if len(shape) >= 2} or known
+    return tuple(
+        {
+            name: plain[add + name.removeprefix(strip)]
+            for name in known
+            if name.startswith(strip) and add + name.removeprefix(strip) in plain
+        }
+        for strip, add in _best_prefixes(layers, plain, suspect)[: MAX_NETWORKS + 1]
+    )
+
+
 def _complete(
     reference: Mapping[str, Shape],
     suspect: Mapping[str, Shape],

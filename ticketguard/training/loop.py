@@ -334,6 +334,6 @@ def evaluate(
 def _masked_parameters(model: nn.Module, mask: Mask | None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     if mask is None:
         return [], []
-    parameters = named_parameters(model)
+    parameters = named_parameters(model, every_name=True)
     masks = mask_tensors(mask, parameters)
     return [parameters[name] for name in mask], masks
