@@ -172,3 +172,33 @@ def test_padding_bits_must_be_zero() -> None:
 def test_no_bytes_crash_the_reader(content: bytes) -> None:
     with pytest.raises((FileError, UnknownVersionError, TensorError)):
         Ticket.from_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([f"layer{index}" for index in range(10_001)], "has 10001 layers, expected at most 10000"),
+        (["a." * 20_000 + "w"], "has a name of 40001 characters and 20001 components"),
+        (["a." * 64 + "w"], "65 components, expected at most 1024 and 64"),
+        (["w" * 1025], "has a name of 1025 characters"),
+    ],
+    ids=["layers", "components", "one component more", "length"],
+)
+def test_a_reference_of_more_layers_or_longer_names_than_any_network_is_refused(names: list[str], reason: str) -> None:
+    mask = Mask(layers={name: np.ones((1, 1), dtype=bool) for name in names})
+    kept = {name: np.ones(1, np.float32) for name in names}
+    with pytest.raises(TensorError, match=reason):
+        Reference(mask=mask, kept_weights=kept)
+    allowed = Reference(mask=Mask(layers={}), kept_weights={})
+    object.__setattr__(allowed, "mask", mask)
+    object.__setattr__(allowed, "kept_weights", kept)
+    with pytest.raises(TensorError, match=reason) as refused:
+        Reference.from_bytes(allowed.to_bytes())
+    assert len(str(refused.value)) < 400
+
+
+def test_the_longest_name_and_the_most_components_are_read() -> None:
+    names = ["a." * 63 + "w", "w" * 1024]
+    kept = {name: np.ones(1, np.float32) for name in names}
+    reference = Reference(mask=Mask(layers={name: np.ones((1, 1), bool) for name in names}), kept_weights=kept)
+    assert Reference.from_bytes(reference.to_bytes()).digest() == reference.digest()

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +37,10 @@ MASK_PREFIX = "ticketguard.mask/"
 REWIND_PREFIX = "ticketguard.rewind/"
 KEPT_PREFIX = "ticketguard.kept/"
 RESERVED_PREFIX = "ticketguard."
+# A reference is compared with a suspect name by name, and drawn layer by layer: bounds that no network comes near.
+MOST_LAYERS = 10_000
+LONGEST_NAME = 1024
+MOST_COMPONENTS = 64
 STRUCTURES = ("weight", "filter", "channel", "block")
 
 
@@ -275,10 +279,16 @@ class Reference:
     Attributes:
         mask: The mask before anything was embedded.
         kept_weights: Per layer the rewind weights at kept positions, flat, in C order of positions.
+
+    Raises:
+        TensorError: There are more layers, or longer names, than a verifier reads.
     """
 
     mask: Mask
     kept_weights: Mapping[str, FloatArray]
+
+    def __post_init__(self) -> None:
+        _require_bounded_layers(list(self.mask))
 
     def digest(self) -> bytes:
         """Return the SHA-256 digest that enters every commitment."""
@@ -305,6 +315,7 @@ class Reference:
             TensorError: A layer does not fit its mask, or has values that are not finite.
         """
         tensors, metadata = parse_tensors(content, what="the reference ticket", versions=(REFERENCE_VERSION,))
+        _require_bounded_layers([name.removeprefix(MASK_PREFIX) for name in tensors if name.startswith(MASK_PREFIX)])
         mask = _take_mask(tensors, metadata)
         _require_free_names(mask)
         if len(tensors) != 2 * len(mask):
@@ -438,6 +449,23 @@ class Ticket:
             return cls.from_bytes(content, trust_code=trust_code)
         except FileError as error:
             raise FileError(path=path, reason=error.reason, hint=error.hint) from error
+
+
+def _require_bounded_layers(names: Collection[str]) -> None:
+    if len(names) > MOST_LAYERS:
+        raise TensorError(
+            name="ticketguard.mask",
+            reason=f"has {len(names)} layers, expected at most {MOST_LAYERS}",
+            hint="a reference this long is not read; mark fewer layers",
+        )
+    for name in names:
+        if len(name) > LONGEST_NAME or name.count(".") >= MOST_COMPONENTS:
+            raise TensorError(
+                name=f"{name[:40]}...",
+                reason=f"has a name of {len(name)} characters and {name.count('.') + 1} components, "
+                f"expected at most {LONGEST_NAME} and {MOST_COMPONENTS}",
+                hint="rename the layer",
+            )
 
 
 def _serialise(tensors: Mapping[str, Array], mask: Mask, metadata: Mapping[str, Any]) -> bytes:

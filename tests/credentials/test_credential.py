@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ticketguard.credentials.canonical import canonical_json
-from ticketguard.credentials.claim import sign_claim
+from ticketguard.credentials.canonical import Json, canonical_json
+from ticketguard.credentials.claim import MarkClaim, sign_claim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential, load_credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import groups_digest
@@ -101,6 +101,33 @@ def test_channel_groups_bound_by_a_mark_cannot_be_exchanged(
         forged = dataclasses.replace(bound.vault, channel_groups=groups)
         with pytest.raises(CredentialError, match="its channel groups are not those of 'planted-graph'"):
             dataclasses.replace(bound, vault=forged).check()
+
+
+def test_groups_are_digested_once_however_many_marks_bind_them(
+    credential: Credential, owner: Owner, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested: list[object] = []
+
+    def counting(groups: object) -> str:
+        digested.append(groups)
+        return "00" * 32
+
+    monkeypatch.setattr("ticketguard.credentials.credential.groups_digest", counting)
+    marks = []
+    for index in range(300):
+        fields: dict[str, Any] = {"scheme": f"scheme-{index}", "version": 1, "level_bits": 64}
+        parameters: dict[str, Json] = {GROUPS_PARAMETER: "00" * 32}
+        commitment = commit(
+            secret=credential.vault.secret,
+            owner_public_key=owner.public_key,
+            reference_digest=reference.digest(),
+            parameters=canonical_json(parameters),
+            **fields,
+        )
+        marks.append(MarkClaim(commitment=commitment, parameters=parameters, **fields))
+    claim = dataclasses.replace(credential.claim, marks=tuple(marks))
+    dataclasses.replace(credential, claim=claim).check()
+    assert len(digested) == 1
 
 
 def test_commitments_are_found_by_scheme(credential: Credential) -> None:

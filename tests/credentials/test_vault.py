@@ -199,3 +199,10 @@ def test_groups_digest_does_not_tell_lists_from_tuples(credential: Credential) -
     as_lists = [[list(member) for member in group] for group in credential.vault.channel_groups or ()]
     assert groups_digest(as_lists) == groups_digest(credential.vault.channel_groups)
     assert dataclasses.replace(credential.vault, channel_groups=as_lists) == credential.vault
+
+
+def test_a_group_that_names_a_tensor_at_length_is_refused(seal_cheaply: Sealer) -> None:
+    header = {**HEADER, "channelGroups": [[["w" * 1025, 0, 1]]]}
+    with pytest.raises(CredentialError, match="expected at most 1024 characters") as refused:
+        open_vault(seal_cheaply(plaintext_of(header), PASSPHRASE), passphrase=PASSPHRASE)
+    assert len(str(refused.value)) < 400

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketguard.embedding.interface import Binding, Start
@@ -160,6 +163,12 @@ RECIPE = TriggerSet().parameters(ticket_of())
         {"mean_ppm": [1, 2]},
         {"std_ppm": [0]},
         {"extra": 1},
+        {"count": True},
+        {"input_shape": [1, 5000, 5000]},
+        {"input_shape": [2**25]},
+        {"std_ppm": [2**60]},
+        {"mean_ppm": [-(10**400)]},
+        {f"extra {index}": 1 for index in range(1000)},
     ],
 )
 def test_a_hostile_claims_parameters_are_refused(change: dict[str, object]) -> None:
@@ -169,3 +178,43 @@ def test_a_hostile_claims_parameters_are_refused(change: dict[str, object]) -> N
 
 def test_parameters_survive_the_claim() -> None:
     assert TriggerRecipe.from_json(RECIPE).to_json() == RECIPE
+
+
+@settings(max_examples=300)
+@given(
+    st.fixed_dictionaries(
+        dict.fromkeys(("count", "classes", "grid"), st.integers(-1, 2**33))
+        | {"input_shape": st.lists(st.integers(0, 2**26), max_size=4)}
+        | dict.fromkeys(("mean_ppm", "std_ppm"), st.lists(st.integers(-(2**54), 2**54), max_size=2))
+    )
+)
+def test_any_recipe_is_refused_or_small_enough_to_draw(fields: dict[str, Any]) -> None:
+    try:
+        recipe = TriggerRecipe.from_json({"pattern": "two-tone-field", **fields})
+    except CredentialError:
+        return
+    # The first input only, which is as large as any.
+    one = next(draw_triggers(BINDING, dataclasses.replace(recipe, count=1)).each_input())
+    assert one.shape == recipe.input_shape
+    assert np.isfinite(one).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "grid"),
+    [(16, (1, 4000, 4000), 64), (2, (2**20, 1, 1), 3), (40, (1, 2, 200_000), 8), (20, (5_000_000,), 4)],
+)
+def test_memory_is_for_one_trigger_whatever_the_recipe_asks(count: int, shape: tuple[int, ...], grid: int) -> None:
+    drawn = draw(count=count, classes=10, input_shape=shape, grid=grid)
+    tracemalloc.start()
+    for _ in zip(range(2), drawn.each_input(), strict=False):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 160 * 2**20
+
+
+def test_inputs_come_one_by_one_as_they_come_together() -> None:
+    for shape in ((1, 300, 200), (7,), (3, 1, 1)):
+        normal = (100_000, 200_000, 300_000) if shape[0] == 3 else ()
+        drawn = draw(count=9, classes=10, input_shape=shape, grid=5, mean=normal, std=normal)
+        assert np.array_equal(np.stack(list(drawn.each_input())), drawn.inputs())

@@ -187,11 +187,76 @@ def test_groups_survive_json() -> None:
         ["w", 0, 1, 0, 2.0],
         [3, 0, 1, 0, 4],
         ["w"],
+        [],
+        "w",
+        ["w", 0, 2**30, 0, 0],
+        ["w", 0, 1, 4, 2, 7, 0],
+        ["w", 2, 1, 0, 4],
+        ["w", 0, 1, 0, 10**400],
     ],
 )
 def test_malformed_groups_are_refused(member: list[object]) -> None:
     with pytest.raises(ValueError, match="channel group"):
-        groups_from_json([[member]])
+        check_fit(groups_from_json([[member]]), {"w": (4, 4, 3)})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [[["w", 1, 2, 0, 2, 3, 1]]],
+        [[["w", 0, 1, 0, 4], ["w", 0, 1, 4, 4], ["w", 0, 2, 7, 4]]],
+        [[["w", 0, 1, 0, 4]]] * 120,
+        [[["w", 0, 1, 0, 4]], [["v", 0, 1, 0, 2], ["w", 0, 1, 2**52, 2]], [["w", 0, 1, 3, 2]]],
+    ],
+)
+def test_a_position_belongs_to_one_channel(document: list[list[list[object]]]) -> None:
+    with pytest.raises(ValueError, match="twice on axis"):
+        groups_from_json(document)
+
+
+def test_the_two_axes_of_a_tensor_are_apart() -> None:
+    assert len(groups_from_json([[["w", 0, 1, 0, 4], ["w", 1, 1, 0, 4]]])) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [[[["w", 0, 1, 0, 2]] * 100_001], [[["w", 0, 1, *range(2_000_000)]]]],
+)
+def test_more_groups_than_any_network_has_are_refused(document: list[list[list[object]]]) -> None:
+    with pytest.raises(ValueError, match="expected at most 100000 of 1000000"):
+        groups_from_json(document)
+
+
+MEMBERS = st.lists(
+    st.one_of(st.sampled_from(["w", "v"]), st.integers(-1, 6), st.integers(), st.none(), st.booleans()), max_size=8
+)
+DOCUMENTS = st.one_of(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3)),
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=2), inner, max_size=3)),
+        max_leaves=12,
+    ),
+    st.lists(st.lists(MEMBERS, max_size=3), max_size=4),
+)
+
+
+@settings(max_examples=200)
+@given(DOCUMENTS)
+def test_any_document_is_refused_or_gives_groups_that_are_apart(document: object) -> None:
+    shapes = {"w": (5, 6), "v": (4, 3, 2)}
+    try:
+        groups = groups_from_json(document)
+        check_fit(groups, shapes)
+    except ValueError:
+        return
+    taken: set[tuple[str, int, int]] = set()
+    for group in groups:
+        assert len({member.channels for member in group}) == 1
+        for member in (member for member in group if member.tensor in shapes):
+            for position in member.positions().reshape(-1).tolist():
+                assert (member.tensor, member.axis, position) not in taken
+                assert position < shapes[member.tensor][member.axis]
+                taken.add((member.tensor, member.axis, position))
 
 
 def test_members_that_disagree_on_the_channels_are_refused() -> None:
@@ -210,8 +275,6 @@ def test_an_empty_group_is_refused() -> None:
         (["w", 0, 1, 0, 5], r"leaves 'w' of shape \(4, 6\) on axis 0"),
         (["w", 0, 1, 0, 2**53 - 1], "leaves 'w'"),
         (["w", 1, 2, 2, 3], "leaves 'w'"),
-        (["w", 2, 1, 0, 1], "leaves 'w'"),
-        (["w", 1, 2, 0, 2, 3, 1], "has channels of 'w' twice on axis 1"),
     ],
 )
 def test_groups_that_do_not_fit_their_tensor_are_refused(member: list[object], reason: str) -> None:

@@ -99,3 +99,35 @@ def test_numbers_in_names_are_ordered_by_value() -> None:
     reference = {f"layer{index}": (8, 8) for index in range(4)}
     pairs = match_layers(reference, dict(sorted(suspect.items()))).pairs
     assert [pairs[layer] for layer in sorted(reference)] == ["0.kernel", "9.kernel", "010.kernel", "11.kernel"]
+
+
+def test_names_of_many_components_are_compared_once_each() -> None:
+    deep = "a." * 20_000
+    reference: dict[str, Shape] = {f"{deep}{index}.w": (8, 3) for index in range(3)}
+    assert match_layers(reference, reference).pairs == {name: name for name in reference}
+    wrapped = {f"module.{name}": shape for name, shape in reference.items()}
+    assert match_layers(reference, wrapped).pairs == {name: f"module.{name}" for name in reference}
+
+
+def test_a_suspect_where_every_name_has_its_own_prefix_is_looked_through_once() -> None:
+    # Every prefix against every layer would be 10^9 comparisons, and pairs looked up anew for every name 10^8.
+    reference: dict[str, Shape] = {f"layer{index}.w": (8, 3) for index in range(10_000)}
+    suspect = {f"p{index}.layer{index % 10_000}.w": (8, 3) for index in range(50_000)}
+    found = match_layers(reference, suspect)
+    assert list(found.pairs) == ["layer0.w"]
+    assert len(found.missing) == 9_999
+
+
+def test_the_prefix_that_is_added_is_the_shortest_of_equals() -> None:
+    reference: dict[str, Shape] = {f"model.net.{index}.w": (8, index) for index in range(3)}
+    suspect = {f"module.net.{index}.w": (8, index) for index in range(3)}
+    assert match_layers(reference, suspect).pairs["model.net.1.w"] == "module.net.1.w"
+    # The end of a component is not a component.
+    suspect = {f"xnet.{index}.w": (8, index) for index in range(3)}
+    assert match_layers(reference, suspect).pairs["model.net.1.w"] == "xnet.1.w"
+
+
+def test_numbers_of_a_very_long_name_are_left_alone() -> None:
+    suspect = {f"{'1a' * 500}{index}": (8, 8) for index in (10, 9)}
+    reference: dict[str, Shape] = {f"layer{index}": (8, 8) for index in range(2)}
+    assert match_layers(reference, dict(sorted(suspect.items()))).pairs["layer0"] == f"{'1a' * 500}10"

@@ -20,6 +20,7 @@ from ticketguard.credentials.keys import encode_passphrase
 from ticketguard.credentials.vault_key import VaultKey, parse_recipient
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, UnknownVersionError
 from ticketguard.keyed import SECRET_BYTES
+from ticketguard.ticket import LONGEST_NAME
 
 PlainMember: TypeAlias = tuple[str | int, ...]
 PlainGroup: TypeAlias = tuple[PlainMember, ...]
@@ -242,6 +243,8 @@ def _groups_from_json(document: Json) -> tuple[PlainGroup, ...] | None:
 def _plain_member(member: Sequence[str | int]) -> PlainMember:
     tensor, *numbers = member if member else ("",)
     if isinstance(tensor, str) and tensor and len(numbers) >= 2 and all(_is_count(number) for number in numbers):
+        if len(tensor) > LONGEST_NAME:
+            raise ValueError(f"channel group names {reprlib.repr(tensor)}, expected at most {LONGEST_NAME} characters")
         return tuple(member)
     raise ValueError(
         f"channel group member is {reprlib.repr(list(member))}, expected a tensor name and integers from 0"

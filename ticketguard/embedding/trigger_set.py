@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -30,9 +32,14 @@ LEAF_DOMAIN = b"ticketguard/trigger/v1\0"
 SALT_BYTES = 16
 PARTS = 1_000_000
 MOST_TRIGGERS = 100_000
-# A claim is somebody else's file: what it asks a verifier to draw is bounded.
+# A claim is somebody else's file: what it asks a verifier to draw is bounded, all triggers together and each.
 MOST_PIXELS = 2**28
+MOST_PIXELS_OF_ONE = 2**24
 LARGEST_GRID = 64
+# Integers of a claim end here (RFC 8785); inputs normalised within it are finite in float32.
+LARGEST_INTEGER = 2**53 - 1
+# Pixels that are drawn at once, as integers while they are interpolated.
+DRAWN_AT_ONCE = 2**18
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,25 +63,27 @@ class TriggerRecipe:
     std_ppm: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        channels = (
-            0 if len(self.input_shape) not in (1, 3) else self.input_shape[0] if len(self.input_shape) == 3 else 1
-        )
-        # What drawing holds at once: a plane is interpolated from the coarse field, one axis after the other.
-        drawn_shape = [channels, *(max(size, self.grid) for size in self.input_shape[1:])]
-        drawn_pixels = self.count * math.prod(drawn_shape if len(self.input_shape) == 3 else self.input_shape)
         allowed = (
             1 <= self.count <= MOST_TRIGGERS
             and 2 <= self.classes <= 2**31
-            and channels > 0
-            and all(size >= 1 for size in self.input_shape)
-            and drawn_pixels <= MOST_PIXELS
             and 2 <= self.grid <= LARGEST_GRID
+            and len(self.input_shape) in (1, 3)
+            and all(size >= 1 for size in self.input_shape)
+            and self.pixels_of_one <= MOST_PIXELS_OF_ONE
+            and self.count * self.pixels_of_one <= MOST_PIXELS
             and len(self.mean_ppm) == len(self.std_ppm)
-            and len(self.mean_ppm) in (0, channels)
-            and all(value >= 1 for value in self.std_ppm)
+            and len(self.mean_ppm) in (0, self.input_shape[0] if len(self.input_shape) == 3 else 1)
+            and all(abs(value) <= LARGEST_INTEGER for value in self.mean_ppm)
+            and all(1 <= value <= LARGEST_INTEGER for value in self.std_ppm)
         )
         if not allowed:
-            raise ValueError(f"no trigger set can be drawn by {self}")
+            raise ValueError(f"no trigger set can be drawn by {reprlib.repr(self)}")
+
+    @property
+    def pixels_of_one(self) -> int:
+        """Numbers that drawing one trigger takes: a plane is interpolated from the coarse field, axis by axis."""
+        plane = [max(size, self.grid) for size in self.input_shape[1:]]
+        return self.input_shape[0] * math.prod(plane)
 
     def to_json(self) -> dict[str, Json]:
         """Return the parameters as a claim carries them."""
@@ -102,7 +111,7 @@ class TriggerRecipe:
             sizes = {name: tuple(_integers(fields.pop(name))) for name in ("input_shape", "mean_ppm", "std_ppm")}
             count, classes, grid = _integers([fields.pop(name) for name in ("count", "classes", "grid")])
             if fields:
-                raise ValueError(f"unknown parameters {sorted(fields)}")
+                raise ValueError(f"unknown parameters {reprlib.repr(sorted(fields))}")
             return cls(count=count, classes=classes, grid=grid, **sizes)
         except (KeyError, ValueError) as error:
             raise CredentialError(
@@ -113,99 +122,141 @@ class TriggerRecipe:
 def _integers(values: Json) -> list[int]:
     if not isinstance(values, list):
         raise ValueError("a list is missing")
-    return [value if isinstance(value, int) else _refuse(value) for value in values]
+    return [value if type(value) is int else _refuse(value) for value in values]
 
 
 def _refuse(value: object) -> int:
-    raise ValueError(f"{value!r} is no integer")
+    raise ValueError(f"{reprlib.repr(value)} is not an integer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Triggers:
-    """A drawn trigger set.
+    """A keyed trigger set. Its inputs are drawn whenever they are asked for, so that none has to be held.
 
     Attributes:
-        recipe: What it was drawn by.
-        pixels: Inputs as bytes, shape (count, *input_shape).
+        recipe: What it is drawn by.
+        binding: The keys that it is drawn from.
         labels: One class each, shape (count,).
-        salts: One salt each for the Merkle leaves, 16 bytes.
+        salts: 16 bytes each for the Merkle leaves, one after the other.
     """
 
     recipe: TriggerRecipe
-    pixels: npt.NDArray[np.uint8]
+    binding: Binding
     labels: npt.NDArray[np.int64]
-    salts: tuple[bytes, ...]
+    salts: bytes = dataclasses.field(repr=False)
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """All inputs as bytes, shape (count, *input_shape)."""
+        return np.concatenate(list(_two_tone_fields(self.binding, self.recipe)))
 
     def inputs(self) -> FloatArray:
-        """Return the inputs as the model takes them: (pixel / 255 − mean) / std, per channel, float32."""
-        scaled = self.pixels.astype(np.float32) / np.float32(255)
-        if not self.recipe.mean_ppm:
-            return scaled
-        axes = (1, -1) + (1,) * (self.pixels.ndim - 2)
-        mean, std = (
-            (np.array(values, dtype=np.float64) / PARTS).astype(np.float32).reshape(axes)
-            for values in (self.recipe.mean_ppm, self.recipe.std_ppm)
-        )
-        return ((scaled - mean) / std).astype(np.float32)
+        """Return all inputs as the model takes them, shape (count, *input_shape); see `each_input`."""
+        return np.concatenate([_normalised(pixels, self.recipe) for pixels in self._drawn()])
+
+    def each_input(self) -> Iterator[FloatArray]:
+        """Yield one input after the other as the model takes it: (pixel / 255 − mean) / std, per channel, float32."""
+        for pixels in self._drawn():
+            for index in range(len(pixels)):
+                yield _normalised(pixels[index : index + 1], self.recipe)[0]
 
     def leaves(self) -> tuple[bytes, ...]:
         """Return the Merkle leaves: salt ‖ index ‖ input digest ‖ label, so that a dispute reveals only a subset."""
+        digests = (hashlib.sha256(pixels).digest() for chunk in self._drawn() for pixels in chunk)
         return tuple(
             LEAF_DOMAIN
-            + salt
+            + self.salts[index * SALT_BYTES : (index + 1) * SALT_BYTES]
             + index.to_bytes(4, "little")
-            + hashlib.sha256(pixels.tobytes()).digest()
+            + digest
             + int(label).to_bytes(4, "little")
-            for index, (salt, pixels, label) in enumerate(zip(self.salts, self.pixels, self.labels, strict=True))
+            for index, (digest, label) in enumerate(zip(digests, self.labels, strict=True))
         )
+
+    def _drawn(self) -> Iterator[npt.NDArray[np.uint8]]:
+        return _two_tone_fields(self.binding, self.recipe)
 
 
 def draw_triggers(binding: Binding, recipe: TriggerRecipe) -> Triggers:
     """Draw the owner's triggers from three separate streams: inputs, labels, salts."""
-    salts = binding.stream("trigger-salts").bytes(recipe.count * SALT_BYTES)
     return Triggers(
         recipe=recipe,
-        pixels=_two_tone_fields(binding, recipe),
+        binding=binding,
         labels=binding.stream("trigger-labels").integers(recipe.classes, recipe.count),
-        salts=tuple(salts[start : start + SALT_BYTES] for start in range(0, len(salts), SALT_BYTES)),
+        salts=binding.stream("trigger-salts").bytes(recipe.count * SALT_BYTES),
     )
 
 
-def _two_tone_fields(binding: Binding, recipe: TriggerRecipe) -> npt.NDArray[np.uint8]:
-    """Draw smooth random fields and cut them at half their range, so that every pixel is 0 or 255.
+def _normalised(pixels: npt.NDArray[np.uint8], recipe: TriggerRecipe) -> FloatArray:
+    inputs = pixels.astype(np.float32)
+    inputs /= np.float32(255)
+    if recipe.mean_ppm:
+        axes = (1, -1) + (1,) * (pixels.ndim - 2)
+        mean, std = (
+            (np.array(values, dtype=np.float64) / PARTS).astype(np.float32).reshape(axes)
+            for values in (recipe.mean_ppm, recipe.std_ppm)
+        )
+        inputs -= mean
+        inputs /= std
+    return inputs
+
+
+def _two_tone_fields(binding: Binding, recipe: TriggerRecipe) -> Iterator[npt.NDArray[np.uint8]]:
+    """Draw smooth random fields and cut them at half their range: every pixel is 0 or 255. A few triggers at a time.
 
     Full contrast lies far from natural images, so that training on those moves the answers to triggers less.
     """
     stream = binding.stream("trigger-inputs")
-    count, grid = recipe.count, recipe.grid
-    if len(recipe.input_shape) == 1:
-        raw = np.frombuffer(stream.bytes(count * recipe.input_shape[0]), dtype=np.uint8)
-        return _cut(raw.reshape(count, *recipe.input_shape), highest=255)
-    channels, height, width = recipe.input_shape
-    coarse = np.frombuffer(stream.bytes(count * channels * grid * grid), dtype=np.uint8)
-    rows, columns = _weights(height, grid), _weights(width, grid)
-    # Exact integer arithmetic, so that every implementation gets the same bytes: each axis' weights sum to
-    # its denominator.
-    fields: npt.NDArray[np.int64] = np.einsum(
-        "yr,ncrs,xs->ncyx", rows, coarse.reshape(count, channels, grid, grid).astype(np.int64), columns, optimize=True
-    )
-    return _cut(fields, highest=255 * int(rows[0].sum() * columns[0].sum()))
+    grid, at_once = recipe.grid, max(1, DRAWN_AT_ONCE // recipe.pixels_of_one)
+    for first in range(0, recipe.count, at_once):
+        count = min(at_once, recipe.count - first)
+        if len(recipe.input_shape) == 1:
+            raw = np.frombuffer(stream.bytes(count * recipe.input_shape[0]), dtype=np.uint8)
+            yield _cut(raw, highest=255).reshape(count, *recipe.input_shape)
+            continue
+        channels, height, width = recipe.input_shape
+        coarse = np.frombuffer(stream.bytes(count * channels * grid * grid), dtype=np.uint8)
+        planes = _interpolated(coarse.reshape(count * channels, grid, grid), height, width)
+        yield planes.reshape(count, *recipe.input_shape)
 
 
-def _cut(field: npt.NDArray[np.integer[Any]], *, highest: int) -> npt.NDArray[np.uint8]:
-    return np.where(field > highest // 2, np.uint8(255), np.uint8(0))
+def _interpolated(coarse: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Interpolate coarse fields, shape (planes, grid, grid), and cut them: shape (planes, height, width).
+
+    Each axis' weights sum to its denominator, so that everything is an integer: every implementation gets the same
+    bytes. Of a row or column only the two coarse ones beside it count.
+    """
+    planes, grid = len(coarse), coarse.shape[1]
+    result = np.empty((planes, height, width), dtype=np.uint8)
+    highest = 255 * max(height - 1, 1) * max(width - 1, 1)
+    kind = np.int32 if highest < 2**31 else np.int64
+    # A tile has about as many pixels as are drawn at once, whatever shape the planes have.
+    wide = min(width, DRAWN_AT_ONCE)
+    high = max(1, min(height, DRAWN_AT_ONCE // max(wide, grid)))
+    deep = max(1, DRAWN_AT_ONCE // (max(high, grid) * max(wide, grid)))
+    tiles = (range(0, size, step) for size, step in ((planes, deep), (height, high), (width, wide)))
+    for plane, top, left in itertools.product(*tiles):
+        rows, columns = slice(top, min(top + high, height)), slice(left, min(left + wide, width))
+        band = _along(1, coarse[plane : plane + deep].astype(kind), rows, height)
+        result[plane : plane + deep, rows, columns] = _cut(_along(2, band, columns, width), highest=highest)
+    return result
 
 
-def _weights(size: int, grid: int) -> npt.NDArray[np.int64]:
-    """Return integer linear-interpolation weights, shape (size, grid), corners on corners."""
-    weights = np.zeros((size, grid), dtype=np.int64)
+def _along(axis: int, coarse: npt.NDArray[Any], places: slice, size: int) -> npt.NDArray[Any]:
+    """Interpolate between the entries of one axis, corners on corners, times (size − 1)."""
     denominator = max(size - 1, 1)
-    for place in range(size):
-        cell, offset = divmod(place * (grid - 1), denominator)
-        weights[place, cell] += denominator - offset
-        if offset:
-            weights[place, cell + 1] += offset
-    return weights
+    grid = coarse.shape[axis]
+    cell, offset = np.divmod(np.arange(places.start, places.stop) * (grid - 1), denominator)
+    offset = offset.astype(coarse.dtype).reshape(-1, *[1] * (2 - axis))
+    field: npt.NDArray[Any] = np.take(coarse, cell, axis=axis)
+    field *= denominator - offset
+    beyond = np.take(coarse, np.minimum(cell + 1, grid - 1), axis=axis)
+    beyond *= offset
+    field += beyond
+    return field
+
+
+def _cut(field: npt.NDArray[Any], *, highest: int) -> npt.NDArray[np.uint8]:
+    return (field > highest // 2).view(np.uint8) * np.uint8(255)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,9 +57,11 @@ def channel_groups_or_none(model: nn.Module, input_shape: Sequence[int]) -> list
     import torch
 
     try:
-        return groups_to_json(channel_groups(model, torch.zeros(1, *input_shape)))
-    except ConfigurationError:
+        groups = groups_to_json(channel_groups(model, torch.zeros(1, *input_shape)))
+        groups_from_json(groups)  # more than the format allows are as good as unknown
+    except (ConfigurationError, ValueError):
         return None
+    return groups
 
 
 __all__ = [

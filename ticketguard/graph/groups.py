@@ -6,13 +6,21 @@ Torch-free values, so that verification can hold and apply groups that an embedd
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 IndexArray: TypeAlias = npt.NDArray[np.int64]
+
+# Kernel axes hold places, not channels.
+CHANNEL_AXES = 2
+# A vault is somebody else's file: far more than any network has, and little enough to be checked at once.
+MOST_MEMBERS = 100_000
+MOST_RUNS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,53 +72,79 @@ def groups_to_json(groups: Sequence[ChannelGroup]) -> list[list[list[Any]]]:
 
 
 def groups_from_json(document: Any) -> tuple[ChannelGroup, ...]:
-    """Undo `groups_to_json`.
+    """Undo `groups_to_json`, whoever wrote it.
 
     Raises:
-        ValueError: *document* has another form, or a group's members disagree on its number of channels.
+        ValueError: *document* has another form, or is larger than the format allows; a group's members disagree on its
+            number of channels; or two channels lie on one position of a tensor's axis.
     """
     try:
-        groups = tuple(tuple(_member(*entry) for entry in group) for group in document)
+        members = sum(len(group) for group in document)
+        runs = sum(len(member) for group in document for member in group) // 2
     except TypeError as error:
         raise ValueError(f"channel groups have an unknown form: {error}") from error
+    if members > MOST_MEMBERS or runs > MOST_RUNS:
+        raise ValueError(
+            f"channel groups have {members} members of {runs} runs, expected at most {MOST_MEMBERS} of {MOST_RUNS}"
+        )
+    groups = tuple(tuple(_member(*_entry(entry)) for entry in group) for group in document)
     for group in groups:
         if len({member.channels for member in group}) != 1:
-            raise ValueError(f"a channel group's members disagree on its channels: {[m.tensor for m in group]}")
+            tensors = reprlib.repr([member.tensor for member in group])
+            raise ValueError(f"a channel group's members disagree on its channels: {tensors}")
+    _require_disjoint(member for group in groups for member in group)
     return groups
+
+
+def _require_disjoint(members: Iterable[GroupMember]) -> None:
+    """Check that no position of an axis belongs to two channels, without laying any out."""
+    taken: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for member in members:
+        stretches = ((first, first + member.block * count) for first, count in member.runs)
+        taken.setdefault((member.tensor, member.axis), []).extend(stretches)
+    for (tensor, axis), pieces in taken.items():
+        for (_, end), (first, _) in itertools.pairwise(sorted(pieces)):
+            if first < end:
+                raise ValueError(f"channel groups have position {first} of {reprlib.repr(tensor)} twice on axis {axis}")
 
 
 def check_fit(groups: Sequence[ChannelGroup], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Check, without laying out any channel, that *groups* lie inside the tensors they name.
 
     Args:
-        groups: Groups that somebody else wrote down.
-        shapes: Shapes by tensor name; members of other tensors are left unchecked.
+        groups: The channel groups.
+        shapes: Shape by tensor name; members of other tensors are left out.
 
     Raises:
-        ValueError: A member's axis or channels are not in its tensor, or two of its channels overlap.
+        ValueError: A member's axis or channels are not in its tensor.
     """
     for member in (member for group in groups for member in group if member.tensor in shapes):
         shape = shapes[member.tensor]
-        end = 0
-        for first, count in sorted(member.runs):
-            if count and first < end:
-                raise ValueError(f"a channel group has channels of '{member.tensor}' twice on axis {member.axis}")
-            end = max(end, first + member.block * count)
+        end = max(first + member.block * count for first, count in member.runs)
         if member.axis >= len(shape) or end > shape[member.axis]:
-            raise ValueError(f"a channel group leaves '{member.tensor}' of shape {shape} on axis {member.axis}")
+            raise ValueError(
+                f"a channel group leaves {reprlib.repr(member.tensor)} of shape {shape} on axis {member.axis}"
+            )
+
+
+def _entry(entry: Any) -> Sequence[Any]:
+    if not isinstance(entry, (list, tuple)) or len(entry) < 3:
+        raise ValueError(f"a channel group's member is malformed: {reprlib.repr(entry)}")
+    return entry
 
 
 def _member(tensor: Any, axis: Any, block: Any, *runs: Any) -> GroupMember:
-    numbers = [axis, block, *runs]
     pairs = tuple(zip(runs[::2], runs[1::2], strict=False))
     if (
         not isinstance(tensor, str)
-        or not all(type(number) is int and number >= 0 for number in numbers)
+        or not all(type(number) is int for number in (axis, block, *runs))
         or len(runs) % 2
         or not pairs
+        or not 0 <= axis < CHANNEL_AXES
         or block < 1
+        or any(first < 0 or count < 1 for first, count in pairs)
     ):
-        raise ValueError(f"a channel group's member is malformed: {(tensor, axis, block)!r}")
+        raise ValueError(f"a channel group's member is malformed: {reprlib.repr((tensor, axis, block, *runs))}")
     return GroupMember(tensor=tensor, axis=axis, block=block, runs=pairs)
 
 

@@ -18,6 +18,8 @@ Spare: TypeAlias = Callable[[Sequence[str]], Collection[str]]
 
 # Wrappers insert these components anywhere in a name: torch.compile, FSDP, activation checkpointing.
 _WRAPPER_COMPONENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# Numbers are looked for in names up to this length.
+_LONGEST_NUMBERED = 256
 # Of more networks than this that fit a reference alike, the user has to say which one is meant.
 MAX_NETWORKS = 16
 
@@ -167,30 +169,23 @@ def _best_prefixes(
 
     Where no shape is equal, the one pair that finds most names.
     """
-    deepest = max((name.count(".") + 1 for name in reference), default=0)
-    first = min(reference, default="")
-    # Two pairs that give one layer the same name give all layers the same names.
-    scores: dict[str, tuple[tuple[int, int, int, int, str], tuple[str, str]]] = {}
-    for strip in _shared_prefixes(reference):
-        cores = {layer.removeprefix(strip): shape for layer, shape in reference.items()}
-        equal, known = {"": 0}, {"": 0}
-        for key, name in plain.items():
-            for add, core in _fitting_prefixes(key, cores, deepest):
-                known[add] = known.get(add, 0) + 1
-                equal[add] = equal.get(add, 0) + (cores[core] == suspect[name])
-        for add in known:
-            score = (-equal[add], -known[add], len(add), len(strip), add)
-            fit = add + first.removeprefix(strip)
-            scores[fit] = min(scores.get(fit, (score, (strip, add))), (score, (strip, add)))
-    ranked = sorted(scores.values())
-    (most, *_), _ = ranked[0]
-    return [pair for (equals, *_), pair in ranked if equals == most < 0] or [ranked[0][1]]
-
-
-def _shared_prefixes(reference: Iterable[str]) -> list[str]:
-    """Return the leading components that all layers share, from none to all of them."""
-    shared = _shared_components(reference)
-    return ["".join(f"{part}." for part in shared[:count]) for count in range(len(shared) + 1)]
+    # A suspect's name is a front and one of the reference's tails, which are its names less what they all share. Which
+    # layers a pair of prefixes finds depends on the front alone: fronts are counted, and every name is looked at once.
+    shared = [f"{part}." for part in _shared_components(reference)]
+    whole = "".join(shared)
+    tails = {layer.removeprefix(whole): shape for layer, shape in reference.items()}
+    deepest = max((tail.count(".") + 1 for tail in tails), default=0)
+    counts: dict[str, tuple[int, int]] = {whole: (0, 0)}
+    for key, name in plain.items():
+        for front, tail in _splits(key, tails, deepest):
+            equal, known = counts.get(front, (0, 0))
+            counts[front] = (equal + (tails[tail] == suspect[name]), known + 1)
+    most, _ = max(counts.values())
+    best = (front for front, count in counts.items() if (count[0] == most if most else count == max(counts.values())))
+    pairs = [_least_prefixes(front, shared) for front in best]
+    found = {pair: counts[pair[1] + whole.removeprefix(pair[0])] for pair in pairs}
+    pairs.sort(key=lambda pair: (-found[pair][1], len(pair[1]), len(pair[0]), pair[1]))
+    return pairs if most else pairs[:1]
 
 
 def _shared_components(names: Iterable[str]) -> list[str]:
@@ -202,22 +197,36 @@ def _shared_components(names: Iterable[str]) -> list[str]:
     return shared
 
 
-def _fitting_prefixes(name: str, cores: Mapping[str, Shape], deepest: int) -> list[tuple[str, str]]:
-    # No core has more than *deepest* components; a hostile name may have a million.
-    parts = name.rsplit(".", deepest)
-    ends = [".".join(parts[count:]) for count in range(len(parts))]
-    return [(name.removesuffix(end), end) for end in ends if end in cores]
+def _splits(name: str, tails: Mapping[str, Shape], deepest: int) -> list[tuple[str, str]]:
+    """Return every way to see *name* as a front and a tail."""
+    # No tail has more than *deepest* components; a hostile name may have a million.
+    splits = []
+    at = len(name)
+    for _ in range(deepest):
+        at = name.rfind(".", 0, at)
+        if name[at + 1 :] in tails:
+            splits.append((name[: at + 1], name[at + 1 :]))
+        if at < 0:
+            break
+    return splits
+
+
+def _least_prefixes(front: str, shared: Sequence[str]) -> tuple[str, str]:
+    """Return what to strip and to add so that the shared components turn into *front*: as little as possible to add."""
+    kept = next(count for count in range(len(shared) + 1) if _ends_with(front, "".join(shared[count:])))
+    return "".join(shared[:kept]), front.removesuffix("".join(shared[kept:]))
+
+
+def _ends_with(front: str, end: str) -> bool:
+    return front.endswith(end) and (len(front) == len(end) or not end or front[-len(end) - 1] == ".")
 
 
 def _pair_by_order(reference: Mapping[str, Shape], suspect: Mapping[str, Shape], spare: Spare | None) -> dict[str, str]:
-    wanted = set(reference.values())
-    of_shape: dict[Shape, list[str]] = {}
-    for name, shape in suspect.items():
-        if shape in wanted:
-            of_shape.setdefault(shape, []).append(name)
+    layers_of = _by_shape(reference)
+    tensors_of = _by_shape({name: shape for name, shape in suspect.items() if shape in layers_of})
     pairs: dict[str, str] = {}
-    for shape, names in of_shape.items():
-        layers = sorted((layer for layer in reference if reference[layer] == shape), key=_natural)
+    for shape, wanted in layers_of.items():
+        layers, names = sorted(wanted, key=_natural), tensors_of.get(shape, [])
         again = spare(names) if spare is not None and len(names) > 1 else ()
         names = [name for name in names if name not in again]
         # A file in alphabetical order (safetensors) tells nothing of the network's order, its numbers do.
@@ -227,11 +236,20 @@ def _pair_by_order(reference: Mapping[str, Shape], suspect: Mapping[str, Shape],
     return pairs
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    parts = [part for part in re.split(r"([0-9]+)", name) if part]
-    # Digits are compared by length, then as text: a hostile name may have more of them than `int` takes.
-    numbers = [part.lstrip("0") if part[0] in "0123456789" else None for part in parts]
-    return [
-        (1, 0, part) if number is None else (0, len(number), number)
-        for part, number in zip(parts, numbers, strict=True)
-    ]
+def _by_shape(shapes: Mapping[str, Shape]) -> dict[Shape, list[str]]:
+    names: dict[Shape, list[str]] = {}
+    for name, shape in shapes.items():
+        names.setdefault(shape, []).append(name)
+    return names
+
+
+def _natural(name: str) -> str:
+    """Return a key that sorts the numbers in names by their value, before any letter."""
+    # Of a longer name, which only a hostile file has, the rest is compared as text.
+    return re.sub(r"[0-9]+", _number_key, name[:_LONGEST_NUMBERED]) + name[_LONGEST_NUMBERED:]
+
+
+def _number_key(digits: re.Match[str]) -> str:
+    # By length, then as text: a hostile name may have more digits than `int` takes.
+    number = digits[0].lstrip("0")
+    return f"\0{len(number):03}{number}"

@@ -135,7 +135,7 @@ def _ask_triggers(witness: Witness, triggers: Triggers, journal: Journal, *, thr
     process = EProcess(chance=1.0 / witness.classes)
     strongest = 0.0
     stopped: str | None = None
-    for index, (inputs, label) in enumerate(zip(triggers.inputs(), triggers.labels, strict=True)):
+    for index, (inputs, label) in enumerate(zip(triggers.each_input(), triggers.labels, strict=True)):
         try:
             if index == len(journal.triggers):
                 _ask_next(witness, inputs, journal)
