@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ticketguard.errors import FileError, TensorError
 from ticketguard.suspects import Checkpoint
+from ticketguard.suspects.stored_tensors import MAX_TENSORS
 from ticketguard.suspects.torch_file import LEGACY_MAGIC, MAX_INSTRUCTION_BYTES, TorchFile
 from ticketguard.suspects.torch_pickle import MAX_INSTRUCTIONS
 
@@ -383,6 +384,18 @@ def test_thousands_of_names_for_the_same_values_are_refused(tmp_path: Path) -> N
     torch.save({f"w{index}": base[index:].reshape(1, -1) for index in range(3000)}, tmp_path / "s.pt")
     with pytest.raises(FileError, match="has 3000 tensors that take 62.* bytes, stored in 2.*save each tensor once"):
         Checkpoint(tmp_path / "s.pt")
+
+
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    first = b"ctorch._utils\n_rebuild_tensor_v2\nq\x000(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQq\x010"
+    pair = b"(K\x01K\x01tq\x020"
+    again = b"h\x00(h\x01K\x00h\x02h\x02tR"
+    names = b"".join(b"U\x05%05d" % index + again for index in range(MAX_TENSORS + 1))
+    path = with_instructions(tmp_path, b"\x80\x02" + first + pair + b"}(" + names + b"u.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("made/data/0", bytes(4))
+    with pytest.raises(FileError, match=f"has {MAX_TENSORS + 1} tensors, expected at most {MAX_TENSORS}"):
+        TorchFile(path)
 
 
 def test_views_with_gaps_count_with_their_gaps(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ from ticketguard.suspects.stored_tensors import (
 )
 from ticketguard.ticket import Array
 
-# A header line is about 100 bytes a tensor, so this is room for more than 100 000 of them; the format allows 100 MB.
+# A header line is about 100 bytes a tensor; the format allows 100 MB.
 MAX_HEADER_BYTES = 16 * 2**20
 # An entry takes about ten: one object, two lists, and commas. They, not the header's length, decide what JSON costs.
-MAX_HEADER_VALUES = 2**20
+MAX_HEADER_VALUES = 2**19
 
 _PLAIN_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2",

@@ -23,6 +23,8 @@ from ticketguard.ticket import Array
 MAX_AXES = 64  # numpy's limit, and torch's.
 # A tensor without elements takes no room in its file, so the file does not bound its other axes.
 MAX_EMPTY_SIZE = 2**24
+# The largest language models have some thousands in each file; what is done for each name adds up to seconds here.
+MAX_TENSORS = 50_000
 # Names may share what is stored (tied weights). Reading every name costs at most so many times the file; a small file
 # may cost more, because there the names outweigh the values.
 MAX_REUSE = 16
@@ -104,8 +106,14 @@ def require_affordable(file: SteadyFile, tensors: Mapping[str, StoredTensor]) ->
 
     Raises:
         TensorError: One tensor is larger than the file.
-        FileError: All of them together are many times as large.
+        FileError: All of them together are many times as large, or they are too many.
     """
+    if len(tensors) > MAX_TENSORS:
+        raise FileError(
+            path=file.path,
+            reason=f"has {len(tensors)} tensors, expected at most {MAX_TENSORS}",
+            hint="check that it is the file you meant, or save its layers in several files",
+        )
     total = 0
     for name, tensor in tensors.items():
         elements = math.prod(tensor.shape)

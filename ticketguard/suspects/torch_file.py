@@ -28,13 +28,8 @@ from ticketguard.suspects.stored_tensors import (
     require_affordable,
     require_possible_shape,
 )
-from ticketguard.suspects.torch_pickle import (
-    DamagedInstructionsError,
-    Interpreter,
-    RefusedInstructionError,
-    Storage,
-    View,
-)
+from ticketguard.suspects.torch_names import DamagedInstructionsError, RefusedInstructionError, Storage, View
+from ticketguard.suspects.torch_pickle import Interpreter
 from ticketguard.suspects.zip_archive import ZIP_MAGIC, ZipDirectory, ZipEntry, damaged, locate_entries, read_directory
 from ticketguard.ticket import Array
 

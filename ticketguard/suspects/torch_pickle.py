@@ -1,101 +1,31 @@
 """The instructions of torch.save, followed to numbers, texts, containers and places of tensors, and nothing else.
 
 A pickle is a program. This is a machine for the few instructions that a state dict needs: what it names is looked up
-in a closed list and stands for itself, what it calls is one of a handful of functions here, and what it would set
-on an object is dropped. Nothing can widen the list, and no step costs more than its own length.
+in a closed list (`torch_names`), what it calls is one of a handful of functions there, and what it would set on an
+object is dropped. No step costs more than its own length.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import pickletools
 from collections.abc import Callable, Sequence
-from typing import IO, Any, Final
+from typing import IO, Any
 
-from ticketguard.suspects.stored_tensors import MAX_AXES, is_count
+from ticketguard.suspects.stored_tensors import is_count
+from ticketguard.suspects.torch_names import (
+    BUILDERS,
+    INERT,
+    NAMES,
+    STORAGE_TYPES,
+    DamagedInstructionsError,
+    Name,
+    RefusedInstructionError,
+    Storage,
+    ordered_dict,
+)
 
-# A tensor takes about 30 and every optimiser's two moments as many again: room for some 10 000 of them with Adam.
-MAX_INSTRUCTIONS = 2**20
-
-_STORAGE_TYPES = {
-    "torch DoubleStorage": "float64",
-    "torch FloatStorage": "float32",
-    "torch HalfStorage": "float16",
-    "torch BFloat16Storage": "bfloat16",
-    "torch LongStorage": "int64",
-    "torch IntStorage": "int32",
-    "torch ShortStorage": "int16",
-    "torch CharStorage": "int8",
-    "torch ByteStorage": "uint8",
-    "torch BoolStorage": "bool",
-    "torch ComplexFloatStorage": "complex64",
-    "torch ComplexDoubleStorage": "complex128",
-    "torch.storage UntypedStorage": "uint8",
-}
-_ELEMENT_TYPES = {
-    f"torch {name}": name
-    for name in (
-        *("float64", "float32", "float16", "bfloat16", "complex32", "complex64", "complex128"),
-        *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"),
-        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"),
-    )
-}
-
-
-class RefusedInstructionError(Exception):
-    """The instructions build more than tensors and containers; the text names what."""
-
-
-class DamagedInstructionsError(Exception):
-    """The instructions make no sense, or there are too many of them."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Storage:
-    """Where a tensor's elements are stored.
-
-    Attributes:
-        key: The storage's name in the file.
-        type_name: Its element type, as torch calls it.
-        elements: How many there are.
-    """
-
-    key: str
-    type_name: str
-    elements: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class View:
-    """A tensor: a strided view of a storage, in elements of its own type; not yet compared with the storage's size.
-
-    Attributes:
-        storage: What it is a view of.
-        type_name: Its element type, as torch calls it.
-        offset: Elements before its first.
-        shape: Its shape.
-        strides: Elements to the next one along each axis.
-    """
-
-    storage: Storage
-    type_name: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-class _Inert:
-    """Stands for a value that nothing here needs: bytes, a set, a device, a random generator's state."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Name:
-    """Stands for something in a library that instructions name."""
-
-    name: str
-
-
-INERT: Final = _Inert()
+# A tensor takes about 25, an optimiser's two moments of it as many each: room for 10 000 tensors with Adam, in 2 s.
+MAX_INSTRUCTIONS = 3 * 2**18
 
 
 class Interpreter:
@@ -208,9 +138,9 @@ class Interpreter:
                 target[key] = value
 
     def _name(self, name: str) -> None:
-        if name not in _NAMES:
+        if name not in NAMES:
             raise RefusedInstructionError(name.replace(" ", ".", 1))
-        self._stack.append(_NAMES[name])
+        self._stack.append(NAMES[name])
 
     def _name_from_stack(self) -> None:
         module, attribute = self._pop_many(2)
@@ -220,12 +150,12 @@ class Interpreter:
 
     def _call(self) -> None:
         function, arguments = self._pop_many(2)
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
+        if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise TypeError("something is called that is not a name")
-        builder = _BUILDERS.get(function.name)
+        builder = BUILDERS.get(function.name)
         if builder is None:
             raise RefusedInstructionError(f"a call of {function.name.replace(' ', '.')}")
-        if builder is _ordered_dict and arguments:
+        if builder is ordered_dict and arguments:
             self._spend(len(arguments[0]))
         self._push(builder(arguments))
 
@@ -241,83 +171,14 @@ class Interpreter:
         if isinstance(reference, tuple) and len(reference) == 6 and reference[5] is None:
             reference = reference[:5]
         match reference:
-            case ("storage", _Name(name), str(key), str(), elements) if name in _STORAGE_TYPES and is_count(elements):
-                found = Storage(key=key, type_name=_STORAGE_TYPES[name], elements=elements)
+            case ("storage", Name(name), str(key), str(), elements) if name in STORAGE_TYPES and is_count(elements):
+                found = Storage(key=key, type_name=STORAGE_TYPES[name], elements=elements)
             case _:
                 raise RefusedInstructionError("a reference that is not a tensor's storage")
         if self.storages.setdefault(key, found) != found:
             raise ValueError("a storage is described in two ways")
         self._push(found)
 
-
-def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
-    (pairs,) = arguments or ([],)
-    return {key: value for key, value in pairs if isinstance(key, str)}
-
-
-def _empty_dict(_: tuple[Any, ...]) -> dict[str, Any]:
-    # A Counter or defaultdict: in the states of optimisers and schedulers, never of a network.
-    return {}
-
-
-def _inert(_: tuple[Any, ...]) -> _Inert:
-    return INERT
-
-
-def _size(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    (sizes,) = arguments
-    if not isinstance(sizes, tuple):
-        raise TypeError("a size is not a tuple")
-    return sizes
-
-
-def _parameter(arguments: tuple[Any, ...]) -> View:
-    if not isinstance(arguments[0], View):
-        raise TypeError("a parameter is not a tensor")
-    return arguments[0]
-
-
-def _tensor(arguments: tuple[Any, ...]) -> View:
-    # What follows says whether gradients are wanted, and a hint that the values are to be negated or conjugated.
-    if any(arguments[6:7]):
-        raise RefusedInstructionError("a tensor that is negated or conjugated when it is read")
-    return _view(arguments, arguments[0].type_name if isinstance(arguments[0], Storage) else None)
-
-
-def _tensor_of_type(arguments: tuple[Any, ...]) -> View:
-    if any(arguments[7:8]):
-        raise RefusedInstructionError("a tensor that is negated or conjugated when it is read")
-    named = arguments[6]
-    return _view(arguments, _ELEMENT_TYPES.get(named.name) if isinstance(named, _Name) else None)
-
-
-def _view(arguments: tuple[Any, ...], type_name: str | None) -> View:
-    storage, offset, shape, strides = arguments[:4]
-    if not isinstance(storage, Storage) or type_name is None or not is_count(offset):
-        raise TypeError("a tensor is not a view of a storage")
-    if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
-        raise TypeError("a tensor's shape and strides are not two tuples of one length")
-    if len(shape) > MAX_AXES:
-        raise DamagedInstructionsError(f"a tensor has {len(shape)} axes, expected at most {MAX_AXES}")
-    if not all(map(is_count, (*shape, *strides))):
-        raise TypeError("a tensor's shape or strides are not sizes")
-    return View(storage=storage, type_name=type_name, offset=offset, shape=shape, strides=strides)
-
-
-_BUILDERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    "collections OrderedDict": _ordered_dict,
-    "collections Counter": _empty_dict,
-    "collections defaultdict": _empty_dict,
-    "torch Size": _size,
-    "torch device": _inert,
-    "torch.nn.parameter Parameter": _parameter,
-    "torch._utils _rebuild_parameter": _parameter,
-    "torch._utils _rebuild_parameter_with_state": _parameter,
-    "torch._utils _rebuild_tensor": _tensor,
-    "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_tensor_v3": _tensor_of_type,
-}
-_NAMES = {name: _Name(name) for name in (*_BUILDERS, *_STORAGE_TYPES, *_ELEMENT_TYPES)}
 
 _ARGUMENT = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
