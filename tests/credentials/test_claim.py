@@ -226,8 +226,12 @@ def mark_of(statement: dict[str, Any]) -> dict[str, Any]:
         (lambda s: s["subject"].reverse(), "has a subject 'weights', expected 'mask'"),
         (lambda s: s["subject"][0].update(digest={"sha256": "0" * 64}), r"lacks the fields \['ticketguardMaskV1'\]"),
         (lambda s: s["predicate"].update(marks={}), "has marks that are no list"),
-        (lambda s: s["predicate"].update(marks=[]), "expected at least one, each scheme once"),
+        (lambda s: s["predicate"].update(marks=[]), "expected at least one and at most 32, each scheme once"),
         (lambda s: s["predicate"].update(marks=s["predicate"]["marks"] * 2), "each scheme once"),
+        (lambda s: s["predicate"].update(marks=[{**mark_of(s), "scheme": f"s-{n}"} for n in range(33)]), "at most 32"),
+        (lambda s: mark_of(s).update(parameters={"a": [1] * 20_000}), "holds more values than anything of ours has"),
+        (lambda s: mark_of(s).update(scheme="x" * 100_000), r"scheme is 'x+\.\.\.x+', expected lower case"),
+        (lambda s: s["predicate"].update({"y" * 100_000: 1}), r"has unknown fields \['y+\.\.\.y+'\]"),
         (lambda s: mark_of(s).update(parameters=[]), "has parameters that are no object"),
         (lambda s: mark_of(s).update(scheme="../x"), "expected lower case letters, digits and dashes"),
         (lambda s: mark_of(s).update(version=0), "version is 0, expected an integer from 1"),
@@ -240,8 +244,22 @@ def mark_of(statement: dict[str, Any]) -> dict[str, Any]:
 def test_signed_statements_of_another_form_are_refused(
     owner: Owner, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
-    with pytest.raises(CredentialError, match=message):
+    with pytest.raises(CredentialError, match=message) as caught:
         read_changed(owner, change)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_version_of_any_length_is_named_in_a_line(owner: Owner) -> None:
+    with pytest.raises(UnknownVersionError, match=r"has version 'x+\.\.\.x+', expected") as caught:
+        read_changed(owner, lambda statement: statement.update(predicateType="x" * 100_000))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_claim_that_could_not_be_read_is_not_signed(credential: Credential, owner: Owner) -> None:
+    for parameters in ({"a": "x" * CLAIM_LIMIT_BYTES}, {"a": [1] * 20_000}):
+        mark = dataclasses.replace(credential.claim.marks[0], parameters=parameters)
+        with pytest.raises(CredentialError, match=r"expected at most 1048576|holds more values"):
+            sign_claim(dataclasses.replace(credential.claim, marks=(mark,)), owner)
 
 
 def test_signed_floats_are_refused(owner: Owner) -> None:

@@ -128,6 +128,51 @@ def test_files_without_a_key_are_refused(tmp_path: Path, content: bytes) -> None
         load_public_key(tmp_path / "k")
 
 
+def der(tag: int, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    size = bytes([len(body)]) if len(body) < 128 else bytes([0x81, len(body)])
+    return bytes([tag]) + size + body
+
+
+def encrypted_key(derivation: bytes) -> bytes:
+    """Return an encrypted private key in PEM whose passphrase goes through *derivation*, and which nothing opens."""
+    cipher = der(0x30, der(6, bytes.fromhex("60864801650304012a")), der(4, bytes(16)))
+    scheme = der(0x30, der(6, bytes.fromhex("2a864886f70d01050d")), der(0x30, derivation, cipher))
+    body = base64.encodebytes(der(0x30, scheme, der(4, bytes(64))))
+    label = b"ENCRYPTED PRIVATE KEY-----\n"
+    return b"Ticketguard-Owner: a\n-----BEGIN " + label + body + b"-----END " + label
+
+
+def pbkdf2(rounds: int) -> bytes:
+    return der(
+        0x30,
+        der(6, bytes.fromhex("2a864886f70d01050c")),
+        der(0x30, der(4, bytes(16)), der(2, rounds.to_bytes(9, "big"))),
+    )
+
+
+def scrypt(cost: int, block: int, lanes: int) -> bytes:
+    numbers = [der(2, number.to_bytes(9, "big")) for number in (cost, block, lanes)]
+    return der(0x30, der(6, bytes.fromhex("2b06010401da47040b")), der(0x30, der(4, bytes(16)), *numbers))
+
+
+@pytest.mark.parametrize(
+    "derivation",
+    [pbkdf2(2**31), pbkdf2(2**64), scrypt(2**40, 8, 1), scrypt(2**20, 8, 1), scrypt(2, 2**30, 1), scrypt(2, 1, 2**30)],
+)
+def test_a_key_that_would_take_hours_to_open_is_refused_at_once(tmp_path: Path, derivation: bytes) -> None:
+    (tmp_path / "k").write_bytes(encrypted_key(derivation))
+    with pytest.raises(CredentialError, match=r"k' asks for work of \d+ to be opened, expected at most \d+"):
+        Owner.load(tmp_path / "k", "words")
+
+
+@pytest.mark.parametrize("derivation", [pbkdf2(1_000), scrypt(2**10, 8, 1), der(0x30, b""), b"\x30\x7f"])
+def test_a_key_that_no_passphrase_opens_is_said_to_be_so(tmp_path: Path, derivation: bytes) -> None:
+    (tmp_path / "k").write_bytes(encrypted_key(derivation))
+    with pytest.raises(CredentialError, match="the passphrase does not open|is not an encrypted key in DER"):
+        Owner.load(tmp_path / "k", "words")
+
+
 def test_keys_of_unknown_kinds_are_refused(tmp_path: Path, owner: Owner) -> None:
     ed25519, unknown = bytes.fromhex("2b6570"), bytes.fromhex("2b657f")
     private = owner.private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())

@@ -107,6 +107,17 @@ def test_a_hostile_header_within_the_bound_is_refused(header: bytes) -> None:
         open_vault(sealed, vault_key=KEY)
 
 
+@pytest.mark.parametrize(
+    "stanza", [b"\n-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43, b"\n-> x\n", b"\n-> x" + b" a" * 9000]
+)
+def test_stanzas_without_end_are_refused_before_they_are_read(credential: Credential, stanza: bytes) -> None:
+    sealed = seal_vault(credential.vault, recipient=KEY.recipient)
+    head, rest = sealed.split(b"\n---", 1)
+    for content in (head + stanza * 9000 + b"\n---" + rest, head + stanza * 9000):
+        with pytest.raises(FileError, match="has a damaged header, or one of more than 4096 bytes"):
+            open_vault(content, vault_key=KEY)
+
+
 def test_untraced_groups_stay_unknown(seal_cheaply: Sealer) -> None:
     assert open_vault(seal_cheaply(plaintext_of(HEADER), PASSPHRASE), passphrase=PASSPHRASE).channel_groups is None
 

@@ -27,6 +27,8 @@ WEIGHTS_DIGEST = "ticketguardWeightsV1"
 CLAIM_LIMIT_BYTES = 1024 * 1024
 # The parameters of every scheme that we know take a few dozen.
 CLAIM_MAX_VALUES = 20_000
+# Each costs whoever verifies it a commitment; there are far fewer schemes.
+MAX_MARKS = 32
 DIGEST_BYTES = 32
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -78,7 +80,7 @@ class Claim:
         created: When the owner says it was made, UTC, as 2026-01-31T12:00:00Z; a timestamp proves it, this does not.
         mask_digest: `Mask.digest` of the marked ticket, 32 bytes.
         weights_digest: `ticket.weights_digest` of the marked ticket's weights, 32 bytes.
-        marks: The marks, one per scheme.
+        marks: The marks, one per scheme, 32 at most.
         parent: `claim_digest` of the claim this one continues; None if it is the first.
 
     Raises:
@@ -102,8 +104,10 @@ class Claim:
         _check_length("weights_digest", self.weights_digest, DIGEST_BYTES)
         _check_time(self.created)
         schemes = [mark.scheme for mark in self.marks]
-        if not schemes or len(set(schemes)) != len(schemes):
-            raise ValueError(f"marks are {reprlib.repr(schemes)}, expected at least one, each scheme once")
+        if not 1 <= len(schemes) <= MAX_MARKS or len(set(schemes)) != len(schemes):
+            raise ValueError(
+                f"marks are {reprlib.repr(schemes)}, expected at least one and at most {MAX_MARKS}, each scheme once"
+            )
         if self.parent is not None and not HEX_DIGEST_PATTERN.fullmatch(self.parent):
             raise ValueError(f"parent is {reprlib.repr(self.parent)}, expected 64 lower case hex digits")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import reprlib
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ticketguard.credentials.canonical import BYTE_ORDER_MARK
 from ticketguard.credentials.edwards import check_public_key
+from ticketguard.credentials.key_cost import check_key_cost
 from ticketguard.errors import ConfigurationError, CredentialError, WrongPassphraseError
 from ticketguard.files import SECRET, Output, read_whole, write_together
 
@@ -55,7 +57,8 @@ class Owner:
     def __post_init__(self) -> None:
         if not is_owner_name(self.name):
             raise ConfigurationError(
-                f"owner name is {self.name!r}, expected 1 to {MAX_NAME_CHARACTERS} printable characters on one line"
+                f"owner name is {reprlib.repr(self.name)}, "
+                f"expected 1 to {MAX_NAME_CHARACTERS} printable characters on one line"
             )
 
     @classmethod
@@ -101,7 +104,8 @@ class Owner:
 
         Raises:
             FileError: The file cannot be read.
-            CredentialError: It holds no Ed25519 private key with an owner's name, or needs a passphrase.
+            CredentialError: It holds no Ed25519 private key with an owner's name, needs a passphrase, or would take
+            hours to open.
             WrongPassphraseError: The passphrase does not open it.
         """
         content = _read_pem(path)
@@ -110,10 +114,14 @@ class Owner:
             raise CredentialError(f"'{path}' is encrypted: give its passphrase")
         secret = encode_passphrase(passphrase) if encrypted and passphrase is not None else None
         try:
+            check_key_cost(content)
+        except ValueError as error:
+            raise CredentialError(f"'{path}' {error}: use the key as it was written") from error
+        try:
             key = load_pem_private_key(content, secret)
         except UnsupportedAlgorithm as error:
             raise CredentialError(f"'{path}' holds another kind of key, expected an Ed25519 private key") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, InternalError) as error:
             if encrypted:
                 raise WrongPassphraseError(path=path) from error
             raise CredentialError(
@@ -136,7 +144,7 @@ def load_public_key(path: str | os.PathLike[str]) -> bytes:
         key = load_pem_public_key(content)
     except UnsupportedAlgorithm as error:
         raise CredentialError(f"'{path}' holds another kind of key, expected an Ed25519 public key") from error
-    except ValueError as error:
+    except (ValueError, InternalError) as error:
         raise CredentialError(
             f"'{path}' holds no public key in PEM: expected the .pub file of 'ticketguard keygen'"
         ) from error

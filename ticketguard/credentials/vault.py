@@ -32,8 +32,9 @@ LENGTH_BYTES = 8
 VAULT_LIMIT_BYTES = 4 * 1024**3
 # Far more than any model's channel groups take: those of a network of 1000 layers are 100 kB.
 HEADER_LIMIT_BYTES = 4 * 1024**2
-# What age adds: a header of at most this, and 16 bytes per 64 KiB.
-SEAL_OVERHEAD_BYTES = 4096
+# Where age's own header ends at the latest: room for 40 recipients, and pyrage's time goes with its square.
+AGE_HEADER_LIMIT_BYTES = 4096
+AGE_HEADER_END = b"\n--- "
 GROUPS_DOMAIN = b"ticketguard/channel-groups/v1\0"
 # The one thing pyrage says when no stanza is for the key; a damaged body or header MAC reads otherwise.
 NO_KEY_FAILURE = "No matching keys found"
@@ -150,6 +151,12 @@ def open_vault(
 
 
 def _unseal_with_key(content: bytes, vault_key: VaultKey, *, name: object) -> bytes:
+    if content.find(AGE_HEADER_END, 0, AGE_HEADER_LIMIT_BYTES) < 0:
+        raise FileError(
+            path=name,
+            reason=f"has a damaged header, or one of more than {AGE_HEADER_LIMIT_BYTES} bytes",
+            hint="use the vault as it was written",
+        )
     try:
         plaintext: bytes = pyrage.decrypt(content, [vault_key.identity])
     except pyrage.DecryptError as error:
@@ -173,7 +180,7 @@ def _check_size(vault: Vault) -> None:
             "again: leave the model's groups or some notes out"
         )
     size = len(header) + len(vault.reference)
-    sealed = size + size // age_passphrase.CHUNK_BYTES * age_passphrase.TAG_BYTES + SEAL_OVERHEAD_BYTES
+    sealed = size + size // age_passphrase.CHUNK_BYTES * age_passphrase.TAG_BYTES + AGE_HEADER_LIMIT_BYTES
     if sealed > VAULT_LIMIT_BYTES:
         raise ConfigurationError(
             f"the vault would have {sealed} bytes, expected at most {VAULT_LIMIT_BYTES}, which is what can be opened "
