@@ -41,6 +41,8 @@ RESERVED_PREFIX = "ticketguard."
 MOST_LAYERS = 10_000
 LONGEST_NAME = 1024
 MOST_COMPONENTS = 64
+# Options and histories are lists and mappings of a few levels.
+MOST_LEVELS = 16
 STRUCTURES = ("weight", "filter", "channel", "block")
 
 
@@ -229,7 +231,7 @@ def _info_kinds() -> dict[str, Callable[[Any], bool]]:
         return isinstance(value, str)
 
     def is_mapping(value: Any) -> bool:
-        return isinstance(value, dict)
+        return isinstance(value, dict) and _is_shallow(value, MOST_LEVELS)
 
     def is_number(value: Any) -> bool:
         return type(value) in (int, float) and -1e300 < value < 1e300
@@ -262,6 +264,12 @@ def _info_kinds() -> dict[str, Callable[[Any], bool]]:
         "structure": lambda value: value in STRUCTURES,
         "ready": lambda value: isinstance(value, bool),
     }
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Tell whether lists and mappings lie at most so many *levels* within one another."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels >= 0 and all(_is_shallow(item, levels - 1) for item in items)
 
 
 def _plain(value: Any) -> Any:

@@ -10,11 +10,11 @@ import pytest
 import ticketguard as tg
 from ticketguard.checking import runs
 from ticketguard.data import load_data
-from ticketguard.errors import ConfigurationError, TensorError
+from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning.controls import make_control
 from ticketguard.pruning.core import full_mask
-from ticketguard.training import train
+from ticketguard.training import NoProgress, train
 
 DATA_OPTIONS = {"train_limit": 300, "test_limit": 200}
 QUICK = tg.TrainingConfig(epochs=1, batch_size=32, learning_rate=0.05)
@@ -134,6 +134,24 @@ def test_an_interrupted_check_goes_on_to_the_same_numbers(
     assert tg.check_ticket(ticket, seeds=2, arms=arms, workdir=tmp_path, resume=True) == whole
     assert len(trained) - stop_at == left
     assert not list(tmp_path.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1]", "{}", '{"accuracy": 0.5}', "[" * 9999, " " * 5000,
+     '{"accuracy": "\\u001b[2KSUPPORTED", "density": 1, "epochs": 1, "start": ""}',
+     '{"accuracy": 7, "density": 1, "epochs": 1, "start": ""}',
+     '{"accuracy": 0.5, "density": 1, "epochs": 1, "start": 3}'],
+)  # fmt: skip
+def test_a_damaged_result_of_a_run_is_told(ticket: tg.Ticket, content: str, tmp_path: Path) -> None:
+    kept = runs.Runs(
+        ticket, load_data("digits", options=DATA_OPTIONS), QUICK, model=None, dense_options=None, workdir=tmp_path,
+        resume=True, progress=NoProgress(),
+    )._kept("dense-0", "json")  # fmt: skip
+    assert kept is not None
+    kept.write_text(content)
+    with pytest.raises(FileError, match=r"(is not the result of a run|has more than 4096 bytes)"):
+        tg.check_ticket(ticket, seeds=2, arms=["dense", "ticket"], workdir=tmp_path, resume=True)
 
 
 def test_finished_runs_of_another_recipe_are_not_taken(ticket: tg.Ticket, tmp_path: Path) -> None:

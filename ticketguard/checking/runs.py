@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch import nn
 from ticketguard.checking.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET
 from ticketguard.checking.verdict import ArmResult
 from ticketguard.data import Dataset
-from ticketguard.files import SECRET, write_whole
+from ticketguard.errors import FileError
+from ticketguard.files import SECRET, read_whole, write_whole
 from ticketguard.models import Factory, load_arrays, model_of, state_arrays
 from ticketguard.pruning.controls import (
     FRESH_START,
@@ -26,9 +28,13 @@ from ticketguard.pruning.controls import (
     scratch_b_factor,
 )
 from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.strict_json import parse_json
 from ticketguard.ticket import Array, Ticket, weights_digest
 from ticketguard.training import Progress, TrainingConfig, evaluate, train
 from ticketguard.training.checkpoint import run_identity
+
+# Four short fields.
+RUN_LIMIT_BYTES = 4096
 
 
 class Runs:
@@ -91,8 +97,7 @@ class Runs:
         """Take one run, or read what it reached."""
         kept = self._kept(f"{arm}-{seed}", "json")
         if kept is not None and self._resume and kept.exists():
-            found: dict[str, Any] = json.loads(kept.read_bytes())
-            return found
+            return _read_run(kept)
         recipe = self._recipe
         if arm == "scratch_b":
             shape = self._data.input_shape
@@ -154,3 +159,23 @@ class Runs:
 
     def _kept(self, run: str, kind: str) -> Path | None:
         return None if self._workdir is None else self._workdir / f"{run}-{self._identity[:16]}.{kind}"
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read what an earlier run reached.
+
+    Raises:
+        FileError: The file is damaged, or another program's.
+    """
+    try:
+        run = parse_json(read_whole(path, limit_bytes=RUN_LIMIT_BYTES), max_values=16)
+        numbers = [run[name] for name in ("accuracy", "density", "epochs")]
+        if len(run) != 4 or not isinstance(run["start"], str) or not all(type(n) in (int, float) for n in numbers):
+            raise ValueError("has other fields")
+        if not (0 <= numbers[0] <= 1 and 0 <= numbers[1] <= 1 and 0 <= numbers[2] < math.inf):
+            raise ValueError("has numbers that no run reaches")
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            path=path, reason=f"is not the result of a run ({error})", hint="delete it, and go on with --resume"
+        ) from error
+    return {**run}
