@@ -395,3 +395,8 @@ def test_pretrained_weights_are_one_network_and_not_packed() -> None:
     ints = {name: np.ones_like(array, np.int8) for name, array in sparse_after(lambda _: None).items()}
     with pytest.raises(FileError, match="in a packed format"):
         tg.find("mlp", data="digits", density=0.2, method="jackpot", pretrained=tg.Checkpoint(ints))
+
+
+def test_a_hostile_name_is_not_waited_for() -> None:
+    name = "relative_" + "index" * 200_000 + "!"
+    assert set(tg.import_checkpoint({name: pruned(20, 30)}).mask) == {name}

@@ -273,7 +273,10 @@ class Plan:
             TensorError: The model lacks a tensor of the ticket or has it in another shape, or the mask covers a buffer.
         """
         from ticketguard.models import load_arrays, require_parameters
+        from ticketguard.models.arrays import require_shapes
 
+        # Before anything is written; load_arrays would notice a buffer too late.
+        require_shapes(model, self._start.weights)
         require_parameters(model, self.mask)
         load_arrays(model, self._start.weights, masked=self.mask.layers)
 

@@ -18,6 +18,7 @@ from ticketguard.ticket import Array, BoolArray, Mask
 FEWEST_PRUNED_SHARE = 1e-3
 # Rows that are zero as a whole, in a matrix without another zero, are padding unless they are more than this.
 MOST_PADDING_SHARE = 0.05
+_LONGEST_NAME = 100
 
 _MASK = re.compile(r"(?:.*_)?mask|mask_.*|masked_bias")
 _POSITIONAL = re.compile(
@@ -79,7 +80,7 @@ def reason_for_zeros(name: str, array: Array) -> str | None:
     own = _own_name(name)
     if array.dtype.kind != "f":
         return "it holds whole numbers"
-    if _MASK.fullmatch(name.rpartition(".")[2]):
+    if _MASK.fullmatch(own):
         return "it is named as a mask, and no weight of its shape is beside it"
     if _POSITIONAL.fullmatch(own):
         return "its name says that it encodes positions"
@@ -117,8 +118,10 @@ def _is_padded(array: Array, *, embedding: bool) -> bool:
 
 def _own_name(name: str) -> str:
     """Return the component that says what a tensor is: the last one, or the one before ``weight``."""
-    parts = name.split(".")
-    return parts[-2] if len(parts) > 1 and parts[-1] == "weight" else parts[-1]
+    parts = name.rsplit(".", 2)
+    own = parts[-2] if len(parts) > 1 and parts[-1] == "weight" else parts[-1]
+    # The patterns above take quadratic time, and a stranger's name may have a million characters.
+    return own if len(own) <= _LONGEST_NAME else ""
 
 
 def _same(one: Array, other: Array) -> bool:
