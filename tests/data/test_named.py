@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,24 +69,62 @@ def test_fashion_mnist_is_downloaded_only_where_that_is_allowed(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", idx(np.zeros(30, np.uint8))[:-1]]
+    "content",
+    [
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0",
+        idx(np.zeros(30, np.uint8))[:-1],
+        idx(np.zeros(30, np.uint8)) + b"\0",
+        idx(np.zeros(0, np.uint8)),
+        idx(np.zeros((30, 1), np.uint8)),
+        b"\0\0\x08\x01\xff\xff\xff\xff",
+        b"\0\0\x08\xff" + b"\0\0\0\x01" * 255 + b"\0",
+    ],
 )
 def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes) -> None:
     write_fashion(tmp_path, packed=False)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(content)
-    with pytest.raises(FileError, match="train-labels-idx1-ubyte': is no whole idx file of bytes"):
+    with pytest.raises(FileError, match="train-labels-idx1-ubyte': is not a whole idx file of bytes"):
         load_data("fashion-mnist", options={"folder": str(tmp_path)})
 
 
 @pytest.mark.parametrize(
     "content",
-    [pytest.param(b"no gzip", id="no gzip"), pytest.param(gzip.compress(b"x" * 100)[:-9], id="cut short")],
+    [
+        pytest.param(b"no gzip", id="no gzip"),
+        pytest.param(gzip.compress(idx(np.zeros(30, np.uint8)))[:-9], id="cut short"),
+        pytest.param(gzip.compress(b"")[:10] + b"\xff" * 40, id="damaged inside"),
+    ],
 )
 def test_a_damaged_gzip_file_is_named(tmp_path: Path, content: bytes) -> None:
     write_fashion(tmp_path, packed=True)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(content)
     with pytest.raises(FileError, match=r"t10k-labels-idx1-ubyte\.gz': cannot be read"):
         load_data("fashion-mnist", options={"folder": str(tmp_path)})
+
+
+def test_a_gzip_bomb_is_not_unpacked_beyond_its_header(tmp_path: Path) -> None:
+    write_fashion(tmp_path, packed=True)
+    bomb = gzip.compress(idx(np.zeros(10, np.uint8)) + bytes(5 * 10**7))
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(FileError, match=r"t10k-labels-idx1-ubyte\.gz': is not a whole idx file of bytes"):
+        load_data("fashion-mnist", options={"folder": str(tmp_path)})
+    assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
+def test_a_pickle_in_the_place_of_cifar_is_not_opened(tmp_path: Path, name: str, folder: str) -> None:
+    code = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
+    files = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta", "train", "test", "meta"]
+    for file in files:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / file).write_bytes(code)
+    with pytest.raises(FileError, match=f"holds no {name} as torchvision unpacks it"):
+        load_data(name, options={"folder": str(tmp_path)})
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])

@@ -17,6 +17,7 @@ from ticketguard.data.dataset import DataOptions, Dataset, no_data
 from ticketguard.data.image_file import Pixels, decode_image
 from ticketguard.data.named import assemble
 from ticketguard.errors import ConfigurationError
+from ticketguard.files import open_at_once
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 IMAGE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -162,9 +163,7 @@ def _files(path: Path) -> Iterator[Path]:
 def _read_regular(file: Path) -> bytes | None:
     """Return a file's content; None for a device, pipe or dangling link. Links to files are followed."""
     try:
-        # Opening a pipe would wait for whoever writes to it.
-        handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as stream:
+        with open(file, "rb", opener=open_at_once) as stream:  # Path.open takes no opener.
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -114,15 +116,22 @@ def assemble(
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Read one idx file (magic 0, 0, 8, axes; big-endian sizes; bytes), as LeCun's MNIST page defines it."""
+    """Read one idx file (magic 0, 0, 8, axes; big-endian sizes; bytes), as LeCun's MNIST page defines it.
+
+    No more is read, or unpacked, than its header declares; the file's name says how many axes there are.
+    """
     path = next(iter(sorted(folder.glob(f"{name}-ubyte*"))), folder / f"{name}-ubyte.gz")
+    axes = int(name[-1])
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(IDX_LIMIT_BYTES)
-    except (OSError, EOFError) as error:
+            header = stream.read(4 + 4 * axes)
+            sizes = struct.unpack(f">{axes}I", header[4:]) if len(header) == 4 + 4 * axes else ()
+            size = math.prod(sizes)
+            if header[:4] != bytes((0, 0, 8, axes)) or not sizes or not 0 < size <= IDX_LIMIT_BYTES:
+                raise no_data(path, "is not a whole idx file of bytes", "install or copy the data again")
+            content = stream.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise no_data(path, f"cannot be read ({error})", "install or copy the data again") from error
-    axes = content[3] if len(content) > 4 else 0
-    sizes = tuple(int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes))
-    if content[:3] != b"\0\0\x08" or len(content) != 4 + 4 * axes + math.prod(sizes):
-        raise no_data(path, "is no whole idx file of bytes", "install or copy the data again")
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(sizes).copy()
+    if len(content) != size:
+        raise no_data(path, "is not a whole idx file of bytes", "install or copy the data again")
+    return np.frombuffer(content, dtype=np.uint8).reshape(sizes).copy()

@@ -147,7 +147,8 @@ def _load(content: bytes) -> Any:
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # External tensors are looked up in the working folder otherwise; it is empty as well.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(Path.cwd()))
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    # Its fallback is to try the same again.
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _describe(session: Any) -> dict[str, Any]:
