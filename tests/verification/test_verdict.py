@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -77,3 +78,21 @@ def test_two_tests_reach_one_level_no_more_often_than_it_says() -> None:
     deviation = math.sqrt(2**-3 * (1 - 2**-3) / len(pairs))
     assert share(2) <= 2**-3 + 3 * deviation
     assert share(1) > 2**-3 + 20 * deviation
+
+
+def test_a_verdict_was_cut_short_if_a_test_that_was_begun_stopped() -> None:
+    """A journal is kept for those alone: what could not be checked at all has nothing to go on with."""
+
+    def verdict(stopped: str | None) -> Verdict:
+        item = dataclasses.replace(evidence("inconclusive"), details={"stopped": stopped})
+        return Verdict(
+            status="inconclusive",
+            suspect="s",
+            owner_name="Ada",
+            owner_public_key="00" * 32,
+            evidence=(item,),
+            unchecked=(MISSING,),
+        )
+
+    assert verdict("after 8 of 100 triggers").was_cut_short
+    assert not verdict(None).was_cut_short

@@ -78,7 +78,7 @@ def verify(
         level_bits: The weakest level the verifier accepts: a claim may ask for more than 2^-level_bits, not for less.
         patience_s: Seconds that a predictor's faults may cost in all; what was answered when they end is judged.
         journal: A file for the answers, each written before the next question is put; one of an earlier call is
-            resumed, its answers are final.
+            resumed, its answers are final. It belongs to one claim and one predictor, known by its `target`.
         controls: Ordinary inputs as the model takes them and their labels, or a data set (its test examples), by name,
             path, import path or itself; asked where the triggers prove nothing. A suspect that answers them at the
             level of chance is inconclusive. They do not change p.

@@ -122,8 +122,8 @@ class Verdict:
 
     @property
     def was_cut_short(self) -> bool:
-        """Whether a test ended before it was through, so that a later run may go on with it."""
-        return bool(self.unchecked) or any(item.details.get("stopped") for item in self.evidence)
+        """Whether a test that was begun ended before it was through, so that a later run may go on with it."""
+        return any(item.details.get("stopped") for item in self.evidence)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as the document that ``docs/schema/verdict.json`` describes."""
