@@ -150,6 +150,42 @@ def test_damaged_metadata_is_refused(info: object) -> None:
         Ticket.from_bytes(tampered(info=info))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(name, value) for name in ("method", "model", "data") for value in (5, None, ["imp"], {})],
+        *[(name, value) for name in ("model_options", "data_options", "training", "cost") for value in ([], "a", None)],
+        *[(name, value) for name in ("seed", "classes") for value in (True, 1.0, "1", None, 2**63)],
+        ("classes", -1),
+        *[("input_shape", value) for value in ([True], [0], [-1], [1.5], ["3"], [2**63], [[3]], 3, None, {})],
+        *[(name, value) for name in ("input_mean", "input_std") for value in (["a"], [None], [True], [[0.5]], 0.5)],
+        *[
+            (name, value)
+            for name in ("accuracy", "dense_accuracy")
+            for value in (-0.1, 1.1, True, "0.5", [0.5], 10**400)
+        ],
+        *[("cost", {"seconds": value}) for value in ("1", None, True, [1], 10**400)],
+        *[("history", value) for value in ([1], [[]], [None], {}, "a")],
+        *[("structure", value) for value in ("other", None, ["weight"], {})],
+        *[("ready", value) for value in (1, "true", None)],
+    ],
+    ids=repr,
+)
+def test_metadata_of_another_kind_are_refused_by_name(field: str, value: object) -> None:
+    info = {**small_ticket().info.to_json(), field: value}
+    with pytest.raises(FileError, match=f"damaged metadata .field {field} is"):
+        Ticket.from_bytes(tampered(info=info))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(number: str) -> None:
+    content = small_ticket().to_bytes()
+    changed = content.replace(b'\\"accuracy\\": null', b'\\"accuracy\\": ' + number.encode())
+    size = int.from_bytes(content[:8], "little") + len(changed) - len(content)
+    with pytest.raises(FileError, match="has metadata that holds"):
+        Ticket.from_bytes(size.to_bytes(8, "little") + changed[8:])
+
+
 def test_weights_that_are_not_finite_are_refused() -> None:
     ticket = small_ticket()
     weights = {**ticket.weights, "a.bias": np.array([np.nan, 1], np.float32)}

@@ -236,8 +236,14 @@ def _info_kinds() -> dict[str, Callable[[Any], bool]]:
     def is_number(value: Any) -> bool:
         return type(value) in (int, float) and -1e300 < value < 1e300
 
-    def is_number_or_none(value: Any) -> bool:
-        return value is None or is_number(value)
+    def is_share_or_none(value: Any) -> bool:
+        return value is None or (is_number(value) and 0 <= value <= 1)
+
+    def is_cost(value: Any) -> bool:
+        return isinstance(value, dict) and all(map(is_number, value.values()))
+
+    def is_size(value: Any) -> bool:
+        return is_whole(value) and value >= 1
 
     def is_whole(value: Any) -> bool:
         return type(value) is int and -(2**63) <= value < 2**63
@@ -254,12 +260,12 @@ def _info_kinds() -> dict[str, Callable[[Any], bool]]:
         "training": is_mapping,
         "seed": is_whole,
         "classes": is_count,
-        "input_shape": is_list_of(is_count),
+        "input_shape": is_list_of(is_size),
         "input_mean": is_list_of(is_number),
         "input_std": is_list_of(is_number),
-        "accuracy": is_number_or_none,
-        "dense_accuracy": is_number_or_none,
-        "cost": is_mapping,
+        "accuracy": is_share_or_none,
+        "dense_accuracy": is_share_or_none,
+        "cost": is_cost,
         "history": is_list_of(is_mapping),
         "structure": lambda value: value in STRUCTURES,
         "ready": lambda value: isinstance(value, bool),
