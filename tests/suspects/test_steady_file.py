@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import socket
 from pathlib import Path
@@ -96,6 +97,20 @@ def test_a_refused_file_is_closed_too(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         Checkpoint(tmp_path / "s")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_threads_that_share_a_file_read_what_they_asked_for(
+    at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not at_once:  # as on Windows
+        monkeypatch.delattr(os, "preadv")
+    values = np.arange(2**16, dtype=np.uint32)
+    (tmp_path / "s").write_bytes(values.tobytes())
+    file = SteadyFile(tmp_path / "s")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda place: file.read(4 * place, 4), range(2000)))
+    assert b"".join(read) == values[:2000].tobytes()
 
 
 def test_an_empty_file_and_reads_past_the_end(tmp_path: Path) -> None:

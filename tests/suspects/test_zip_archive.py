@@ -174,6 +174,7 @@ def shuffled_end(content: bytes) -> bytes:
         (patched(LINE, 28, "<H", 0xFFFF), "line 1 of its directory cannot be read"),
         (patched(LINE, 34, "<H", 1), "line 1 of its directory cannot be read"),
         (patched(LINE, 46, "<B", 0xFF), "line 1 of its directory cannot be read"),
+        (swap(b"archive/version", b"archive/ver\0ion"), "of its directory cannot be read"),
         (both(6, 1), "compressed, encrypted"),
         (both(6, 1 << 13), "compressed, encrypted"),
         (both(8, 8), "has compressed entries"),

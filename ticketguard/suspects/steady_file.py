@@ -76,15 +76,21 @@ class SteadyFile:
             return
         view = memoryview(array.reshape(-1).view(np.uint8).data)
         try:
-            with self._lock:
-                self._stream.seek(offset)
-                while view and (count := self._stream.readinto(view)):
-                    view = view[count:]
+            while view and (count := self._read_at(offset, view)):
+                view, offset = view[count:], offset + count
             status = os.fstat(self._stream.fileno())
         except OSError as error:
             raise _unreadable(self.path, error) from error
         if view or (status.st_size, status.st_mtime_ns) != self._stamp:
             raise FileError(path=self.path, reason="changed while it was read", hint="use a copy that is at rest")
+
+    def _read_at(self, offset: int, view: memoryview) -> int:
+        if hasattr(os, "preadv"):
+            # Leaves alone the position in the file, which threads and forked processes share.
+            return os.preadv(self._stream.fileno(), [view], offset)
+        with self._lock:
+            self._stream.seek(offset)
+            return self._stream.readinto(view) or 0
 
 
 def _unreadable(path: Path, error: OSError) -> FileError:

@@ -105,8 +105,8 @@ def require_affordable(file: SteadyFile, tensors: Mapping[str, StoredTensor]) ->
     """Refuse a file whose tensors, read one after the other, cost far more than the file's own bytes.
 
     Raises:
-        TensorError: One tensor is larger than the file.
-        FileError: All of them together are many times as large, or they are too many.
+        TensorError: One tensor is many times as large as the file.
+        FileError: All of them together are, or they are too many.
     """
     if len(tensors) > MAX_TENSORS:
         raise FileError(
@@ -114,19 +114,20 @@ def require_affordable(file: SteadyFile, tensors: Mapping[str, StoredTensor]) ->
             reason=f"has {len(tensors)} tensors, expected at most {MAX_TENSORS}",
             hint="check that it is the file you meant, or save its layers in several files",
         )
-    total = 0
+    budget, total = max(MAX_REUSE * file.size, MIN_BUDGET_BYTES), 0
     for name, tensor in tensors.items():
         elements = math.prod(tensor.shape)
+        # What is read widens to float32 at least; a view with gaps is read with its gaps.
+        cost = max(elements, tensor.span()) * max(4, tensor.element.bits // 8)
         # Strides of zero make a tensor of any size from one number.
-        if elements * tensor.element.bits > 8 * file.size:
+        if cost > budget:
             raise TensorError(
                 name=name,
                 reason=f"has {elements} elements in a file of {file.size} bytes",
                 hint="the file is damaged or hostile; save the plain state dict",
             )
-        # What is read widens to float32 at least; a view with gaps is read with its gaps.
-        total += max(elements, tensor.span()) * max(4, tensor.element.bits // 8)
-    if total > max(MAX_REUSE * file.size, MIN_BUDGET_BYTES):
+        total += cost
+    if total > budget:
         raise FileError(
             path=file.path,
             reason=f"has {len(tensors)} tensors that take {total} bytes, stored in {file.size}",

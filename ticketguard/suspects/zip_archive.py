@@ -167,8 +167,9 @@ def _directory_line(content: bytes, position: int) -> tuple[ZipEntry, int]:
     name_at = position + _DIRECTORY_LINE.size
     extra_at = name_at + name_length
     following = extra_at + extra_length + comment
-    if magic != b"PK\x01\x02" or disk or following > len(content):
-        raise ValueError("a line of the directory is cut short")
+    # A name ends at a zero byte for readers written in C, and not for others.
+    if magic != b"PK\x01\x02" or disk or following > len(content) or b"\0" in content[name_at:extra_at]:
+        raise ValueError("a line of the directory is malformed")
     long_numbers = _zip64_numbers(content[extra_at : extra_at + extra_length])
     # Numbers that do not fit stand in the extra field, in this order, and only those.
     size, stored, at = (next(long_numbers) if number == _MANY32 else number for number in (size, stored, at))
