@@ -17,7 +17,7 @@ STATUS_WORDS: Mapping[Status, str] = {
 _MEANING: Mapping[Status, str] = {
     "supported": "the suspect derives from the ticket that the claim marks, at the claim's level",
     "not_supported": "nothing was found that would not be there by chance, though the mark could have been read",
-    "inconclusive": "what could be read is too little for the claim's level, or too much for chance",
+    "inconclusive": "what was there is too little for the claim's level, too much for chance, or leaves room for doubt",
 }
 _WIDTH = 100
 # Of a longer list the rest is counted; --json has all of it.

@@ -169,7 +169,7 @@ def _doubts(answers: Sequence[Answer], stopped: str | None) -> list[str]:
     """Return the reasons why an intact copy might have gone unseen."""
     doubts = []
     if stopped is not None:
-        doubts.append(f"the questioning was cut short {stopped}")
+        doubts.append("the questioning was cut short")
     if unusable := sum(answer is None for answer in answers):
         doubts.append(f"{unusable} of {len(answers)} answers were not predictions")
     if len({answer for answer in answers if answer is not None}) == 1:
@@ -201,7 +201,7 @@ def _ask_controls(witness: Witness, controls: Controls, journal: Journal) -> _Or
                 journal.add_control(digest, _answer_or_none(witness, inputs))
         except (PredictorError, FileError) as error:
             stopped = f"after {len(answers)} of {len(controls.labels)} ordinary inputs, because {error}"
-            return _Ordinary(outcome="cut short", doubts=[f"the questioning was cut short {stopped}"], stopped=stopped)
+            return _Ordinary(outcome="cut short", doubts=["the questioning was cut short"], stopped=stopped)
         answers.append(journal.controls[digest])
     found = controls.describe(answers)
     if found["above_chance"]:
