@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -9,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from ticketguard.errors import FileError
-from ticketguard.files import read_whole, require_writable, write_whole
+from ticketguard.files import (
+    SECRET,
+    Output,
+    read_whole,
+    require_room,
+    require_writable,
+    write_together,
+    write_whole,
+)  # fmt: skip
+from ticketguard.staging import temporary_name
 
 
 def test_what_is_written_is_read_back_with_its_mode(tmp_path: Path) -> None:
@@ -99,3 +112,170 @@ def test_whether_a_file_could_be_written_is_told_beforehand(tmp_path: Path) -> N
     (tmp_path / "file").write_bytes(b"in the way")
     with pytest.raises(FileError, match="cannot be written"):
         require_writable(tmp_path / "file" / "below")
+
+
+def test_the_umask_decides_who_reads_public_files_and_nobody_reads_secrets(tmp_path: Path) -> None:
+    for mask, public in ((0o022, 0o644), (0o077, 0o600), (0o000, 0o666), (0o027, 0o640)):
+        before = os.umask(mask)
+        try:
+            write_whole(tmp_path / "public", b"")
+            write_whole(tmp_path / "secret", b"", mode=SECRET)
+        finally:
+            os.umask(before)
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("public", "secret")]
+        assert modes == [public, 0o600]
+
+
+def test_a_secret_is_nobody_elses_from_its_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    write = os.write
+
+    def watching(descriptor: int, content: memoryview) -> int:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", watching)
+    before = os.umask(0)
+    try:
+        write_whole(tmp_path / "secret", b"content", mode=SECRET)
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+
+
+def test_what_a_killed_writer_left_is_gone_after_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from ticketguard.files import write_whole; "
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); write_whole(sys.argv[1], b'half', mode=0o600)"
+    )
+    target = tmp_path / ("v" * 255)
+    for again in (lambda: write_whole(target, b"whole"), lambda: require_writable(target)):
+        killed = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        (left,) = set(tmp_path.iterdir()) - {target}
+        assert stat.S_IMODE(left.stat().st_mode) == 0o600
+        again()
+        assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"whole"
+
+
+def test_what_a_living_writer_writes_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, inner = os.fsync, []
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        if not inner:
+            inner.append(True)
+            write_whole(tmp_path / "file", b"the other's")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_whole(tmp_path / "file", b"mine, later")
+    assert (tmp_path / "file").read_bytes() == b"mine, later"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_name_that_somebody_took_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    temporary_name(tmp_path / "file").symlink_to(victim)
+    write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert victim.read_bytes() == b"untouched"
+
+
+def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
+    target, soft, hard = tmp_path / "target", tmp_path / "soft", tmp_path / "hard"
+    target.write_bytes(b"untouched")
+    soft.symlink_to(target)
+    hard.hardlink_to(target)
+    for link in (soft, hard):
+        write_whole(link, b"new")
+        assert not link.is_symlink()
+        assert link.read_bytes() == b"new"
+    assert target.read_bytes() == b"untouched"
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
+def test_files_that_belong_together_are_written_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The second file's write fails: of the first nothing is seen, and an older pair stays."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name in ("vault", "claim"):
+        write_whole(old / name, b"older")
+    calls = []
+    original = getattr(os, failing)
+
+    def full(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(*arguments)
+
+    monkeypatch.setattr(os, failing, full)
+    for folder in (old, new):
+        folder.mkdir(exist_ok=True)
+        calls.clear()
+        with pytest.raises(FileError, match="No space left on device"):
+            write_together([Output(path=folder / name, content=b"newer") for name in ("vault", "claim")])
+    if failing != "replace":  # after a rename there is no way back
+        assert {path.read_bytes() for path in old.iterdir()} == {b"older"}
+    assert list(new.iterdir()) == []
+    assert sorted(path.name for path in old.iterdir()) == ["claim", "vault"]
+
+
+def test_what_must_not_be_replaced_is_not_even_if_it_appears_at_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output(path=tmp_path / "key", content=b"new", replace=False)
+    link = os.link
+
+    def late(*arguments: Path) -> None:
+        output.path.write_bytes(b"somebody's")
+        link(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", late)
+        with pytest.raises(FileError, match="'.*key': exists already: choose another name"):
+            write_together([output])
+    with pytest.raises(FileError, match="exists already"):
+        write_together([output])
+    assert output.path.read_bytes() == b"somebody's"
+    assert list(tmp_path.iterdir()) == [output.path]
+
+
+def test_names_are_on_disk_when_a_write_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = [], os.fsync
+
+    def watching(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watching)
+    write_whole(tmp_path / "new" / "file", b"content")
+    folders = (tmp_path, tmp_path / "new" / "file", tmp_path / "new")
+    assert synced == [path.stat().st_ino for path in folders]
+
+
+def test_too_little_room_is_told_before_the_work_starts(tmp_path: Path) -> None:
+    require_room({tmp_path / "one": 1000, tmp_path / "two": 1000})
+    with pytest.raises(FileError, match=r"No space left on device.*free some space .\d+ bytes are needed"):
+        require_room({tmp_path / "one": 2**43})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_on_file_sizes_is_told_before_the_work_starts(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; from pathlib import Path; from ticketguard.files import require_room; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); require_room({Path(sys.argv[1]): 900}); "
+        "require_room({Path(sys.argv[1]): 2000})"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "x")], capture_output=True, text=True)
+    assert "cannot be written (File too large): raise the limit on a file's size (ulimit -f) above 2000" in done.stderr
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    for check in (require_writable, lambda path: write_whole(path, b"")):
+        with pytest.raises(FileError, match="File name too long.: choose a shorter name"):
+            check(tmp_path / ("n" * 256))

@@ -17,7 +17,7 @@ from ticketguard.staging import forget_dead_writer, is_there, open_temporary, te
 PIECE_BYTES = 1024 * 1024
 # Permission bits before the process's umask takes its part: files for everybody, and secrets.
 PUBLIC, SECRET = 0o666, 0o600
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,9 @@ def _naming(path: Path, *, needs: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno == errno.EFBIG:
+            hint = f"raise the limit on a file's size (ulimit -f){f' above {needs} bytes' if needs else ''}"
+        elif error.errno in _FULL:
             room = f"free some space ({needs} bytes are needed)" if needs else "free some space"
             hint = f"{room} or choose another folder"
         elif error.errno == errno.ENAMETOOLONG:

@@ -44,7 +44,8 @@ def command(
 ) -> None:
     """Write the plain weights or the network of TICKET, without its rewind weights and how it was found.
 
-    What was pruned as a whole (blocks, filters, channels) is not in the file; single pruned weights are zeros.
+    What was pruned as a whole (blocks, filters, channels) is not in the file; single pruned weights are zeros. Only
+    what is exported from a marked ticket is for others: whoever has the unmarked one can remove the mark.
     """
     from ticketguard.exporting import export_weights
     from ticketguard.programs import export_program
@@ -56,6 +57,11 @@ def command(
         export_program(loaded, out, format=cast("ProgramFormat", file_format), model=model)
     else:
         export_weights(loaded, out, format=cast("WeightsFormat", file_format))
+    if loaded.rewind_weights is not None:  # a ticket that is made for release has none
+        click.echo(
+            f"ticketguard: '{ticket}' is not marked: whoever has '{out}' can remove the mark that it is given later",
+            err=True,
+        )
     print_document(
         {
             "version": "ticketguard.export/1",

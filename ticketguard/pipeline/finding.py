@@ -13,7 +13,7 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.pipeline.runs import in_work_folder, moment_of_run, recipe, secret_of_run
+from ticketguard.pipeline.runs import in_work_folder, moment_of_run, recipe, require_room_to_end, secret_of_run
 from ticketguard.plan import DEFAULT_LEVEL_BITS
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import Array, Ticket
@@ -85,6 +85,8 @@ def find(
         resume=resume,
         progress=progress,
     )
+    if chosen.chooses_weights:  # the others' tickets are smaller than the network
+        require_room_to_end(workdir, problem.build(), problem.training, resume=resume, states=2)
     with in_work_folder(workdir, resume=resume):
         return chosen.find(problem)
 
@@ -150,6 +152,7 @@ def find_marked(
         secret=key,
     )
     everything = problem.everything(network)
+    require_room_to_end(workdir, network, problem.training, resume=resume)
     planting.rehearse(state_arrays(network), everything, problem.keep(everything.size))
     with in_work_folder(workdir, resume=resume, secret=key):
         ticket = chosen.find(dataclasses.replace(problem, planting=planting))

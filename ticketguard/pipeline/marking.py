@@ -12,7 +12,13 @@ from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.files import SECRET, write_whole
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.pipeline.runs import IDENTITY_FILE, in_work_folder, moment_of_run, secret_of_run
+from ticketguard.pipeline.runs import (
+    IDENTITY_FILE,
+    in_work_folder,
+    moment_of_run,
+    require_room_to_end,
+    secret_of_run,
+)  # fmt: skip
 from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
 from ticketguard.ticket import Ticket
 
@@ -82,6 +88,7 @@ def embed(
     chosen = default_marks(ticket.info) if marks is None else marks
     plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
     _require_same_run(workdir, plan, chosen, resume=resume)
+    require_room_to_end(workdir, network, config, resume=resume)
     with in_work_folder(workdir, resume=resume, secret=key):
         if workdir is not None:
             folder = workdir

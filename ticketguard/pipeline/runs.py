@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ticketguard.errors import ConfigurationError, FileError
-from ticketguard.files import SECRET, read_whole, write_whole
+from ticketguard.files import SECRET, read_whole, require_room, write_whole
 from ticketguard.keyed import SECRET_BYTES
 
 if TYPE_CHECKING:
+    import torch
+
     from ticketguard.training import TrainingConfig
 
 # What a run that writes marks keeps in its folder, beside the checkpoints, until the folder is deleted.
@@ -68,6 +70,32 @@ def in_work_folder(workdir: Path | None, *, resume: bool, secret: bytes | None =
     with held_by_first_process(workdir, anew=not resume):
         in_first_process(keep_secret)
         yield
+
+
+def require_room_to_end(
+    workdir: Path | None, network: torch.nn.Module, training: TrainingConfig, *, resume: bool, states: int = 1
+) -> None:
+    """Refuse a run whose last checkpoint and ticket have no room: what it is certain to write, beside each other.
+
+    Args:
+        workdir: The run's folder; the ticket is taken to go to the same disk.
+        network: What is trained.
+        training: Its recipe: an optimiser remembers as much again, or twice.
+        resume: Whether the checkpoint may be there already.
+        states: How many state dicts the ticket holds.
+
+    Raises:
+        FileError: There is too little room, or the file-size limit is too low.
+    """
+    if workdir is None:
+        return
+    state = sum(tensor.nbytes for tensor in network.state_dict().values())
+    learned = sum(parameter.nbytes for parameter in network.parameters())
+    moments = 2 if training.optimizer in ("adam", "adamw") else int(training.momentum > 0)
+    sizes = {workdir / "ticket": states * state}
+    if not resume:
+        sizes[workdir / "checkpoint"] = state + moments * learned
+    require_room(sizes)
 
 
 def moment_of_run(workdir: Path | None) -> datetime.datetime:

@@ -1,0 +1,296 @@
+"""Full disks, kills, two runs at once and links in the way: no secret, training or file of anybody's is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import FullDisk, watched
+from ticketguard import work_folder
+from ticketguard.cli import runs
+from ticketguard.credentials.credential import load_credential
+from ticketguard.credentials.keys import Owner
+from ticketguard.credentials.vault_key import VaultKey
+from ticketguard.ticket import Ticket
+from ticketguard.training import loop
+
+from .conftest import Run
+
+SMALL = ("--train-limit", "200", "--test-limit", "50", "--epochs", "2", "--batch-size", "32")
+FIND = ("find", "--model", "mlp", "--data", "digits", "--density", "0.2", "--method", "random", *SMALL)
+
+
+class Story:
+    """An owner, a ticket, and the command that embeds a mark into it."""
+
+    def __init__(self, base: Path, out: Path) -> None:
+        self.base, self.out = base, out
+        self.paths = [out / name for name in ("marked.safetensors", "claim.json", "vault.age")]
+        self.folder = out / "marked.safetensors.embed-run"
+        self.key = VaultKey.load(base / "vault.key")
+
+    @property
+    def embed(self) -> list[str]:
+        marked, claim, vault = map(str, self.paths)
+        return [
+            "embed", str(self.base / "ticket.safetensors"), "--owner", str(self.base / "owner.key"), *SMALL,
+            "--marks", "planted-graph", "--level-bits", "32", "--vault-recipient", self.key.recipient,
+            "--out", marked, "--claim", claim, "--vault", vault,
+        ]  # fmt: skip
+
+    def secret(self) -> bytes:
+        return load_credential(self.paths[1], self.paths[2], vault_key=self.key).vault.secret
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ticketguard.pipeline import find
+
+    folder = tmp_path_factory.mktemp("durable")
+    Owner.generate("Ada").save(folder / "owner.key", None)
+    VaultKey.generate().save(folder / "vault.key")
+    options = {"train_limit": 200, "test_limit": 50}
+    ticket = find("mlp", data="digits", method="random", density=0.2, data_options=options, training={"epochs": 1})
+    ticket.save(folder / "ticket.safetensors")
+    return folder
+
+
+@pytest.fixture
+def story(base: Path, tmp_path: Path) -> Story:
+    return Story(base, tmp_path)
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+def test_a_disk_that_is_full_at_any_write_costs_nothing(run: Run, story: Story) -> None:
+    """Each write of embed fails in turn, and those after it; then there is room again."""
+    counter = FullDisk()
+    with watched(counter):
+        run(*story.embed)
+    writes, older = counter.count, [path.read_bytes() for path in story.paths]
+    for at in range(1, writes, 5):
+        with watched(FullDisk(at)):
+            failed = run(*story.embed, "--force", code=3)
+        assert "No space left on device" in failed.stderr
+        assert [path.read_bytes() for path in story.paths] == older  # the older pair, whole
+        kept = story.folder / "embed.secret"
+        secret = kept.read_bytes() if kept.exists() else None
+        run(*story.embed, "--force", *(["--resume"] if secret else []))
+        assert secret in (None, story.secret())
+        assert sorted(modes(story.out)) == sorted(path.name for path in story.paths)
+        older = [path.read_bytes() for path in story.paths]
+    assert writes > 20
+
+
+def test_a_training_is_not_taken_again_after_a_full_disk(
+    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    step = loop._Run._take_step
+    monkeypatch.setattr(loop._Run, "_take_step", lambda self: (steps.append(1), step(self)))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        failed = run(*story.embed, code=3)
+    assert "nothing is lost: go on with --resume" in failed.stderr
+    assert modes(story.out) == {"marked.safetensors.embed-run": 0o700}
+    secret, created = (story.folder / name for name in ("embed.secret", "embed.created"))
+    kept, moment = secret.read_bytes(), created.read_text()
+    trained = len(steps)
+    run(*story.embed, "--resume", "--force")
+    assert len(steps) == trained
+    assert story.secret() == kept
+    claimed = load_credential(story.paths[1], story.paths[2], vault_key=story.key).claim.created
+    assert claimed.removesuffix("Z") == moment[:19]
+
+
+def test_a_run_that_is_killed_at_its_very_end_has_ended(
+    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "delete", killed)
+        first = run(*story.embed, "--json", code=3)
+    written = [path.read_bytes() for path in story.paths]
+    (story.folder / "embed.secret").unlink()  # as if the deletion had begun
+    second = run(*story.embed, "--json", "--resume")
+    assert json.loads(second.stdout) == json.loads(first.stdout)
+    assert [path.read_bytes() for path in story.paths] == written
+    assert not story.folder.exists()
+
+
+def test_outputs_that_a_run_did_not_write_are_not_its_own(run: Run, story: Story) -> None:
+    """They appear while it is interrupted: --resume alone does not replace them."""
+    story.folder.mkdir()
+    (story.folder / "embed.secret").write_bytes(bytes(range(32)))
+    story.paths[1].write_text("somebody's")
+    assert "claim.json' exists: choose another name" in run(*story.embed, "--resume", code=2).stderr
+    assert story.paths[1].read_text() == "somebody's"
+    run(*story.embed, "--resume", "--force")
+    assert story.secret() == bytes(range(32))
+
+
+def test_what_is_written_meanwhile_by_another_is_not_replaced(
+    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = runs.Run.finish
+
+    def late(self: runs.Run, *arguments: object, **named: object) -> object:
+        story.paths[1].write_text("another run's")
+        return finish(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "finish", late)
+        failed = run(*story.embed, code=3)
+    assert "claim.json': exists already" in failed.stderr
+    assert story.paths[1].read_text() == "another run's"
+    assert not story.paths[2].exists()
+    secret = (story.folder / "embed.secret").read_bytes()
+    story.paths[1].unlink()
+    run(*story.embed, "--resume")
+    assert story.secret() == secret
+
+
+def test_a_run_started_anew_leaves_nothing_that_a_resumed_one_would_stumble_over(
+    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "finish", interrupted)
+        run(*story.embed, code=3)
+    old = (story.folder / "embed.secret").read_bytes()
+    assert "go on with --resume, or start again with --force" in run(*story.embed, code=2).stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_take_step", interrupted)
+        run(*story.embed, "--force", code=3)
+    new = (story.folder / "embed.secret").read_bytes()
+    assert new != old
+    run(*story.embed, "--resume")
+    assert story.secret() == new
+
+
+def test_two_runs_do_not_share_a_folder(run: Run, story: Story) -> None:
+    with work_folder.hold(story.folder):
+        (story.folder / "embed.secret").write_bytes(bytes(32))
+        for more in (["--force"], ["--resume"], ["--resume", "--force"]):
+            assert "another run is using" in run(*story.embed, *more, code=2).stderr
+        assert (story.folder / "embed.secret").read_bytes() == bytes(32)
+    run(*story.embed, "--resume")
+    assert story.secret() == bytes(32)
+
+
+def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, int] = {}
+    delete = runs.delete
+
+    def watching(folder: Path) -> None:
+        seen.update({"": stat.S_IMODE(folder.stat().st_mode), **modes(folder)})
+        delete(folder)
+
+    monkeypatch.setattr(runs, "delete", watching)
+    (story.base / "ticket.safetensors").chmod(0o644)
+    with umask(0):
+        embedded = run(*story.embed)
+        run(*FIND, "--out", story.out / "found.safetensors")
+        run("import", story.base / "ticket.safetensors", "--out", story.out / "imported.safetensors")
+    note = f"keep secret, like the vault, or delete '{story.base / 'ticket.safetensors'}': whoever has the unmarked"
+    assert note in embedded.stderr
+    assert "others on this machine can read it now" in embedded.stderr
+    assert modes(story.out) == {
+        "marked.safetensors": 0o666, "claim.json": 0o666, "vault.age": 0o600,
+        "found.safetensors": 0o600, "imported.safetensors": 0o600,
+    }  # fmt: skip
+    assert seen.pop("") == 0o700
+    assert set(seen.values()) == {0o600}
+    with umask(0o077):
+        run(*story.embed, "--force")
+    assert set(modes(story.out).values()) == {0o600}
+
+
+def test_an_older_releases_folder_is_closed_to_others(run: Run, story: Story) -> None:
+    story.folder.mkdir(mode=0o755)
+    (story.folder / "embed.secret").write_bytes(bytes(31))
+    failed = run(*story.embed, "--resume", code=3)
+    assert "has 31 bytes, expected 32" in failed.stderr
+    assert modes(story.out) == {story.folder.name: 0o700}
+
+
+@pytest.mark.parametrize("where", ["nowhere", "target"])
+def test_a_link_is_not_replaced_unless_told_to(run: Run, story: Story, where: str) -> None:
+    link, target = story.paths[2], story.out / "target"
+    target.write_text("untouched")
+    link.symlink_to(story.out / where)
+    assert "vault.age' exists: choose another name" in run(*story.embed, code=2).stderr
+    assert link.is_symlink()
+    run(*story.embed, "--force")
+    assert not link.is_symlink()
+    assert target.read_text() == "untouched"
+
+
+def test_names_as_long_as_the_system_allows_can_be_written(run: Run, story: Story) -> None:
+    story.paths = [story.out / (letter * 255) for letter in "mcv"]
+    run(*story.embed)
+    assert sorted(modes(story.out)) == ["c" * 255, "m" * 255, "v" * 255]
+
+
+def test_a_file_that_cannot_grow_is_refused_before_training(story: Story) -> None:
+    """A real limit, in a process of its own: the ticket is larger than what one file may have."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); import ticketguard.__main__"
+    )
+    command = [sys.executable, "-c", program, *story.embed]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 3, refused.stderr
+    assert "(File too large): raise the limit on a file's size (ulimit -f) above" in refused.stderr
+    assert "training" not in refused.stderr
+    assert list(story.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("--name", "Ada", "--no-passphrase"), ("--vault-key",)])
+def test_a_key_is_whole_or_not_there(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    counter = FullDisk()
+    keygen: Callable[..., object] = lambda name, code=0: run("keygen", *arguments, "--out", tmp_path / name, code=code)  # noqa: E731
+    with watched(counter):
+        keygen("whole")
+    files = len(list(tmp_path.iterdir()))
+    for at in range(counter.count):
+        with watched(FullDisk(at)):
+            keygen(f"key-{at}", code=3)
+        assert len(list(tmp_path.iterdir())) == files
+    keygen(f"key-{at}")
+    assert len(list(tmp_path.iterdir())) == 2 * files
+
+
+def test_what_is_exported_from_an_unmarked_ticket_comes_with_a_warning(run: Run, story: Story) -> None:
+    run(*story.embed)
+    out = ("--out", story.out / "plain.safetensors", "--force")
+    assert "is not marked: whoever has" in run("export", story.base / "ticket.safetensors", *out).stderr
+    assert run("export", story.paths[0], *out).stderr == ""
+    assert Ticket.load(story.paths[0]).rewind_weights is None
