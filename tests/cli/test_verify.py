@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -187,8 +189,8 @@ def test_a_suspect_and_one_place_for_answers_are_asked_for(run: Run, files: File
     assert "Give a suspect" in run("verify", *credentials(files), code=2).stderr
     both = run("verify", "--predictor", "a:b", "--endpoint", url, *credentials(files), code=2)
     assert "one place to ask" in both.stderr
-    onnx = run("verify", tmp_path / "suspect.onnx", "--endpoint", url, *credentials(files), code=2)
-    assert "give it alone" in onnx.stderr
+    beside = run("verify", tmp_path / "suspect.onnx", "--endpoint", url, *credentials(files), code=2)
+    assert "give it alone" in beside.stderr
 
 
 def test_weights_and_answers_give_one_verdict_that_pays_for_two_tests(run: Run, files: Files, functions: str) -> None:
@@ -307,6 +309,22 @@ def test_an_onnx_suspect_is_asked_for_answers(run: Run, files: Files, tmp_path: 
     (tmp_path / "suspect.onnx").write_bytes(b"no model")
     result = run("verify", tmp_path / "suspect.onnx", *credentials(files), code=3)
     assert "suspect.onnx" in result.stderr
+
+
+def test_an_onnx_suspect_that_fills_the_memory_is_told_so(run: Run, files: Files, tmp_path: Path) -> None:
+    size = onnx.numpy_helper.from_array(np.array([6 * 10**8]), "s")
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("ConstantOfShape", ["s"], ["y"])],
+        "g",
+        [value("x", 1, None)],
+        [value("y", 1, None)],
+        [size],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "suspect.onnx").write_bytes(model.SerializeToString())
+    result = run("verify", tmp_path / "suspect.onnx", *credentials(files), code=3)
+    assert "needs more than 1024 MiB of memory" in " ".join(result.stderr.split())
 
 
 def test_another_owners_key_is_refused(run: Run, files: Files, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypat
     folder = write_folder(tmp_path / "pets", FILES)
     (folder / "cat" / "grows.png").symlink_to("/proc/self/maps")
     monkeypatch.setattr(sys.modules["ticketguard.data.image_folder"], "IMAGE_LIMIT_BYTES", 1000)
-    with pytest.raises(FileError, match=r"grows\.png': has 1001 bytes, expected at most 1000"):
+    with pytest.raises(FileError, match=r"grows\.png': has more than 1000 bytes"):
         load_data(str(folder), options={})
 
 
@@ -196,5 +196,5 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return whole(path, *rest, **named)  # type: ignore[call-overload, no-any-return]
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(FileError, match=r"dog/1\.png': cannot be read \(Permission denied\): check its permissions"):
+    with pytest.raises(FileError, match=r"dog/1\.png': cannot be read \(Permission denied\): check its"):
         load_data(str(folder), options={})

@@ -1,8 +1,8 @@
 """What of an image file a decoder needs: its pixels' own data, without text, profiles, thumbnails and private tags.
 
-Decoders read such notes whole and follow what they point to; a TIFF of a hundred kilobytes whose tags all point to the
-same bytes takes gigabytes. One note is read here, because it says how the image is to be seen: the orientation
-(Exif 2.32, tag 0x0112).
+Decoders read such notes whole, unpack them, follow what they point to and fail on damage in them, each release within
+bounds of its own. One note is read here, because it says how the image is to be seen: the orientation (Exif 2.32, tag
+0x0112).
 """
 
 from __future__ import annotations

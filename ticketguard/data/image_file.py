@@ -22,6 +22,7 @@ from PIL import Image
 from ticketguard.data.dataset import no_data, resized
 from ticketguard.data.image_container import BareImage, bare_image
 from ticketguard.errors import FileError
+from ticketguard.printable import printable
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -58,7 +59,7 @@ def decode_image(content: bytes, *, name: str, size: int) -> Pixels:
         raise
     # Decoders raise struct.error, KeyError, SyntaxError, MemoryError and more; whatever it is, it is the file's.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0], limit=200)
         raise no_data(name, f"is not a readable image ({reason})", "replace it or leave it out") from error
     return _upright(pixels, bare.orientation)
 

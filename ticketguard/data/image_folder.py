@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,7 +15,7 @@ from ticketguard.data.dataset import DataOptions, Dataset, no_data
 from ticketguard.data.image_file import Pixels, decode_image
 from ticketguard.data.named import assemble
 from ticketguard.errors import ConfigurationError
-from ticketguard.files import open_at_once
+from ticketguard.files import read_whole
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 IMAGE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -163,19 +161,12 @@ def _files(path: Path) -> Iterator[Path]:
 def _read_regular(file: Path) -> bytes | None:
     """Return a file's content; None for a device, pipe or dangling link. Links to files are followed."""
     try:
-        with open(file, "rb", opener=open_at_once) as stream:  # Path.open takes no opener.
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            check_size(file, status.st_size, IMAGE_LIMIT_BYTES)
-            content = stream.read(IMAGE_LIMIT_BYTES + 1)
-    except OSError as error:
         if not file.is_file():
             return None
+        check_size(file, file.stat().st_size, IMAGE_LIMIT_BYTES)
+    except OSError as error:
         raise no_data(file, f"cannot be read ({error.strerror})", "check its permissions") from error
-    # It may have grown while it was read.
-    check_size(file, len(content), IMAGE_LIMIT_BYTES)
-    return content
+    return read_whole(file, limit_bytes=IMAGE_LIMIT_BYTES)
 
 
 def _is_image(name: str) -> bool:

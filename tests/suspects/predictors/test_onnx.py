@@ -248,8 +248,9 @@ def test_the_process_is_told_no_passphrase_and_imports_no_torch(
         ({"dtype": "float32", "shape": [2**62, 2**62]}, b"", "answered with shape"),
         ({"dtype": "float32", "shape": "1"}, b"", "answered with shape"),
         ({"dtype": "float32", "shape": [1] * 99}, bytes(4), r"answered with shape \(\), expected"),
-        ({"error": ["x"] * 1000}, b"", r"failed \(\['x', .{,200}\)"),
-        ({"kind": "k" * 1000}, b"", "answered with a k{50}, expected a tensor"),
+        ({"error": ["x"] * 1000}, b"", r"failed \(\['x', .{,210}\): check"),
+        ({"error": "\x1b[2Jgone"}, b"", r"failed \(\\x1b\[2Jgone\)"),
+        ({"kind": "k" * 1000}, b"", "answered with a k{20}.{1,40}, expected a tensor"),
     ],
 )
 def test_a_process_that_lies_is_not_believed(

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ticketguard.errors import FileError, MissingExtraError, PredictorError
+from ticketguard.errors import FileError, MissingExtraError, PredictorError, UnusableAnswerError
 from ticketguard.files import read_whole
+from ticketguard.printable import printable
 from ticketguard.suspects.predictors.interface import check_input_shape, read_answer
 from ticketguard.suspects.predictors.onnx_child import MAX_AXES, MAX_MODEL_BYTES
 from ticketguard.suspects.predictors.onnx_process import ChildError, OnnxProcess
@@ -71,8 +72,8 @@ class OnnxPredictor:
         """Answer one input.
 
         Raises:
-            PredictorError: The model takes something else, fails, crashes, takes too long or too much memory, or its
-                answer is not a prediction.
+            UnusableAnswerError: The model fails on this input, or its answer is not a prediction.
+            PredictorError: It takes something else, crashes, or takes too long or too much memory.
             FileError: The model had to be loaded again, and the file has changed.
         """
         with self._one_at_a_time:
@@ -112,20 +113,20 @@ class OnnxPredictor:
     def _read(self, answer: dict[str, Any], payload: bytes, classes: int) -> Array:
         """Return the answer's array; the child is not trusted to send one."""
         if "error" in answer:
-            raise self._error(f"failed ({str(answer['error'])[:200]})", _HINT)
+            raise self._unusable(f"failed ({printable(answer['error'], limit=200)})", _HINT)
         if "kind" in answer:
-            raise self._error(
-                f"answered with a {str(answer['kind'])[:50]}, expected a tensor",
+            raise self._unusable(
+                f"answered with a {printable(answer['kind'], limit=50)}, expected a tensor",
                 "export the classifier with its scores as the first output",
             )
-        kind, sizes = str(answer.get("dtype"))[:50], _read_shape(answer.get("shape")) or ()
+        kind, sizes = printable(answer.get("dtype"), limit=50), _read_shape(answer.get("shape")) or ()
         shape = tuple(-1 if size is None else size for size in sizes)
         if kind not in _ANSWER_TYPES:
-            raise self._error(
+            raise self._unusable(
                 f"answered with type {kind}, expected numbers", "it must return scores (1, classes) or a label"
             )
         if -1 in shape or math.prod(shape) * np.dtype(kind).itemsize != len(payload):
-            raise self._error(
+            raise self._unusable(
                 f"answered with shape {shape}, expected (1, {classes})",
                 f"check that the suspect solves the credential's task with {classes} classes",
             )
@@ -154,9 +155,9 @@ class OnnxPredictor:
         declared = answer.get("inputs")
         if "error" in answer or not isinstance(declared, list):
             ends()
-            raise self._not_a_model(str(answer.get("error"))[:200])
+            raise self._not_a_model(printable(answer.get("error"), limit=200))
         inputs = [
-            _Input(kind=str(value.get("type"))[:100], shape=_read_shape(value.get("shape")))
+            _Input(kind=printable(value.get("type"), limit=100), shape=_read_shape(value.get("shape")))
             for value in declared
             if isinstance(value, dict)
         ]
@@ -170,6 +171,9 @@ class OnnxPredictor:
 
     def _error(self, reason: str, hint: str) -> PredictorError:
         return PredictorError(target=self.target, reason=reason, hint=hint)
+
+    def _unusable(self, reason: str, hint: str) -> UnusableAnswerError:
+        return UnusableAnswerError(target=self.target, reason=reason, hint=hint)
 
     def _not_a_model(self, reason: str) -> FileError:
         return FileError(
