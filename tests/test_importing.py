@@ -204,6 +204,11 @@ def test_rows_that_were_pruned_as_a_whole_are_pruning() -> None:
     assert set(tg.import_checkpoint({"fc.weight": rows, "conv.weight": filters}).mask) == {"fc.weight", "conv.weight"}
 
 
+@pytest.mark.parametrize("name", ["mask_head.weight", "roi.mask_fcn1.weight", "pos_conv.weight", "embedded.fc.weight"])
+def test_layers_whose_modules_sound_like_something_else_are_layers(name: str) -> None:
+    assert list(tg.import_checkpoint({name: pruned(20, 30)}).mask) == [name]
+
+
 def test_a_causal_mask_of_infinities_is_left_to_the_model() -> None:
     causal = np.where(CAUSAL[0, 0] > 0, 0, -np.inf).astype(np.float32)
     ticket = tg.import_checkpoint({"fc.weight": pruned(20, 30), "causal": causal})

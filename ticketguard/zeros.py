@@ -20,7 +20,6 @@ FEWEST_PRUNED_SHARE = 1e-3
 MOST_PADDING_SHARE = 0.05
 _LONGEST_NAME = 100
 
-_MASK = re.compile(r"(?:.*_)?mask|mask_.*|masked_bias")
 _POSITIONAL = re.compile(
     r"pe|wpe|pos_?(?:emb|enc|table)\w*|position(?:al|s)?_?(?:emb|enc|id|bias|table)\w*|rel_pos\w*"
     r"|relative_\w*(?:index|table|bias|coords|emb)\w*|attn_bias\w*|attention_biases|inv_freq|freqs_cis|anchors|anchor_grid"
@@ -80,7 +79,7 @@ def reason_for_zeros(name: str, array: Array) -> str | None:
     own = _own_name(name)
     if array.dtype.kind != "f":
         return "it holds whole numbers"
-    if _MASK.fullmatch(own):
+    if is_mask_name(name):
         return "it is named as a mask, and no weight of its shape is beside it"
     if _POSITIONAL.fullmatch(own):
         return "its name says that it encodes positions"
@@ -90,6 +89,12 @@ def reason_for_zeros(name: str, array: Array) -> str | None:
     if array.ndim == 2 and _is_padded(array, embedding=_EMBEDDING.fullmatch(own) is not None):
         return "only whole rows of it are zero, as those of a padding token"
     return None
+
+
+def is_mask_name(name: str) -> bool:
+    """Tell whether a tensor, and not its module, calls itself a mask, whatever it masks."""
+    last = name.rpartition(".")[2]
+    return last in {"mask", "masked_bias"} or last.endswith("_mask") or last.startswith("mask_")
 
 
 def pruned_share(state: Mapping[str, Array]) -> float:

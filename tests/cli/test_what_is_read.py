@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,15 @@ def test_of_two_networks_both_are_read_and_paid_for(
     else:
         flat = {f"{key}.{name}": array for key, net in networks.items() for name, array in net.items()}
         safetensors.numpy.save_file(flat, tmp_path / "two")
-    both = evidence(run("verify", tmp_path / "two", *credentials(files), "--json"))["details"]
+    found = evidence(run("verify", tmp_path / "two", *credentials(files), "--json"))
+    both = found["details"]
     assert (both["network"], both["networks"]) == (f"{copy}.", 2)
     named = evidence(run("verify", tmp_path / "two", *credentials(files), "--network", copy, "--json"))
     assert (named["details"]["network"], named["details"]["networks"]) == (f"{copy}.", 1)
     assert both["looks"] == 2 * named["details"]["looks"]
     assert both["log10_p_uncorrected"] == named["details"]["log10_p_uncorrected"]
+    paid = both["log10_p_uncorrected"] + math.log10(both["looks"])
+    assert found["log10_p"] == pytest.approx(paid)
     run("verify", tmp_path / "two", *credentials(files), "--network", f"{stranger}.", code=1)
     assert (
         "has no network 'no.'" in run("verify", tmp_path / "two", *credentials(files), "--network", "no", code=2).stderr
@@ -166,3 +170,31 @@ def test_quantised_layers_are_listed_and_named(run: Run, files: Files, tmp_path:
     document = json.loads(run("inspect", tmp_path / "all.safetensors", "--json").stdout)
     validate(document, "inspect")
     assert {entry["name"] for entry in document["suspect"]["packed"]} == set(LAYERS)
+
+
+def test_a_layer_that_gptq_packed_is_listed_and_not_passed_over(run: Run, files: Files, tmp_path: Path) -> None:
+    packed = {"3.qweight": np.ones((25, 10), np.int32), "3.qzeros": np.ones((1, 2), np.int32)}
+    weights = {"1.weight": marked(files)["1.weight"], **packed}
+    safetensors.numpy.save_file({f"model.{name}": array for name, array in weights.items()}, tmp_path / "gptq")
+    for network in ((), ("--network", "model")):
+        details = evidence(run("verify", tmp_path / "gptq", *credentials(files), *network, "--json"))["details"]
+        assert details["unreadable_layers"] == [{"layer": "3.weight", "reason": "is stored packed (GPTQ or AWQ)"}]
+        assert details["missing_layers"] == []
+
+
+def test_sixteen_strangers_in_one_file_prove_nothing(run: Run, files: Files, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    shapes = {name: marked(files)[name].shape for name in LAYERS}
+    strangers = {
+        f"net{index}.{name}": (generator.normal(size=shape) * (generator.random(shape) < 0.2)).astype(np.float32)
+        for index in range(16)
+        for name, shape in shapes.items()
+    }
+    safetensors.numpy.save_file(strangers, tmp_path / "many.safetensors")
+    found = evidence(run("verify", tmp_path / "many.safetensors", *credentials(files), "--json", code=1))
+    assert found["details"]["networks"] == 16
+    assert found["log10_p"] > -2
+    more = {f"net16.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    safetensors.numpy.save_file({**strangers, **more}, tmp_path / "more.safetensors")
+    result = run("verify", tmp_path / "more.safetensors", *credentials(files), code=3)
+    assert "more than 16 networks that fit the reference equally well" in result.stderr

@@ -76,7 +76,7 @@ def examine_networks(
         [seen for seen, _ in passages],
         threshold_log10_p=threshold_log10_p,
         looks=looks,
-        missing=[name for name in reference.mask if name not in best.match.pairs],
+        missing=[name for name in reference.mask if name not in best.names and name not in best.unreadable],
         paired_by_order=best.match.by_order,
     )
     what_was_read = {
@@ -94,19 +94,23 @@ def _readable_networks(suspect: Checkpoint, shapes: Mapping[str, tuple[int, ...]
         UnverifiableError: There are none.
     """
     networks: list[_Network] = []
+    packed = suspect.packed()
     for match in suspect.matches(shapes):
         wrong = suspect.unreadable(match.pairs.values())
+        unknown = {layer: packed.get(match.network + layer) for layer in shapes if layer not in match.pairs}
         networks.append(
             _Network(
                 match=match,
                 names={layer: name for layer, name in match.pairs.items() if name not in wrong},
-                unreadable={layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
+                unreadable={
+                    **{layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
+                    **{layer: f"is stored packed ({form})" for layer, form in unknown.items() if form is not None},
+                },
             )
         )
     readable = [network for network in networks if network.names]
     if not readable:
         layer, reason = next(iter(networks[0].unreadable.items()))
-        packed = suspect.packed()
         raise UnverifiableError(
             f"'{suspect.label}' has no layer that can be read: '{layer}' {reason}"
             + (f"; it holds {describe(packed)}" if packed else "")

@@ -18,10 +18,11 @@ from ticketguard.suspects.bitmask import with_compressed
 from ticketguard.suspects.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
 from ticketguard.suspects.networks import networks_in
 from ticketguard.suspects.packed import describe, is_integer, packed_weights
-from ticketguard.suspects.parts import effective_parts, is_mask_name, read_part
+from ticketguard.suspects.parts import effective_parts, read_part
 from ticketguard.suspects.sharded import open_checkpoint
 from ticketguard.suspects.sources import MappingSource, TensorSource, unreadable_type
 from ticketguard.ticket import Array, FloatArray
+from ticketguard.zeros import is_mask_name
 
 # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
 _OWN_PREFIX = "ticketguard."
@@ -86,7 +87,9 @@ class Checkpoint:
 
     def packed(self) -> dict[str, str]:
         """Return the format of every weight that is stored quantised or packed, which is not read, by its name."""
-        return packed_weights(self._source)
+        prefix = self.network or ""
+        found = packed_weights(self._source)
+        return {name.removeprefix(prefix): form for name, form in found.items() if name.startswith(prefix)}
 
     def require_unpacked(self) -> None:
         """Check that all of its weights are stored as floating-point numbers.

@@ -96,12 +96,6 @@ def read_part(part: Part, values: FloatArray, source: TensorSource) -> FloatArra
     return values
 
 
-def is_mask_name(name: str) -> bool:
-    """Tell whether a tensor calls itself a mask, whatever it masks."""
-    last = name.rpartition(".")[2]
-    return last in {"mask", "masked_bias"} or last.endswith("_mask") or last.startswith("mask_")
-
-
 def _weight_of_mask(name: str, taken: set[str], source: TensorSource) -> str | None:
     """Return the stored weight that *name* is the mask of; None if it is no such mask."""
     found = _PARAMETRIZATION.fullmatch(name)
