@@ -13,6 +13,7 @@ from tests.cli.conftest import network, unmarked_ticket
 from ticketguard.embedding.interface import Binding
 from ticketguard.errors import ConfigurationError, FileError, PredictorError, UnusableAnswerError
 from ticketguard.suspects.predictors import patience
+from ticketguard.verification import black_box
 from ticketguard.verification import journal as journals
 
 COUNT = 60
@@ -340,3 +341,51 @@ def test_a_journal_without_questions_is_a_mistake(credential: tg.Credential, tmp
         tg.verify(weights, credential, journal=tmp_path / "answers.jsonl")
     with pytest.raises(ConfigurationError, match="give one predictor"):
         tg.verify(Suspect(lambda number: 0), credential, answers=Suspect(lambda number: 0))
+
+
+class Drawn:
+    """Triggers of a fresh key, for a test of many keys."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.labels = generator.integers(CLASSES, size=30)
+
+    def each_input(self) -> list[np.ndarray]:
+        return list(np.arange(30, dtype=np.float32)[:, None])
+
+
+class Evasive:
+    """Answers constantly, now and then with garbage, and not at all after a while: whatever helps it."""
+
+    target = "evasive"
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.generator = generator
+
+    def predict(self, inputs: np.ndarray, *, classes: int) -> int:
+        chance = self.generator.random()
+        if inputs.item() and chance < 0.05:
+            raise PredictorError(target="s", reason="answered 403", hint="h")
+        if chance < 0.2:
+            raise UnusableAnswerError(target="s", reason="answered NaN", hint="h")
+        return 3 if chance < 0.6 else int(self.generator.integers(classes))
+
+
+def test_no_way_to_answer_or_to_stop_reaches_a_level_more_often_than_it_says() -> None:
+    generator = np.random.default_rng(0)
+    threshold, statuses = np.log10(0.05), []
+    for _ in range(400):
+        witness = black_box.Witness(predictor=Evasive(generator), classes=CLASSES, patience=patience.Patience(0))
+        try:
+            evidence = black_box.interrogate(
+                witness,
+                Drawn(generator),  # type: ignore[arg-type]
+                journals.Journal(),
+                threshold_log10_p=threshold,
+                controls=None,
+            )
+        except PredictorError:
+            continue  # it never gave an answer that could be used
+        statuses.append(evidence.status)
+    supported = statuses.count("supported") / 400
+    assert 0 < supported <= 0.05
+    assert statuses.count("not_supported") / 400 < 0.05  # only of those that answered every trigger
