@@ -333,7 +333,14 @@ def test_the_claim_binds_the_channel_groups(embedded: tuple[tg.Ticket, tg.Creden
 
 
 def test_a_model_that_cannot_be_traced_is_marked_without_channel_groups(ticket: tg.Ticket, owner: tg.Owner) -> None:
-    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=nn.Linear(7, 7))
+    class Closed(nn.Sequential):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+            raise ValueError("not here")
+
+    closed = Closed(*build_model("mlp", options=MODEL_OPTIONS, seed=0).children())
+    with pytest.raises(TensorError, match="is masked but the model has no weights of its shape"):
+        tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=nn.Linear(7, 7))
+    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=closed)
     network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
     plan.start(network)
     _, credential = plan.finish(network)
