@@ -29,9 +29,8 @@ def read_masks(ticket: Ticket, reference: Mask) -> dict[str, npt.NDArray[np.bool
     """Return per layer every reading's whole mask, shape (positions, readings)."""
     masks = {}
     for name in reference:
-        everywhere = np.arange(reference[name].size)
-        readings = read_layer(ticket.weights[name], edges=int(reference[name].sum()), positions=everywhere)
-        masks[name] = np.column_stack([kept for _, kept in readings])
+        _, kept = read_layer(ticket.weights[name], edges=int(reference[name].sum()))
+        masks[name] = np.column_stack([kept >> bit & 1 > 0 for bit in range(len(READINGS))])
     return masks
 
 

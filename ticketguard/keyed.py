@@ -20,6 +20,8 @@ COMMITMENT_DOMAIN = b"ticketguard/commitment/v1\0"
 DRAW_DOMAIN = b"ticketguard/draw/v1\0"
 SECRET_DOMAIN = b"ticketguard/secret/v1\0"
 SECRET_BYTES = 32
+# From one in so many on, distinct integers are marked in a map of all rather than sorted.
+DENSE_BOUND = 64
 
 
 def commit(
@@ -109,12 +111,14 @@ class KeyedStream:
         if not 1 <= bound <= 2**63:
             raise ValueError(f"bound is {bound}, expected 1 to 2^63")
         limit = 2**64 // bound * bound
-        drawn = np.empty(0, dtype=np.int64)
-        while len(drawn) < count:
-            words = self.words(count - len(drawn))
+        pieces: list[npt.NDArray[np.int64]] = []
+        missing = count
+        while missing or not pieces:
+            words = self.words(missing)
             accepted = words if limit == 2**64 else words[words < np.uint64(limit)]
-            drawn = np.concatenate([drawn, (accepted % np.uint64(bound)).astype(np.int64)])
-        return drawn
+            pieces.append((accepted % np.uint64(bound)).astype(np.int64))
+            missing -= len(accepted)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def distinct(self, bound: int, count: int) -> npt.NDArray[np.int64]:
         """Draw a uniformly random set of *count* distinct integers below *bound*; returns them ascending.
@@ -127,11 +131,23 @@ class KeyedStream:
         """
         if not 0 <= count <= (bound + 1) // 2:
             raise ValueError(f"cannot draw {count} distinct integers below {bound}, expected at most half of them")
+        if count * DENSE_BOUND > bound:
+            return self._distinct_of_many(bound, count)
         kept = np.empty(0, dtype=np.int64)
         while len(kept) < count:
             drawn = np.sort(np.concatenate([kept, self.integers(bound, count - len(kept))]))
             kept = drawn[np.diff(drawn, prepend=-1) > 0]
         return kept
+
+
+    def _distinct_of_many(self, bound: int, count: int) -> npt.NDArray[np.int64]:
+        """Draw what `distinct` draws, with a byte for each integer below *bound*: no round sorts what is there."""
+        seen = np.zeros(bound, dtype=np.bool_)
+        missing = count
+        while missing:
+            seen[self.integers(bound, missing)] = True
+            missing = count - int(np.count_nonzero(seen))
+        return np.asarray(np.flatnonzero(seen), dtype=np.int64)
 
 
 def _check_32_bytes(**fields: bytes) -> None:

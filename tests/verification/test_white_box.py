@@ -59,7 +59,7 @@ def test_kept_among_is_a_stable_sort_without_the_zeros(magnitudes: np.ndarray, k
     order = [position for position in np.argsort(-magnitudes, kind="stable") if magnitudes[position] > 0]
     expected = np.zeros(len(magnitudes), dtype=bool)
     expected[order[:keep]] = True
-    assert kept_among(magnitudes, keep, np.arange(len(magnitudes))).tolist() == expected.tolist()
+    assert kept_among(magnitudes, keep).tolist() == expected.tolist()
 
 
 def test_a_copy_is_supported() -> None:

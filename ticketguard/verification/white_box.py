@@ -95,53 +95,51 @@ READINGS = (
 )
 
 
-def kept_among(magnitudes: FloatArray, keep: int, positions: Positions) -> BoolArray:
-    """Tell which *positions* are among the *keep* largest magnitudes; ties go to the earlier position.
+def kept_among(magnitudes: FloatArray, keep: int) -> BoolArray:
+    """Tell which positions are among the *keep* largest magnitudes; ties go to the earlier position.
 
     Args:
         magnitudes: Flat absolute weights.
         keep: How many positions to keep; at most those that are not zero are.
-        positions: Flat positions to ask for.
     """
     alive = magnitudes[magnitudes > 0]
     if keep >= len(alive):
-        return np.asarray(magnitudes[positions] > 0)
+        return np.asarray(magnitudes > 0)
     if keep == 0:
-        return np.zeros(len(positions), dtype=np.bool_)
+        return np.zeros(len(magnitudes), dtype=np.bool_)
     threshold = np.partition(alive, len(alive) - keep)[len(alive) - keep]
-    ties_kept = keep - int(np.count_nonzero(alive > threshold))
-    last_tie = np.flatnonzero(magnitudes == threshold)[ties_kept - 1]
-    asked = magnitudes[positions]
-    return np.asarray((asked > threshold) | ((asked == threshold) & (positions <= last_tie)))
+    kept = np.asarray(magnitudes > threshold)
+    ties = np.flatnonzero(magnitudes == threshold)
+    kept[ties[: keep - int(np.count_nonzero(kept))]] = True
+    return kept
 
 
-def read_layer(
-    layer: FloatArray, *, edges: int, positions: Positions, found_later: bool = False
-) -> list[tuple[int, BoolArray]]:
+def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> tuple[list[int], npt.NDArray[np.uint8]]:
     """Take every reading of one layer.
 
     Args:
         layer: The suspect's weights.
         edges: Edges of the reference in this layer.
-        positions: Flat positions to ask for.
         found_later: Whether the reference keeps everything, because the ticket was found after the secret edges were
             drawn: relative weights then say by themselves how many of them are edges.
 
     Returns:
-        Per reading how many positions it keeps, and which of *positions* are among them.
+        Per reading how many positions it keeps; and per flat position a byte whose bit *r* says that reading *r* keeps
+        it: a key that looks positions up pays for all readings at once.
     """
     magnitudes = np.abs(layer).reshape(-1)
     alive = int(np.count_nonzero(magnitudes))
     # Where no more weights are alive than are asked for, their sizes do not matter.
     relative = np.abs(balanced(layer)).reshape(-1) if found_later or alive > edges else magnitudes
     relative_edges = edges_that_stand_out(relative) if found_later else edges
-    found = []
-    for reading in READINGS:
+    keeps: list[int] = []
+    kept = np.zeros(layer.size, dtype=np.uint8)
+    for bit, reading in enumerate(READINGS):
         share = reading.share_of_reference
         wanted = relative_edges if reading.relative else edges
-        keep = alive if share is None else min(alive, round(share * wanted))
-        found.append((keep, kept_among(relative if reading.relative else magnitudes, keep, positions)))
-    return found
+        keeps.append(alive if share is None else min(alive, round(share * wanted)))
+        kept |= kept_among(relative if reading.relative else magnitudes, keeps[-1]).view(np.uint8) << np.uint8(bit)
+    return keeps, kept
 
 
 def edges_that_stand_out(magnitudes: FloatArray) -> int:
@@ -167,7 +165,7 @@ def count_hits(
     parameters: PlantedParameters,
     edges: Mapping[str, int],
 ) -> list[list[list[LayerCount]]]:
-    """Count a suspect's edges inside the secret edges of several keys, one layer in memory at a time.
+    """Count a suspect's edges inside the secret edges of several keys, one layer and one key in memory at a time.
 
     Args:
         suspect: Weights in the reference's shapes; each layer is looked up once.
@@ -181,22 +179,15 @@ def count_hits(
     """
     counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
     for name in reference:
-        shape = {name: reference[name].shape}
-        secrets = [
-            planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name] for binding in bindings
-        ]
-        ends = np.cumsum([len(secret) for secret in secrets])[:-1]
-        readings = read_layer(
-            suspect[name],
-            edges=edges[name],
-            positions=np.concatenate(secrets),
-            found_later=bool(parameters.density_ppm),
-        )
-        for (keep, kept), per_key in zip(readings, counts, strict=True):
-            for per_layer, hits in zip(per_key, np.split(kept, ends), strict=True):
-                per_layer.append(
-                    LayerCount(size=reference[name].size, kept=keep, secret=len(hits), hits=int(np.count_nonzero(hits)))
-                )
+        size, shape = reference[name].size, {name: reference[name].shape}
+        keeps, kept = read_layer(suspect[name], edges=edges[name], found_later=bool(parameters.density_ppm))
+        for key, binding in enumerate(bindings):
+            secret = planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name]
+            found = np.bincount(kept[secret], minlength=2 ** len(READINGS)).reshape([2] * len(READINGS))
+            for bit, keep in enumerate(keeps):
+                # The last axis is the lowest bit.
+                hits = int(found.take(1, axis=len(READINGS) - 1 - bit).sum())
+                counts[bit][key].append(LayerCount(size=size, kept=keep, secret=len(secret), hits=hits))
     return counts
 
 
@@ -264,6 +255,7 @@ class Passage:
         reading: The reading with the smallest p.
         counts: The owner's counts in that reading, one a layer.
         log10_p: Of that reading, before correction.
+        readings_log10_p: Of every reading, in the order of `READINGS`, before correction.
         attainable_log10_p: Of the most powerful reading, if as many edges were planted as in an untouched copy.
         decoy_log10_p: Smallest p of any decoy key in any reading, before correction.
     """
@@ -272,6 +264,7 @@ class Passage:
     reading: Reading
     counts: tuple[LayerCount, ...]
     log10_p: float
+    readings_log10_p: tuple[float, ...]
     attainable_log10_p: float
     decoy_log10_p: float
 
@@ -297,6 +290,7 @@ def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: Plan
         reading=reading,
         counts=layers,
         log10_p=log10_p,
+        readings_log10_p=tuple(result for result, _, _ in results),
         attainable_log10_p=attainable_log10_p,
         decoy_log10_p=decoy_log10_p,
     )
