@@ -1,4 +1,4 @@
-"""What `soundness` tries: references, groups, parameters and suspects that a claimant or a suspect's owner may choose."""
+"""What `soundness` tries: references, groups, parameters, suspects and answers, chosen before the secret is drawn."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def _answerers() -> Iterator[Answering]:
     def recipe(count: int, classes: int) -> TriggerRecipe:
         return TriggerRecipe(count=count, classes=classes, input_shape=(1, 4, 4), grid=2, mean_ppm=(), std_ppm=())
 
-    def by_hash(inputs: FloatArray, number: int) -> int:
+    def by_hash(inputs: FloatArray, _number: int) -> int:
         return int.from_bytes(hashlib.sha256(inputs.tobytes()).digest()[:6], "little")
 
     for name, count, classes, answer in (

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 from scipy.stats import binom
 
 from benchmarks.hostile_claims import ANSWERERS, CLAIMS, Answering, Claim
@@ -25,12 +26,15 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import draw_triggers
 from ticketguard.graph import align
 from ticketguard.keyed import commit
+from ticketguard.suspects.predictors.patience import Patience
 from ticketguard.verification import black_box, statistics, white_box
+from ticketguard.verification.journal import Journal
 
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # Stated before anything is drawn: the probability that any of all comparisons fails although every p is exact.
 FAMILY_LEVEL = 0.01
 GROUND_SECRETS = 2**16
+GROUND = "shapes: one row and one column"
 # Evidence is gathered to the end: a verdict would stop at its level.
 NEVER = -math.inf
 
@@ -60,7 +64,8 @@ def weights_p_values(claim: Claim, secrets: int) -> Doubles:
     if claim.groups:
         # The alignment sees the reference and the suspect, no secret: it is the same for all.
         alignment = align(stored, claim.reference, claim.groups)
-        passes.append(white_box.Layers(read=stored.__getitem__, names={n: n for n in stored}, alignment=alignment))
+        aligned = {name: alignment.apply(name, layer) for name, layer in stored.items()}
+        passes.append(white_box.Layers(read=aligned.__getitem__, names={name: name for name in aligned}))
     looks = len(white_box.READINGS) * len(passes)
     rows = []
     for index in range(secrets):
@@ -81,7 +86,11 @@ def answers_p_values(answering: Answering, secrets: int) -> Doubles:
             answering.name, index, digest=bytes(32), scheme="trigger-set", parameters=str(answering.recipe.to_json())
         )
         triggers = draw_triggers(binding, answering.recipe)
-        rows.append([black_box.interrogate(answering.predictor(), triggers, threshold_log10_p=NEVER).log10_p])
+        witness = black_box.Witness(
+            predictor=answering.predictor(), classes=answering.recipe.classes, patience=Patience(0)
+        )
+        evidence = black_box.interrogate(witness, triggers, Journal(), threshold_log10_p=NEVER, controls=None)
+        rows.append([evidence.log10_p])
     return np.array(rows)
 
 
@@ -109,9 +118,16 @@ class Comparisons:
         return np.asarray(binom.sf(self.found - 1, self.secrets, np.array(LEVELS)))
 
 
-def ground(claim: Claim) -> float:
+def log10_p_values(name: str, secrets: int) -> Doubles:
+    """Return log10 p of what is tried under this name, shape (secrets, p-values)."""
+    without_repetition()
+    tried = next(each for each in (*CLAIMS, *ANSWERERS) if each.name == name)
+    return weights_p_values(tried, secrets) if isinstance(tried, Claim) else answers_p_values(tried, secrets)
+
+
+def ground(name: str) -> float:
     """Return the smallest corrected log10 p that a claimant finds who tries `GROUND_SECRETS` secrets."""
-    return float(weights_p_values(claim, GROUND_SECRETS)[:, -1].min())
+    return float(log10_p_values(name, GROUND_SECRETS)[:, -1].min())
 
 
 def _memoised_tail(layers: Sequence[statistics.LayerCount], hits: int | None = None) -> float:
@@ -126,16 +142,26 @@ def _tail(layers: tuple[tuple[int, int, int], ...], hits: int) -> float:
     return statistics.log10_upper_tail(counts, hits)
 
 
+@functools.cache
 def without_repetition() -> None:
-    """Leave out what no p-value depends on: repeated computations of one number, and 19 of the 20 decoy keys."""
+    """Leave out what no p-value depends on: repeated computations of one value, and 19 of the 20 decoy keys."""
     white_box.log10_upper_tail = _memoised_tail  # type: ignore[attr-defined]
     white_box.decoy_bindings = functools.partial(white_box.decoy_bindings, count=1)
+    read = functools.lru_cache(maxsize=1000)(
+        lambda content, shape, edges, found_later: _read_layer(
+            np.frombuffer(content, dtype=np.float32).reshape(shape), edges=edges, found_later=found_later
+        )
+    )
+    white_box.read_layer = lambda layer, *, edges, found_later=False: read(
+        layer.tobytes(), layer.shape, edges, found_later
+    )
     log10_e: Callable[[float, int, int], float] = functools.lru_cache(maxsize=200_000)(
         lambda chance, queries, matches: _log10_e(statistics.EProcess(chance=chance, queries=queries, matches=matches))
     )
     statistics.EProcess.log10_e = property(lambda self: log10_e(self.chance, self.queries, self.matches))  # type: ignore[method-assign,assignment]
 
 
+_read_layer = white_box.read_layer
 _log10_e = statistics.EProcess.log10_e.fget  # type: ignore[attr-defined]
 
 
@@ -171,13 +197,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--secrets", type=int, default=2000)
     secrets = parser.parse_args().secrets
-    without_repetition()
-    p_values = {claim.name: weights_p_values(claim, secrets) for claim in CLAIMS}
-    p_values |= {answering.name: answers_p_values(answering, secrets) for answering in ANSWERERS}
+    # The longest first.
+    tried = [*reversed(ANSWERERS), *reversed(CLAIMS)]
+    smallest, *found = Parallel(n_jobs=2)(
+        [delayed(ground)(GROUND), *(delayed(log10_p_values)(each.name, secrets) for each in tried)]
+    )
+    p_values = {each.name: log10_p for each, log10_p in zip(tried, found, strict=True)}
     raw = judged(p_values)
-    smallest = {claim.name: ground(claim) for claim in CLAIMS[:1]}
     # P(the smallest of N is at most t) ≤ N·t, so this product is below 0.001 with probability 0.001 at most.
-    excess = GROUND_SECRETS * 10 ** min(smallest.values())
+    excess = GROUND_SECRETS * 10**smallest
     bars = {
         "hostile claims": Bar(value=len(p_values), bound=40, at_most=False),
         "secrets for each": Bar(value=secrets, bound=2000, at_most=False),
@@ -188,8 +216,11 @@ def main() -> None:
         "smallest p of 2^16 ground secrets, times 2^16": Bar(value=excess, bound=0.001, at_most=False),
     }
     setting = {"secrets": secrets, "levels": LEVELS, "family_level": FAMILY_LEVEL, "ground_secrets": GROUND_SECRETS}
-    write_result("soundness", setting=setting, seeds=[0], raw={**raw, "ground": smallest}, bars=bars)
+    write_result("soundness", setting=setting, seeds=[0], raw={**raw, "ground": {GROUND: smallest}}, bars=bars)
 
 
 if __name__ == "__main__":
-    main()
+    # Other processes find the functions by the module's name.
+    from benchmarks import soundness
+
+    soundness.main()

@@ -238,3 +238,16 @@ def test_distinct_refuses_more_than_half_of_the_integers(count: int) -> None:
 def test_integers_refuses_bounds_that_do_not_fit(bound: int) -> None:
     with pytest.raises(ValueError, match=f"bound is {bound}, expected 1 to 2\\^63"):
         open_stream().integers(bound, 1)
+
+
+@pytest.mark.parametrize("count", [1, 156, 157, 158, 2500, 5000])
+def test_dense_and_sparse_sets_are_drawn_one_after_the_other_until_there_are_enough(count: int) -> None:
+    stream = KeyedStream(secret=bytes(32), commitment=bytes(32), label="edges/a")
+    words = KeyedStream(secret=bytes(32), commitment=bytes(32), label="edges/a")
+    seen: set[int] = set()
+    while len(seen) < count:
+        word = int.from_bytes(words.bytes(8), "little")
+        if word < 2**64 // 10_000 * 10_000:
+            seen.add(word % 10_000)
+    assert stream.distinct(10_000, count).tolist() == sorted(seen)
+    assert stream.bytes(8) == words.bytes(8)

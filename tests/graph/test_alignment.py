@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,8 +9,17 @@ import torch
 
 from nets import Concatenated, flattened, mlp, reference_of, rescaled, resnet
 from ticketguard.errors import TensorError, UnverifiableError
-from ticketguard.graph import ChannelGroup, align, channel_groups, group_channels, permute
-from ticketguard.ticket import FloatArray, Reference
+from ticketguard.graph import (
+    Alignment,
+    ChannelGroup,
+    align,
+    alignment,
+    channel_groups,
+    group_channels,
+    groups_from_json,
+    permute,
+)
+from ticketguard.ticket import FloatArray, Mask, Reference
 
 Layers = Mapping[str, FloatArray]
 
@@ -160,3 +170,66 @@ def test_rescaling_to_the_ends_of_float32_hides_no_channel(ticket, powers) -> No
         factors = 10.0 ** generator.uniform(*powers, size=(len(layer), *[1] * (layer.ndim - 1)))
         suspect[name] = (layer * factors).astype(np.float32)
     assert recovered(orders, align(suspect, reference, groups).permutations) > 0.95
+
+
+def thin_pair(channels: int, *, other: int = 1) -> tuple[Reference, Layers]:
+    generator = np.random.default_rng(0)
+    kept = generator.random((channels, other)) < 0.5
+    weights = generator.standard_normal(kept.shape).astype(np.float32)
+    return Reference(mask=Mask(layers={"w": kept}), kept_weights={"w": weights[kept]}), {"w": weights[::-1].copy()}
+
+
+def test_a_wide_group_over_next_to_no_weights_is_left_before_anything_of_its_size_is_made() -> None:
+    reference, suspect = thin_pair(50_000)
+    (group,) = groups_from_json([[["w", 0, 1, 0, 50_000]]])
+    tracemalloc.start()
+    found = align(suspect, reference, [group])  # 20 GB of similarities
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * 2**20
+    assert (found.moved, found.complete) == (0, False)
+
+
+def test_an_assignment_where_every_channel_is_contested_is_left_before_it_is_searched(monkeypatch) -> None:
+    reference, suspect = thin_pair(1500)
+    (group,) = groups_from_json([[["w", 0, 1, 0, 1500]]])
+    contested = np.multiply.outer(np.arange(1500.0), np.arange(1500.0))  # 10 s and more to solve, once
+    monkeypatch.setattr(alignment, "member_similarity", lambda *_: contested)
+    found = align(suspect, reference, [group])
+    assert (found.moved, found.complete) == (0, False)
+
+
+def test_thousands_of_groups_on_thin_layers_are_left_when_their_share_of_work_is_done(monkeypatch) -> None:
+    reference, suspect = thin_pair(20_000)
+    groups = groups_from_json([[["w", 0, 1, first, 2]] for first in range(0, 20_000, 2)])
+    monkeypatch.setattr(alignment, "FREE_STEPS", alignment.FREE_STEPS // 20)
+    assert not align(suspect, reference, groups).complete
+
+
+def test_what_a_network_has_is_aligned_to_the_end(ticket) -> None:
+    reference, marked, groups = ticket
+    assert align(marked, reference, groups).complete
+
+
+def test_single_channels_cost_nothing() -> None:
+    reference, suspect = thin_pair(20_000)
+    groups = groups_from_json([[["w", 0, 1, first, 1]] for first in range(20_000)])
+    assert align(suspect, reference, groups).moved == 0
+
+
+def test_an_innocent_suspect_uses_little_of_the_work_that_its_size_allows(ticket, monkeypatch) -> None:
+    reference, _, groups = ticket
+    _, innocent = reference_of(resnet(), density=0.05, seed=77)
+    monkeypatch.setattr(alignment, "FREE_STEPS", alignment.FREE_STEPS // 4)
+    monkeypatch.setattr(alignment, "STEPS_A_POSITION", alignment.STEPS_A_POSITION // 4)
+    assert align(innocent, reference, groups).complete
+
+
+def test_several_groups_on_one_axis_are_applied_together() -> None:
+    _, suspect = thin_pair(40, other=30)
+    groups = groups_from_json([[["w", 0, 1, 0, 20]], [["w", 0, 1, 20, 20]], [["w", 1, 3, 0, 10]]])
+    generator = np.random.default_rng(2)
+    orders = tuple(generator.permutation(group_channels(group)) for group in groups)
+    expected = permute(suspect, groups, orders)["w"]
+    found = Alignment(groups=groups, permutations=orders, overlap=0.0).apply("w", suspect["w"])
+    assert np.array_equal(found, expected)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ticketguard.embedding.interface import Binding, Start
-from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
+from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters, secret_edges
+from ticketguard.graph import Alignment
 from ticketguard.ticket import Mask, Ticket, TicketInfo
 from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import Evidence, level_log10
@@ -19,6 +22,7 @@ from ticketguard.verification.white_box import (
     edges_to_read,
     examine,
     kept_among,
+    read_layer,
     to_evidence,
 )
 
@@ -224,3 +228,51 @@ def test_p_values_of_other_kinds_of_claims_are_as_rare_as_they_say(parameters: P
         for level in (0.5, 0.1, 0.01):
             # Four standard deviations above the share that an exact test has at most.
             assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(bindings))
+
+
+def test_memory_is_for_one_layer_and_one_key_whatever_share_of_the_positions_is_secret() -> None:
+    shape = (1000, 1000)
+    suspect = {"a": np.ones(shape, np.float32)}
+    reference = Mask(layers={"a": np.ones(shape, bool)})
+    parameters = PlantedParameters(secret_ppm=500_000, share_ppm=50_000)
+    bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(21)]
+    tracemalloc.start()
+    count_hits(suspect, reference, bindings, parameters=parameters, edges={"a": 10**6})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * 10**6  # 21 keys' positions alone are 84 bytes a position
+
+
+def test_every_reading_is_counted_as_the_positions_it_keeps() -> None:
+    suspect = layers_of(3)
+    reference = Mask(layers={name: np.abs(layer) > 1 for name, layer in suspect.items()})
+    edges = edges_to_read(suspect, reference, PARAMETERS)
+    counts = count_hits(suspect, reference, [BINDING], parameters=PARAMETERS, edges=edges)
+    for index, name in enumerate(reference):
+        keeps, kept = read_layer(suspect[name], edges=edges[name])
+        secret = secret_edges(BINDING, {name: reference[name].shape}, secret_ppm=PARAMETERS.secret_ppm)[name]
+        for bit, keep in enumerate(keeps):
+            mask = kept >> bit & 1
+            assert mask.sum() == keep
+            assert counts[bit][0][index].hits == mask[secret].sum()
+
+
+def test_all_readings_of_a_passage_are_told() -> None:
+    ticket, marked = tickets()
+    layers = Layers(read=marked.__getitem__, names={name: name for name in SHAPES})
+    passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
+    assert len(passage.readings_log10_p) == len(READINGS)
+    assert min(passage.readings_log10_p) == passage.log10_p
+    assert passage.readings_log10_p[READINGS.index(passage.reading)] == passage.log10_p
+
+
+def test_an_alignment_that_was_cut_short_does_not_acquit() -> None:
+    ticket, _ = tickets()
+    weights = dict(ticket.weights)
+    verdicts = []
+    for complete in (True, False):
+        alignment = Alignment(groups=(), permutations=(), overlap=0.0, complete=complete)
+        layers = Layers(read=weights.__getitem__, names={name: name for name in SHAPES}, alignment=alignment)
+        passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
+        verdicts.append(to_evidence([passage], threshold_log10_p=-19.3, looks=10, missing=[]).status)
+    assert verdicts == ["not_supported", "inconclusive"]

@@ -60,11 +60,13 @@ def secret_edges(binding: Binding, shapes: Mapping[str, tuple[int, ...]], *, sec
     Returns:
         Per layer distinct flat positions (C order), ascending.
     """
-    return {
-        name: binding.stream(f"edges/{name}").distinct(size, (size * secret_ppm + PARTS // 2) // PARTS)
-        for name, shape in sorted(shapes.items())
-        for size in (int(np.prod(shape)),)
-    }
+    sets: dict[str, Positions] = {}
+    for name, shape in sorted(shapes.items()):
+        size = math.prod(shape)
+        secret = (size * secret_ppm + PARTS // 2) // PARTS
+        # Of the smallest layers nothing is secret: no stream is opened for nothing.
+        sets[name] = binding.stream(f"edges/{name}").distinct(size, secret) if secret else np.empty(0, dtype=np.int64)
+    return sets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,20 @@ pruning, regrowth, and positive rescaling of channels.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ticketguard.errors import TensorError, UnverifiableError
-from ticketguard.graph.groups import ChannelGroup, GroupMember, IndexArray, axis_order, group_channels
+from ticketguard.graph.groups import (
+    CHANNEL_AXES,
+    ChannelGroup,
+    GroupMember,
+    IndexArray,
+    group_channels,
+    place_channels,
+)
 from ticketguard.graph.similarity import Edges, member_similarity, strongest_edges
 from ticketguard.ticket import FloatArray, Reference
 
@@ -29,6 +37,11 @@ CLEAR_OVERLAP = 0.4
 FULL_SHARE = 0.25
 # Breaks ties in favour of what is: channels without edges stay where they are.
 STAY_BONUS = 1e-6
+# Groups are somebody else's file, and an assignment of n channels takes up to n^3 steps (of 2 to 5 ns) and n^2 numbers:
+# what a network of this size has, several times over, and no more. Of its own, each part of a group costs as much as
+# this many steps.
+FREE_STEPS, STEPS_A_POSITION, STEPS_A_MEMBER = 2 * 10**9, 4096, 300_000
+FREE_CELLS, CELLS_A_POSITION = 2**23, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,11 +52,14 @@ class Alignment:
         groups: The channel groups.
         permutations: Per group; channel c of the reference is the suspect's channel ``permutations[g][c]``.
         overlap: Share of the reference's edges that the aligned suspect has among its strongest, in [0, 1].
+        complete: Whether matching ended by itself, with every group in it: groups that ask for far more work or memory
+            than layers of this size are worth are left as they are.
     """
 
     groups: tuple[ChannelGroup, ...]
     permutations: tuple[IndexArray, ...]
     overlap: float
+    complete: bool = True
 
     @property
     def moved(self) -> int:
@@ -52,10 +68,14 @@ class Alignment:
 
     def apply(self, name: str, layer: FloatArray) -> FloatArray:
         """Return one suspect layer in the reference's order of channels."""
-        for group, permutation in zip(self.groups, self.permutations, strict=True):
-            for member in group:
-                if member.tensor == name:
-                    layer = np.take(layer, axis_order(member, permutation, layer.shape[member.axis]), axis=member.axis)
+        for axis in range(min(layer.ndim, CHANNEL_AXES)):
+            order = np.arange(layer.shape[axis], dtype=np.int64)
+            for group, permutation in zip(self.groups, self.permutations, strict=True):
+                for member in group:
+                    if (member.tensor, member.axis) == (name, axis):
+                        place_channels(order, member, permutation)
+            if not np.array_equal(order, np.arange(len(order))):
+                layer = np.take(layer, order, axis=axis)
         return layer
 
 
@@ -96,7 +116,7 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
     matching = _Matching(pairs, groups)
     best: tuple[float, list[IndexArray]] | None = None
     stored = matching.identity()
-    starts = [stored, matching.unknown()]
+    starts: list[Sequence[IndexArray | None]] = [stored, matching.unknown()]
     if matching.overlap(stored) < CLEAR_OVERLAP:
         starts.reverse()
     for start in starts:
@@ -107,20 +127,42 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
         if overlap >= CLEAR_OVERLAP:
             break
     assert best is not None
-    return Alignment(groups=tuple(groups), permutations=tuple(best[1]), overlap=best[0])
+    return Alignment(groups=tuple(groups), permutations=tuple(best[1]), overlap=best[0], complete=matching.complete)
 
 
 class _Matching:
     def __init__(self, pairs: Mapping[str, tuple[Edges, Edges]], groups: Sequence[ChannelGroup]) -> None:
         self._pairs = pairs
         self._groups = groups
-        self._members = [[member for member in group if member.tensor in pairs and member.axis < 2] for group in groups]
+        # A channel alone has nowhere to go.
+        self._members = [
+            [
+                member
+                for member in group
+                if member.tensor in pairs and member.axis < CHANNEL_AXES and member.channels > 1
+            ]
+            for group in groups
+        ]
         self._touching: dict[tuple[str, int], list[tuple[int, GroupMember]]] = {}
         for index, members in enumerate(self._members):
             for member in members:
                 self._touching.setdefault((member.tensor, member.axis), []).append((index, member))
+        sizes = {name: math.prod(suspect.shape) for name, (_, suspect) in pairs.items()}
+        self.complete = True
+        self._steps_left = FREE_STEPS + STEPS_A_POSITION * sum(sizes.values())
+        for members in self._members:
+            positions = sum(sizes[name] for name in {member.tensor for member in members})
+            if members and members[0].channels ** 2 > FREE_CELLS + CELLS_A_POSITION * positions:
+                members.clear()
+                self.complete = False
 
-    def identity(self) -> list[IndexArray | None]:
+    def _spend(self, steps: int) -> bool:
+        """Say whether so many steps are still to be had; once they are not, matching ends with what it has."""
+        self._steps_left -= steps
+        self.complete = self.complete and self._steps_left >= 0
+        return self._steps_left >= 0
+
+    def identity(self) -> list[IndexArray]:
         return [np.arange(group_channels(group), dtype=np.int64) for group in self._groups]
 
     def unknown(self) -> list[IndexArray | None]:
@@ -131,7 +173,8 @@ class _Matching:
 
     def converge(self, start: Sequence[IndexArray | None]) -> list[IndexArray]:
         current = list(start)
-        while any(order is None for order in current):
+        stored = self.identity()
+        while self._steps_left >= 0 and any(order is None for order in current):
             index = max(
                 (i for i, order in enumerate(current) if order is None), key=lambda i: self._anchored(i, current)
             )
@@ -140,7 +183,7 @@ class _Matching:
             changed = False
             order = range(len(self._groups))
             for index in order if sweep % 2 else reversed(order):
-                if not self._members[index]:
+                if not self._members[index] or self._steps_left < 0:
                     continue
                 found = self._match(index, current)
                 before = current[index]
@@ -148,13 +191,14 @@ class _Matching:
                 current[index] = found
             if not changed:
                 break
-        return [order for order in current if order is not None]
+        return [there if order is None else order for order, there in zip(current, stored, strict=True)]
 
     def _anchored(self, index: int, current: Sequence[IndexArray | None]) -> float:
         """Return the share of a group's edges whose other end is known already."""
         known = total = 0
         for member in self._members[index]:
             edges = self._pairs[member.tensor][0]
+            self._spend(STEPS_A_MEMBER // 10 + 3 * (len(edges.values) + sum(edges.shape[:2])))
             places = self.places(member.tensor, 1 - member.axis, current)[edges.ends[1 - member.axis]]
             known += int((places >= 0).sum())
             total += len(places)
@@ -170,7 +214,7 @@ class _Matching:
             if permutation is None:
                 unknown[member.positions()] = True
             else:
-                order = order[axis_order(member, permutation, size)]
+                place_channels(order, member, permutation)
         places = np.empty(size, dtype=np.int64)
         places[order] = np.arange(size, dtype=np.int64)
         places[unknown] = -1
@@ -179,13 +223,19 @@ class _Matching:
     def _match(self, index: int, current: Sequence[IndexArray | None]) -> IndexArray:
         from scipy.optimize import linear_sum_assignment  # slow to import, needed only for permuted suspects
 
-        channels = group_channels(self._groups[index])
+        held, channels = current[index], group_channels(self._groups[index])
         similarity = np.zeros((channels, channels), dtype=np.float64)
         for member in self._members[index]:
             reference, suspect = self._pairs[member.tensor]
+            edges = len(reference.values) + len(suspect.values)
+            self._spend(STEPS_A_MEMBER + 10 * (edges + sum(reference.shape[:2])))
             places = self.places(member.tensor, 1 - member.axis, current)
             similarity += member_similarity(reference, suspect, member, places)
-        held = current[index]
+        # A channel whose first choice nobody else wants is placed in one pass over the others; what is contested takes
+        # a search.
+        wanted = np.count_nonzero(np.bincount(similarity.argmax(axis=1), minlength=channels))
+        if not self._spend(channels**2 * (1 + channels - int(wanted))):
+            return np.arange(channels, dtype=np.int64) if held is None else held
         if held is not None:
             similarity[np.arange(channels), held] += STAY_BONUS
         return np.asarray(linear_sum_assignment(similarity, maximize=True)[1], dtype=np.int64)

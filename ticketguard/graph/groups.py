@@ -180,6 +180,11 @@ def permute(
 def axis_order(member: GroupMember, permutation: IndexArray, size: int) -> IndexArray:
     """Return the order of a whole axis of *size* positions that *permutation* of a member's channels amounts to."""
     index = np.arange(size, dtype=np.int64)
-    positions = member.positions()
-    index[positions.reshape(-1)] = positions[permutation].reshape(-1)
+    place_channels(index, member, permutation)
     return index
+
+
+def place_channels(order: IndexArray, member: GroupMember, permutation: IndexArray) -> None:
+    """Write into the *order* of an axis, in place, what *permutation* makes of a member's channels there."""
+    positions = member.positions()
+    order[positions.reshape(-1)] = positions[permutation].reshape(-1)

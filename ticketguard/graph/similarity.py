@@ -115,7 +115,7 @@ def member_similarity(
     score = rarity * (one[0] @ other[0].T) + VALUE_WEIGHT * (one[1] @ other[1].T)
     result = np.asarray(score.todense(), dtype=np.float64)
     if unknown.any():
-        result += _profile_similarity(one[2], other[2])
+        _add_profile_similarity(result, one[2], other[2])
     return result
 
 
@@ -146,11 +146,16 @@ def _rows(edges: Edges, member: GroupMember, places: IndexArray) -> tuple[Any, A
     return occupied, valued, profile
 
 
-def _profile_similarity(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Score profiles of shape (2, channels, places) by squared distance in standard deviations across channels."""
-    result = np.zeros((one.shape[1], other.shape[1]))
+def _add_profile_similarity(
+    result: npt.NDArray[np.float64], one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]
+) -> None:
+    """Add the score of profiles of shape (2, channels, places): squared distance in deviations across channels."""
     for a, b in zip(one, other, strict=True):
         scale = np.sqrt(a.var(axis=0) + b.var(axis=0)) + 1e-9
         a, b = (a - a.mean(axis=0)) / scale, (b - b.mean(axis=0)) / scale
-        result += 2 * (a @ b.T) - (a**2).sum(axis=1)[:, None] - (b**2).sum(axis=1)[None]
-    return DEGREE_WEIGHT * result
+        closeness = a @ b.T
+        closeness *= 2
+        closeness -= (a**2).sum(axis=1)[:, None]
+        closeness -= (b**2).sum(axis=1)[None]
+        closeness *= DEGREE_WEIGHT
+        result += closeness

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding
-from ticketguard.embedding.planted_graph import PlantedParameters, Positions
+from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.alignment import Alignment
 from ticketguard.graph.similarity import balanced
 from ticketguard.ticket import BoolArray, FloatArray, Mask
@@ -339,9 +339,12 @@ def to_evidence(
     correction = math.log10(looks)
     log10_p = min(0.0, best.log10_p + correction)
     attainable = min(0.0, min(passage.attainable_log10_p for passage in passages) + correction)
+    status = decide(log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable)
+    if status == "not_supported" and any(not passage.alignment.complete for passage in passages if passage.alignment):
+        status = "inconclusive"  # A copy's channels might be out of place, and were not looked for to the end.
     return Evidence(
         mark=planted_graph.SCHEME,
-        status=decide(log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable),
+        status=status,
         statistic="edges of the suspect's mask inside the owner's secret edge set",
         observed=sum(layer.hits for layer in best.counts),
         expected=sum(layer.expected for layer in best.counts),
