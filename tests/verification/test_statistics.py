@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, hypergeom
 
-from ticketguard.verification.statistics import EProcess, LayerCount, log10_upper_tail
+from ticketguard.verification import statistics
+from ticketguard.verification.statistics import (
+    Doubles,
+    EProcess,
+    LayerCount,
+    hypergeometric_log_pmf,
+    log10_upper_tail,
+)
 
 
 @st.composite
@@ -109,3 +116,20 @@ def test_an_intact_mark_is_proved_within_25_queries_for_10_classes() -> None:
 
 def test_half_the_triggers_answered_still_prove_within_100_queries() -> None:
     assert EProcess(chance=0.1, queries=100, matches=50).log10_e >= 64 * math.log10(2)
+
+
+def test_layers_of_one_kind_cost_what_one_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[LayerCount] = []
+
+    def counting(layer: LayerCount) -> Doubles:
+        kinds.append(layer)
+        return hypergeometric_log_pmf(layer)
+
+    monkeypatch.setattr(statistics, "hypergeometric_log_pmf", counting)
+    layers = [LayerCount(size=2, kept=1, secret=1, hits=index % 3 == 0) for index in range(9_000)]
+    layers += [LayerCount(size=1, kept=index % 2, secret=1, hits=index % 2) for index in range(1_000)]
+    hits = sum(layer.hits for layer in layers)
+    found = log10_upper_tail(layers, hits + 1600)
+    assert len(kinds) == 3
+    # Those of two positions are fair coins.
+    assert found == pytest.approx(binom.logsf(hits + 1600 - 500 - 1, 9_000, 0.5) / math.log(10), abs=1e-6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -24,6 +25,7 @@ LN10 = math.log(10.0)
 NEGLIGIBLE = 1e-30
 # Bound on the convolution's relative rounding error, far above the few ulps a forward and an inverse FFT make.
 ROUNDING = 1e-12
+FACTORS_IN_ROUNDING = 100
 MOST_TILT, LEAST_TILT_STEP = 64.0, 1e-9
 
 
@@ -88,17 +90,34 @@ def log10_upper_tail(layers: Sequence[LayerCount], hits: int | None = None) -> f
         return 0.0
     if observed > highest:
         return -math.inf
-    supports = [np.arange(layer.lowest, layer.highest + 1, dtype=np.float64) for layer in layers]
-    log_pmfs = [hypergeometric_log_pmf(layer) for layer in layers]
+    # Layers alike have one distribution: a reference of thousands of tiny layers costs what its few kinds cost.
+    kinds = Counter(dataclasses.replace(layer, hits=0) for layer in layers)
+    terms = [
+        _Term(
+            support=np.arange(kind.lowest, kind.highest + 1, dtype=np.float64),
+            log_pmf=hypergeometric_log_pmf(kind),
+            times=times,
+        )
+        for kind, times in kinds.items()
+    ]
     if observed == highest:
-        return min(0.0, sum(float(log_pmf[-1]) for log_pmf in log_pmfs) / LN10)
-    tilt = _find_tilt(supports, log_pmfs, observed)
+        return min(0.0, sum(term.times * float(term.log_pmf[-1]) for term in terms) / LN10)
+    tilt = _find_tilt(terms, observed)
     # ln Γ is accurate to a few ulps of its value, which for millions of positions is the largest error left.
-    gamma_error = 8 * np.finfo(np.float64).eps * sum(float(gammaln(layer.size + 1.0)) for layer in layers)
-    return min(0.0, float(_tilted_tail(supports, log_pmfs, observed, tilt) + gamma_error) / LN10)
+    gamma_error = 8 * np.finfo(np.float64).eps * sum(n * float(gammaln(kind.size + 1.0)) for kind, n in kinds.items())
+    return min(0.0, float(_tilted_tail(terms, observed, tilt) + gamma_error) / LN10)
 
 
-def _find_tilt(supports: list[Doubles], log_pmfs: list[Doubles], observed: int) -> float:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Term:
+    """Layers of one kind: counts they may have, ln of their probabilities, and how many layers there are."""
+
+    support: Doubles
+    log_pmf: Doubles
+    times: int
+
+
+def _find_tilt(terms: Sequence[_Term], observed: int) -> float:
     """Return λ ≥ 0 that makes *observed* about the mean of the tilted sum; 0 where it is below the mean already.
 
     The mean grows with λ, and its slope is the variance: Newton's method on its logarithm, which is nearly straight
@@ -107,7 +126,7 @@ def _find_tilt(supports: list[Doubles], log_pmfs: list[Doubles], observed: int) 
     """
     low, high, tilt = 0.0, MOST_TILT, 0.0
     while high - low > LEAST_TILT_STEP:
-        mean, variance = _tilted_moments(supports, log_pmfs, tilt)
+        mean, variance = _tilted_moments(terms, tilt)
         missing = observed - mean
         if missing <= 0.0 and tilt == 0.0:
             return 0.0
@@ -119,47 +138,51 @@ def _find_tilt(supports: list[Doubles], log_pmfs: list[Doubles], observed: int) 
     return tilt
 
 
-def _tilted_moments(supports: list[Doubles], log_pmfs: list[Doubles], tilt: float) -> tuple[float, float]:
+def _tilted_moments(terms: Sequence[_Term], tilt: float) -> tuple[float, float]:
     """Return mean and variance of the sum under the tilted measure."""
     mean = variance = 0.0
-    for support, log_pmf in zip(supports, log_pmfs, strict=True):
-        log_weights = log_pmf + tilt * support
+    for term in terms:
+        log_weights = term.log_pmf + tilt * term.support
         weights = np.exp(log_weights - log_weights.max())
         weights /= weights.sum()
-        layer_mean = float(weights @ support)
-        mean += layer_mean
-        variance += float(weights @ (support - layer_mean) ** 2)
+        layer_mean = float(weights @ term.support)
+        mean += term.times * layer_mean
+        variance += term.times * float(weights @ (term.support - layer_mean) ** 2)
     return mean, variance
 
 
-def _tilted_tail(supports: list[Doubles], log_pmfs: list[Doubles], observed: int, tilt: float) -> float:
+def _tilted_tail(terms: Sequence[_Term], observed: int, tilt: float) -> float:
     log_normaliser = 0.0
     offset = 0
     neglected = 0.0
-    pieces: list[Doubles] = []
-    for support, log_pmf in zip(supports, log_pmfs, strict=True):
-        log_weights = log_pmf + tilt * support
+    pieces: list[tuple[Doubles, int]] = []
+    for term in terms:
+        log_weights = term.log_pmf + tilt * term.support
         log_total = float(logsumexp(log_weights))
-        log_normaliser += log_total
+        log_normaliser += term.times * log_total
         probabilities = np.exp(log_weights - log_total)
         inside = np.flatnonzero(probabilities > NEGLIGIBLE)
         first, last = int(inside[0]), int(inside[-1]) + 1
-        neglected += (len(probabilities) - (last - first)) * NEGLIGIBLE
-        offset += int(support[0]) + first
-        pieces.append(probabilities[first:last])
+        neglected += term.times * (len(probabilities) - (last - first)) * NEGLIGIBLE
+        offset += term.times * (int(term.support[0]) + first)
+        pieces.append((probabilities[first:last], term.times))
     total = _convolve(pieces)
     counts = np.arange(offset, offset + len(total), dtype=np.float64)
     above = counts >= observed
     tail = float(total[above] @ np.exp(-tilt * (counts[above] - observed)))
-    return log_normaliser - tilt * observed + math.log(tail + neglected + ROUNDING)
+    # Every factor of the convolution rounds once more.
+    rounding = ROUNDING * max(1.0, sum(times for _, times in pieces) / FACTORS_IN_ROUNDING)
+    return log_normaliser - tilt * observed + math.log(tail + neglected + rounding)
 
 
-def _convolve(pieces: list[Doubles]) -> Doubles:
-    length = sum(len(piece) for piece in pieces) - len(pieces) + 1
+def _convolve(pieces: list[tuple[Doubles, int]]) -> Doubles:
+    length = sum(times * (len(piece) - 1) for piece, times in pieces) + 1
     padded = scipy.fft.next_fast_len(length, real=True)
     spectrum = np.ones(padded // 2 + 1, dtype=np.complex128)
-    for piece in pieces:
-        spectrum *= scipy.fft.rfft(piece, padded)
+    for piece, times in pieces:
+        # A layer that leaves no choice only shifts the sum.
+        if len(piece) > 1:
+            spectrum *= scipy.fft.rfft(piece, padded) ** times
     return np.asarray(np.clip(scipy.fft.irfft(spectrum, padded)[:length], 0.0, None), dtype=np.float64)
 
 
