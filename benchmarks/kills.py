@@ -92,6 +92,7 @@ def make_inputs(base: Path) -> None:
     tg.Owner.generate("Ada").save(base / "owner.key", None)
     VaultKey.generate().save(base / "vault.key")
     assert run_here([*FIND, "--out", str(base / "ticket.safetensors")]) == 0
+    assert run_here(["export", str(base / "ticket.safetensors"), "--out", str(base / "plain.safetensors")]) == 0
     assert run_here(scenes(base)["embed"].line(base / "warm")) == 0
 
 
@@ -256,7 +257,7 @@ def simple_scenes(base: Path) -> dict[str, Scene]:
             arguments=("keygen", "--vault-key"), outputs=[("--out", "vault.key")], marked=False
         ),
         "import": Scene(
-            arguments=("import", ticket, "--model", "mlp"), outputs=[("--out", "new.safetensors")], marked=False
+            arguments=("import", str(base / "plain.safetensors")), outputs=[("--out", "new.safetensors")], marked=False
         ),
         "export": Scene(arguments=("export", ticket), outputs=[("--out", "plain.safetensors")], marked=False),
         "inspect --picture": Scene(arguments=("inspect", ticket), outputs=[("--picture", "mask.png")], marked=False),
@@ -274,6 +275,7 @@ def fill_disk(bench: Bench, name: str, scene: Scene, log: Path) -> list[dict[str
     with scratch() as folder:
         expected_code = forked(scene.line(folder), log, FullDisk())
         calls = log.with_suffix(".calls").read_text().splitlines()
+        assert calls, (name, log.read_text())
         expected = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     found = []
     # A demo takes long: there each file's first call stands for those that follow.

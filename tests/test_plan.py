@@ -200,3 +200,28 @@ def test_a_plan_is_made_again_of_its_secret() -> None:
     assert first.mask == second.mask
     assert first.claims == second.claims
     assert tg.prepare(sparse(model), owner=owner, level_bits=32).mask != first.mask
+
+
+class Dictionary(nn.Module):
+    """A perceptron of the digits that returns a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 10))
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.layers(images)}
+
+
+def test_our_own_loop_trains_models_that_return_a_dict() -> None:
+    options = {"train_limit": 200, "test_limit": 50}
+    model = Dictionary()
+    with torch.no_grad():
+        for layer in (model.layers[1], model.layers[3]):
+            layer.weight.mul_(torch.rand_like(layer.weight) < 0.2)
+    ticket = tg.import_checkpoint(model.state_dict(), classes=10, input_shape=(1, 8, 8))
+    marked, credential = tg.embed(
+        ticket, owner=tg.Owner.generate("Ada"), model=Dictionary, data="digits", data_options=options,
+        training={"epochs": 2}, level_bits=32,
+    )  # fmt: skip
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
