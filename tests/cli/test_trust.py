@@ -157,6 +157,7 @@ def test_a_ticket_cannot_start_a_download_or_a_compiler(
         ({"widths": ["a" * 20, 10**9]}, "expected a number or a list of numbers"),
         ({"removed_blocks": ["1"] * 10**5}, "removed_blocks has 100000 names"),
         ({"wheels": 4}, "does not take the options"),
+        ({"removed_blocks": 7}, "removed_blocks is 7, expected a list of names"),
     ],
 )
 def test_options_of_a_file_that_make_a_huge_model_are_refused_before_it_is_built(
@@ -214,6 +215,26 @@ def test_a_recipe_of_another_kind_is_malformed(
 ) -> None:
     refused = run("embed", save(training={**QUICK, **training}), *arguments["embed"], code=2)
     assert "training recipe is malformed" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": [1]}, "data option 'image_size' is [1], expected a valid int"),
+        ({"image_size": 3}, "shape"),
+        ({"seed": 2**40}, "the ticket's data option 'seed' is 1099511627776"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check-ticket", "embed"])
+def test_data_options_that_do_not_fit_the_ticket_are_wrong_usage(
+    run: Run,
+    save: Save,
+    arguments: dict[str, tuple[object, ...]],
+    options: dict[str, Any],
+    message: str,
+    command: str,
+) -> None:
+    assert message in run(command, save(data_options=options), *arguments[command], code=2).stderr
 
 
 def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -57,6 +57,7 @@ def check_ticket(
     from ticketguard.checking.runs import Runs
     from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
+    from ticketguard.pruning.checks import require_outputs
     from ticketguard.pruning.controls import can_change, dense_network
     from ticketguard.training import NoProgress, held_by_first_process, join_processes, training_of
 
@@ -69,7 +70,9 @@ def check_ticket(
         raise ConfigurationError("the ticket does not say its model and data: name both")
     dataset = data_of(ticket, data=data, options=data_options)
     recipe = training_of(ticket, dataset, model=model, changes=training)
-    load_arrays(model_of(ticket, model=model), ticket.weights)  # does it fit?
+    network = model_of(ticket, model=model)
+    load_arrays(network, ticket.weights)  # does it fit?
+    require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)))
     dense_network(ticket, seed=0, model=model, changes=dense_options)  # can it be built?
     runs = Runs(
         ticket, dataset, recipe, model=model, dense_options=dense_options, workdir=workdir, resume=resume,

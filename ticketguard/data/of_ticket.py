@@ -81,9 +81,10 @@ def _harmless(found_with: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     for name, value in options.items():
         if type(value) is int and abs(value) >= 2**31:
             raise ConfigurationError(f"the ticket's data option '{name}' is {value!r}: its file is damaged or forged")
-    if options.get("image_size", 0) > LARGEST_SIDE:
+    side = options.get("image_size", 0)
+    if type(side) is int and side > LARGEST_SIDE:
         raise UntrustedNameError(
-            names=f"images of {options['image_size']} pixels a side",
+            names=f"images of {side} pixels a side",
             deed=f"made though they have more than {LARGEST_SIDE}",
             repeat="repeat it with --image-size (data_options=...)",
         )

@@ -87,7 +87,8 @@ def remove_blocks(model: nn.Module, names: Sequence[str]) -> None:
     Raises:
         ConfigurationError: *names* are no list of names, or the model has no such module.
     """
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    given: object = names  # from a user, or a file
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
         raise ConfigurationError(f"{REMOVED_BLOCKS} is {names!r}, expected a list of names such as ['layer1.1']")
     if len(names) > (modules := sum(1 for _ in model.modules())):
         raise ConfigurationError(f"{REMOVED_BLOCKS} has {len(names)} names, more than the {modules} modules there are")

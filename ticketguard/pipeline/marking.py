@@ -75,14 +75,21 @@ def embed(
     """
     from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
+    from ticketguard.pruning.checks import require_outputs
     from ticketguard.training import drawn_once, in_first_process, train, training_of
 
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
         raise ConfigurationError("the ticket does not say its model and data: name both")
     dataset = data_of(ticket, data=data, options=data_options)
-    network = model_of(ticket, seed=seed, model=model)
     config = training_of(ticket, dataset, model=model, changes=training)
+    if info.input_shape and dataset.input_shape != info.input_shape:
+        raise ConfigurationError(
+            f"data '{dataset.name}' have inputs of shape {dataset.input_shape}, expected {info.input_shape} as the "
+            "ticket says: name the data it was found with, or its --image-size"
+        )
+    network = model_of(ticket, seed=seed, model=model)
+    require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)))
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
     chosen = default_marks(ticket.info) if marks is None else marks
