@@ -32,7 +32,7 @@ def test_a_shortened_demo_tells_thefts_from_innocence(tmp_path: Path, monkeypatc
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(FileError, match="cannot be written to"):
+    with pytest.raises(FileError, match="cannot be written"):
         demo.run_demo(tmp_path / "file")
 
 
