@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.server
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import ticketguard as tg
 from ticketguard.suspects.predictors import patience
+from ticketguard.verification.journal import Questioned, open_journal
 
-from .conftest import Files, Run, unmarked_ticket, validate
+from .conftest import PASSPHRASE, Files, Run, unmarked_ticket, validate
 
 Handler = http.server.BaseHTTPRequestHandler
 
@@ -278,16 +281,44 @@ def test_an_endpoint_that_fails_is_asked_again_and_a_later_run_goes_on(
         assert r"answered 502 (\x1b[2Jno backend): asking again in 0.25 s" in first.stderr
         assert "\x1b" not in first.stderr + first.stdout
         (kept,) = tmp_path.glob("vault.age.answers-*.jsonl")
-        assert f"the answers so far are in '{kept}': the same command goes on from there" in first.stderr
+        assert f"the answers so far are in '{kept}': go on from there with --journal {kept}" in first.stderr
         down_from[0] = 100
         before = len(asked)
-        second = json.loads(run("verify", "--endpoint", url, *options, "--json").stdout)
+        second = json.loads(run("verify", "--endpoint", url, *options, "--journal", kept, "--json").stdout)
         assert second["status"] == "supported"
         assert second["evidence"][0]["details"]["answers_from_journal"] == 10
         assert not set(asked[before:]) & set(asked[: before - 10])
+        kept.unlink()
+        run("verify", "--endpoint", url, *options)
         assert list(tmp_path.iterdir()) == [vault]
         run("verify", "--endpoint", url, *options, "--journal", tmp_path / "mine.jsonl")
         assert (tmp_path / "mine.jsonl").exists()
+
+
+def test_a_journal_that_came_with_the_vault_is_not_believed(
+    run: Run, files: Files, trigger_answers: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    credential = tg.load_credential(files.claim, files.vault, PASSPHRASE)
+    mark = credential.mark("trigger-set")
+    vault = tmp_path / "vault.age"
+    vault.write_bytes(files.vault.read_bytes())
+    url = "http://127.0.0.1:9/v2/models/innocent"
+    name = hashlib.sha256(mark.commitment + url.encode()).hexdigest()[:12]
+    forged = tmp_path / f"vault.age.answers-{name}.jsonl"
+    questioned = Questioned(commitment=mark.commitment.hex(), trigger_root=(mark.merkle_root or b"").hex(), suspect=url)
+    with open_journal(forged, questioned, classes=10) as journal:
+        for label in trigger_answers[1]:
+            journal.add_trigger(int(label))
+    result = run("verify", "--endpoint", url, "--claim", files.claim, "--vault", vault, "--patience", 0, code=3)
+    assert "SUPPORTED" not in result.stdout
+    assert "has answers of this endpoint to this claim" in result.stderr
+    assert f"--journal {forged}" in result.stderr
+    assert forged.exists()
+    # Whoever names it vouches for it, and the verdict says where the answers are from.
+    told = run(
+        "verify", "--endpoint", url, "--claim", files.claim, "--vault", vault, "--journal", forged, code=0
+    ).stdout
+    assert re.search(r"answers from journal +[1-9]", told)
 
 
 def test_a_journal_and_controls_go_with_questions(run: Run, files: Files, tmp_path: Path) -> None:

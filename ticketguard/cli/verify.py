@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,8 +63,8 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
 @click.option(
     "--journal",
     type=click.Path(path_type=Path),
-    help="File that keeps every answer; one of an earlier run is resumed. An endpoint's answers are kept beside the "
-    "vault until the questioning is over.",
+    help="File that keeps every answer; one of an earlier run is resumed, so name only one that you kept. An "
+    "endpoint's answers are kept beside the vault until the questioning is over.",
 )
 @click.option(
     "--controls",
@@ -166,7 +168,11 @@ def _open(
 
 
 def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | None:
-    """Return the file beside the vault that keeps an endpoint's answers, if it can be written."""
+    """Return the file beside the vault that keeps an endpoint's answers, if it can be written.
+
+    Raises:
+        FileError: There is one already: who gave the vault may have given that too.
+    """
     from ticketguard.embedding.trigger_set import SCHEME
     from ticketguard.errors import FileError
     from ticketguard.files import require_writable
@@ -174,6 +180,14 @@ def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | No
     commitments = [mark.commitment for mark in credential.claim.marks if mark.scheme == SCHEME]
     name = hashlib.sha256(b"".join(commitments) + target.encode()).hexdigest()[:12]
     path = vault.with_name(f"{vault.name}.answers-{name}.jsonl")
+    # A journal is not signed: a claimant can write one that has every label, and put it beside the vault.
+    if os.path.lexists(path):
+        raise FileError(
+            path=path,
+            reason="has answers of this endpoint to this claim",
+            hint=f"if an earlier run of yours left it, go on with --journal {shlex.quote(str(path))}; otherwise "
+            "delete it, since whoever wrote it chose the answers",
+        )
     try:
         require_writable(path)
     except FileError as error:
@@ -187,7 +201,7 @@ def _end_journal(kept: Path, verdict: Verdict) -> None:
     if not kept.exists():
         return
     if verdict.was_cut_short:
-        print_message(f"the answers so far are in '{kept}': the same command goes on from there")
+        print_message(f"the answers so far are in '{kept}': go on from there with --journal {shlex.quote(str(kept))}")
     else:
         kept.unlink()
 
