@@ -72,6 +72,16 @@ def test_a_shard_of_another_name_is_refused_by_its_index(folder: Path) -> None:
         Checkpoint(folder / "part_a.safetensors")
 
 
+def test_an_index_of_some_of_the_files_is_not_a_whole_network(folder: Path) -> None:
+    index = write_index(folder, {name: file for name, file in MAP.items() if file == FIRST})
+    with pytest.raises(
+        FileError, match=r"names 1 files, one of them 'model-00001-of-00002.safetensors', expected all 2"
+    ):
+        Checkpoint(index)
+    with pytest.raises(FileError, match="is file 1 of 2 of one checkpoint"):
+        Checkpoint(folder / FIRST)
+
+
 def test_a_checkpoint_in_one_file_of_one_is_whole(tmp_path: Path) -> None:
     safetensors.numpy.save_file(STATE, tmp_path / "model-00001-of-00001.safetensors")
     assert set(Checkpoint(tmp_path / "model-00001-of-00001.safetensors").names()) == set(STATE)

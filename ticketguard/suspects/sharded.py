@@ -140,7 +140,21 @@ def _read_index(path: Path) -> dict[str, str]:
         raise _malformed(path, "has no 'weight_map' of file names by tensor, so it is not a checkpoint's index")
     if len(set(files.values())) > MAX_SHARDS:
         raise _malformed(path, f"names {len(set(files.values()))} files, expected at most {MAX_SHARDS}")
+    _require_all_shards(path, set(files.values()))
     return dict(files)
+
+
+def _require_all_shards(index: Path, files: set[str]) -> None:
+    """Check that an index names as many files as their names say there are.
+
+    Raises:
+        FileError: It names fewer: what they hold is not a whole network.
+    """
+    for file in sorted(files):
+        found = _SHARD.fullmatch(file)
+        total = int(found["total"]) if found is not None else 1
+        if total > len(files):
+            raise _malformed(index, f"names {len(files)} files, one of them '{file}', expected all {total}")
 
 
 def _require_inside(index: Path, file: str) -> None:
