@@ -204,13 +204,13 @@ def one_kill(
             claim = None
             if "embed.secret" not in kept:
                 secret = None  # this run had none yet: what was found is the earlier run's
+        written = [path.name for path in scene.paths(folder) if path.exists()]
         wrong = bench.half_written(scene, folder)
         resumed = forked(scene.line(folder, *more, "--resume"), log)
         if resumed:
             wrong.append(f"refused resume ({resumed}): {log.read_text().splitlines()[-1:]}")
         else:
             wrong += bench.ended(scene, folder, secret, claim)
-        written = [path.name for path in scene.paths(folder) if path.exists()]
         moment = "random" if counter is None else f"moment {counter.at}"
         return {"moment": moment, "replacing": older is not None, "kept": kept, "there": written, "wrong": wrong}
 
