@@ -1,0 +1,190 @@
+"""Fuzzing: 100 000 damaged files a parser raise nothing but errors of ours, in two seconds and 200 MB each.
+
+Inputs are made by libFuzzer, guided by what code they reach (atheris, the extra ``fuzz``), from whole files of
+every kind (`benchmarks.fuzzing`). Each parser runs in a process of its own, on Linux; ``python -m benchmarks.fuzz NAME
+...`` fuzzes some of them, and what was measured of the others is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import FOLDER, Bar, write_result
+
+INPUTS = 100_000
+LONGEST_SECONDS, LARGEST_BYTES = 2.0, 200 * 10**6
+SEED = 1
+# Inputs that broke a rule and are written down, at most so many a parser.
+EXAMPLES = 5
+# libFuzzer's own limits only end what ours could not: they are far beyond the bars.
+HANG_SECONDS = 120
+STARTING_LENGTH, LONGEST_INPUT = 64, 2**16
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tally:
+    """What the inputs of one parser did.
+
+    Attributes:
+        target: The parser.
+        inputs: How many were read.
+        accepted: How many of them were read to their end.
+        refused: How many ended in an error of ours.
+        escaped: How many ended in any other exception.
+        slowest_seconds: Longest wall time of one input.
+        largest_bytes: Most memory that the process grew by during one input.
+        examples: Inputs that broke a rule: what happened, and the bytes in base64.
+    """
+
+    target: str
+    inputs: int = 0
+    accepted: int = 0
+    refused: int = 0
+    escaped: int = 0
+    slowest_seconds: float = 0.0
+    largest_bytes: int = 0
+    examples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def note(self, what: str, content: bytes) -> None:
+        """Keep an input that broke a rule."""
+        if len(self.examples) < EXAMPLES:
+            self.examples.append({"what": what[:300], "input": base64.b64encode(content[:4096]).decode()})
+
+
+def resident_bytes(field: str) -> int:
+    """Return a memory figure of this process: VmRSS now, VmHWM at its highest since it was last reset."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"this system does not report {field}")
+
+
+def fuzz_one(name: str, inputs: int, out: Path) -> None:
+    """Feed one parser until *inputs* were read, write the tally to *out*, and end the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["ticketguard"], enable_loader_override=False):
+        from benchmarks.fuzzing import Scratch, all_targets
+        from benchmarks.fuzzing.json_damage import damaged
+        from ticketguard.errors import TicketguardError
+
+    warnings.simplefilter("ignore")
+    scratch = Scratch()
+    target = all_targets(scratch)[name]
+    tally = Tally(target=name)
+
+    def read(content: bytes) -> None:
+        before = resident_bytes("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts from here again
+        begun = time.perf_counter()
+        try:
+            target.read(content)
+            tally.accepted += 1
+        except TicketguardError:
+            tally.refused += 1
+        except BaseException as error:  # the one thing that must not happen
+            tally.escaped += 1
+            tally.note(f"{type(error).__name__}: {error}", content)
+        seconds, grown = time.perf_counter() - begun, resident_bytes("VmHWM") - before
+        if seconds > LONGEST_SECONDS:
+            tally.note(f"took {seconds:.1f} s", content)
+        if grown > LARGEST_BYTES:
+            tally.note(f"took {grown / 10**6:.0f} MB", content)
+        tally.slowest_seconds = max(tally.slowest_seconds, seconds)
+        tally.largest_bytes = max(tally.largest_bytes, grown)
+        tally.inputs += 1
+        if tally.inputs == inputs:
+            out.write_text(json.dumps(dataclasses.asdict(tally)))
+            os._exit(0)  # libFuzzer has no way to end from within
+
+    def one(content: bytes) -> None:
+        mended = target.repair is not None and tally.inputs % 2 == 1
+        read(target.repair(content) if mended and target.repair is not None else content)
+
+    corpus = scratch.folder / "corpus"
+    corpus.mkdir()
+    for number, content in enumerate(target.seeds):
+        (corpus / str(number)).write_bytes(content)
+        read(content)
+    longest = max(LONGEST_INPUT if len(content) > STARTING_LENGTH else 1024 for content in target.seeds)
+    limits = [f"-max_len={longest}", f"-timeout={HANG_SECONDS}", "-rss_limit_mb=0", "-verbosity=0"]
+
+    def damage(content: bytes, most: int, seed: int) -> bytes:
+        found = damaged(content, seed) if seed % 2 else None
+        return atheris.Mutate(content, most) if found is None else found[:most]
+
+    mutator = {"custom_mutator": damage} if target.is_json else {}
+    atheris.Setup([sys.argv[0], f"-seed={SEED}", *limits, str(corpus)], one, **mutator)
+    atheris.Fuzz()
+
+
+def measure(name: str, inputs: int) -> dict[str, Any]:
+    """Fuzz one parser in a process of its own; one that dies is told by how it ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "tally.json"
+        command = [sys.executable, "-m", "benchmarks.fuzz", "--one", name, "--inputs", str(inputs), "--out", str(out)]
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        if out.exists():
+            found: dict[str, Any] = json.loads(out.read_text())
+            return {**found, "process": "ended well"}
+        return {
+            "target": name,
+            "inputs": 0,
+            "process": f"ended with {ended.returncode}: {ended.stderr[-2000:].decode()}",
+        }
+
+
+def bars_of(tallies: dict[str, dict[str, Any]]) -> dict[str, Bar]:
+    """Return the bars over all parsers; a process that died breaks every one of them."""
+    whole = [tally for tally in tallies.values() if tally["process"] == "ended well"]
+    return {
+        "processes that died": Bar(value=len(tallies) - len(whole), bound=0, at_most=True),
+        "fewest inputs of a parser": Bar(value=min(t["inputs"] for t in tallies.values()), bound=INPUTS, at_most=False),
+        "exceptions that are not ours": Bar(value=sum(t["escaped"] for t in whole), bound=0, at_most=True),
+        "slowest input, seconds": Bar(
+            value=max(t["slowest_seconds"] for t in whole), bound=LONGEST_SECONDS, at_most=True
+        ),
+        "largest growth of memory in one input, bytes": Bar(
+            value=max(t["largest_bytes"] for t in whole), bound=LARGEST_BYTES, at_most=True
+        ),
+    }
+
+
+def main() -> None:
+    """Fuzz and write results/fuzz.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="Parsers; by default all of them.")
+    parser.add_argument("--inputs", type=int, default=INPUTS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        fuzz_one(given.one, given.inputs, given.out)
+        return
+    from benchmarks.fuzzing import Scratch, all_targets
+
+    known = list(all_targets(Scratch()))
+    kept = FOLDER / "fuzz.json"
+    earlier = json.loads(kept.read_text())["raw"] if given.names and kept.exists() else {}
+    tallies = {name: earlier[name] for name in known if name in earlier}
+    for name in given.names or known:
+        tallies[name] = measure(name, given.inputs)
+        print(json.dumps({**tallies[name], "examples": len(tallies[name].get("examples", []))}), flush=True)
+        setting = {"inputs a parser": given.inputs, "engine": "atheris (libFuzzer), coverage of ticketguard's code"}
+        ordered = {name: tallies[name] for name in known if name in tallies}
+        write_result("fuzz", setting=setting, seeds=[SEED], raw=ordered, bars=bars_of(ordered))
+
+
+if __name__ == "__main__":
+    main()
