@@ -75,13 +75,13 @@ def fuzz_one(name: str, inputs: int, out: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["ticketguard"], enable_loader_override=False):
-        from benchmarks.fuzzing import Scratch, all_targets
+        from benchmarks.fuzzing import Scratch, targets_of
         from benchmarks.fuzzing.json_damage import damaged
         from ticketguard.errors import TicketguardError
 
+        scratch = Scratch()
+        target = targets_of(name.partition(": ")[0], scratch)[name]
     warnings.simplefilter("ignore")
-    scratch = Scratch()
-    target = all_targets(scratch)[name]
     tally = Tally(target=name)
 
     def read(content: bytes) -> None:
@@ -164,7 +164,7 @@ def bars_of(tallies: dict[str, dict[str, Any]]) -> dict[str, Bar]:
 def main() -> None:
     """Fuzz and write results/fuzz.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="Parsers; by default all of them.")
+    parser.add_argument("names", nargs="*", help="Parsers, or groups of them; by default all.")
     parser.add_argument("--inputs", type=int, default=INPUTS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -172,13 +172,14 @@ def main() -> None:
     if given.one:
         fuzz_one(given.one, given.inputs, given.out)
         return
-    from benchmarks.fuzzing import Scratch, all_targets
+    from benchmarks.fuzzing import GROUPS, Scratch, targets_of
 
-    known = list(all_targets(Scratch()))
+    known = [name for group in GROUPS for name in targets_of(group, Scratch())]
+    wanted = [name for name in known if not given.names or {name, name.partition(": ")[0]} & set(given.names)]
     kept = FOLDER / "fuzz.json"
     earlier = json.loads(kept.read_text())["raw"] if given.names and kept.exists() else {}
     tallies = {name: earlier[name] for name in known if name in earlier}
-    for name in given.names or known:
+    for name in wanted:
         tallies[name] = measure(name, given.inputs)
         print(json.dumps({**tallies[name], "examples": len(tallies[name].get("examples", []))}), flush=True)
         setting = {"inputs a parser": given.inputs, "engine": "atheris (libFuzzer), coverage of ticketguard's code"}

@@ -19,7 +19,7 @@ from benchmarks.fuzzing.target import Scratch, Target, within
 from ticketguard.ticket import METADATA_KEY, Reference, Ticket, TicketInfo
 
 
-def checkpoint_targets(scratch: Scratch) -> tuple[Target, ...]:
+def targets(scratch: Scratch) -> tuple[Target, ...]:
     """Return the targets that read tensors."""
     plain = safetensors.numpy.save(state())
     zipped, wrapped, legacy = torch_files()

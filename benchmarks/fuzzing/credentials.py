@@ -30,7 +30,7 @@ PASSPHRASE_VAULT = (
 ) + bytes(48)
 
 
-def credential_targets(scratch: Scratch) -> tuple[Target, ...]:
+def targets(scratch: Scratch) -> tuple[Target, ...]:
     """Return the targets that read credentials."""
     owner = Owner.generate("Ada")
     credential = _credential(owner)

@@ -23,7 +23,7 @@ from ticketguard.data.named import _read_idx
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF", "DDS", "EPS", "SPIDER", "ICO", "JPEG2000")
 
 
-def data_targets(scratch: Scratch) -> tuple[Target, ...]:
+def targets(scratch: Scratch) -> tuple[Target, ...]:
     """Return the targets that read data."""
     images = sample_images()
     tar = class_folders(images["PNG"])
