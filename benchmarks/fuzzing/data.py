@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.fuzzing.target import Scratch, Target
 from ticketguard.data import load_data
-from ticketguard.data.image_folder import _decode
+from ticketguard.data.image_file import decode_image
 from ticketguard.data.named import _read_idx
 
 # What is written here may be refused there: formats that users' folders hold, and some that only a stranger brings.
@@ -30,7 +30,7 @@ def targets(scratch: Scratch) -> tuple[Target, ...]:
     idx = struct.pack(">HBBIII", 0, 8, 3, 2, 5, 6) + bytes(60)
 
     def decode(content: bytes) -> object:
-        return _decode(content, "fuzzed", 8)
+        return decode_image(content, name="fuzzed", size=8)
 
     return (
         *(
