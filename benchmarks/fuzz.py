@@ -176,15 +176,22 @@ def main() -> None:
 
     known = [name for group in GROUPS for name in targets_of(group, Scratch())]
     wanted = [name for name in known if not given.names or {name, name.partition(": ")[0]} & set(given.names)]
-    kept = FOLDER / "fuzz.json"
-    earlier = json.loads(kept.read_text())["raw"] if given.names and kept.exists() else {}
-    tallies = {name: earlier[name] for name in known if name in earlier}
+    fresh: dict[str, dict[str, Any]] = {}
     for name in wanted:
-        tallies[name] = measure(name, given.inputs)
-        print(json.dumps({**tallies[name], "examples": len(tallies[name].get("examples", []))}), flush=True)
-        setting = {"inputs a parser": given.inputs, "engine": "atheris (libFuzzer), coverage of ticketguard's code"}
+        fresh[name] = measure(name, given.inputs)
+        print(json.dumps({**fresh[name], "examples": len(fresh[name].get("examples", []))}), flush=True)
+        # Read again each time: another process may have measured others meanwhile.
+        tallies = (kept_tallies() if given.names else {}) | fresh
         ordered = {name: tallies[name] for name in known if name in tallies}
+        setting = {"inputs a parser": given.inputs, "engine": "atheris (libFuzzer), coverage of ticketguard's code"}
         write_result("fuzz", setting=setting, seeds=[SEED], raw=ordered, bars=bars_of(ordered))
+
+
+def kept_tallies() -> dict[str, dict[str, Any]]:
+    """Return what earlier runs measured, by parser."""
+    kept = FOLDER / "fuzz.json"
+    found: dict[str, dict[str, Any]] = json.loads(kept.read_text())["raw"] if kept.exists() else {}
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""ONNX suspects, each loaded and asked in a child of its own under the limits of the real one.
+"""ONNX suspects, loaded and asked in a child under the limits of the real one.
 
-The child is forked instead of started: a fresh interpreter for each of 100 000 models would take a day.
+The child is forked instead of started, and takes one model after the other until one of them ends it: a fresh
+interpreter for each of 100 000 models would take a day.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ticketguard.suspects.predictors.onnx_process import ChildError
 
 ANSWER_SECONDS = 1.0
 CHILD_BYTES = 200 * 10**6
+MODELS_A_CHILD = 500
 
 
 class ForkedProcess:
@@ -77,11 +79,19 @@ class ForkedProcess:
         else:
             reason = "ended without an answer"
         if answer is None or "out_of_memory" in answer[0]:
-            self.close()
+            self.end()
             raise ChildError(reason if answer is None else "needs more memory than it is allowed")
         return answer
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is no child any more."""
+        return not self._pid
+
     def close(self) -> None:
+        """Leave the child to the next model."""
+
+    def end(self) -> None:
         """End the child; calling this again does nothing."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
@@ -89,6 +99,23 @@ class ForkedProcess:
             os.close(self._to)
             os.close(self._from)
             self._pid = 0
+
+
+class Children:
+    """One child at a time, which lives until a model ends it or it has taken many."""
+
+    def __init__(self) -> None:
+        self._child: ForkedProcess | None = None
+        self._models = 0
+
+    def one(self, *, memory_bytes: int) -> ForkedProcess:
+        """Return the child, or a new one."""
+        self._models += 1
+        if self._child is not None and self._models % MODELS_A_CHILD == 0:
+            self._child.end()
+        if self._child is None or self._child.ended:
+            self._child = ForkedProcess(memory_bytes=memory_bytes)
+        return self._child
 
 
 def _all_of(read: Any, count: int) -> bytes:
@@ -102,11 +129,12 @@ def targets(scratch: Scratch) -> tuple[Target, ...]:
     """Return the one target that runs models."""
     path = scratch.folder / "fuzzed.onnx"
     inputs = np.ones((1, 4), dtype=np.float32)
+    children = Children()
 
     def ask(content: bytes) -> object:
         path.write_bytes(content)
         with (
-            mock.patch("ticketguard.suspects.predictors.onnx.OnnxProcess", ForkedProcess),
+            mock.patch("ticketguard.suspects.predictors.onnx.OnnxProcess", children.one),
             OnnxPredictor(path, timeout_s=ANSWER_SECONDS, memory_bytes=CHILD_BYTES) as predictor,
         ):
             return predictor.predict(inputs, classes=4)
