@@ -106,6 +106,8 @@ def test_a_folder_with_two_indexes_is_asked_about(folder: Path) -> None:
         "a\0b",
         "C:x",
         "\ud800",
+        "a" * 5000,
+        "é" * 128,
     ],
 )
 def test_an_index_never_leads_out_of_its_folder(file: str, folder: Path) -> None:
@@ -176,6 +178,11 @@ def test_a_huge_index_is_refused_unread(tmp_path: Path) -> None:
         stream.truncate(2**34)
     with pytest.raises(TicketguardError, match=r"model.index.json"):
         Checkpoint(tmp_path / "model.index.json")
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"cannot be read \(File name too long\)"):
+        Checkpoint(tmp_path / ("a" * 5000))
 
 
 def test_an_index_within_an_index_is_not_followed(folder: Path) -> None:

@@ -24,6 +24,8 @@ INDEX_SUFFIX = ".index.json"
 # An entry is about 100 bytes, as in a safetensors header, which has the same limit.
 INDEX_LIMIT_BYTES = 16 * 2**20
 MAX_SHARDS = 1000
+# The longest name of a file on the systems in use.
+MAX_NAME_BYTES = 255
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{1,6})-of-(?P<total>[0-9]{1,6})(?P<suffix>\.[A-Za-z]+)")
 
 
@@ -35,7 +37,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> TensorSource:
         TensorError: A tensor is impossible.
     """
     named = Path(path)
-    if named.is_dir():
+    if _is_folder(named):
         found = sorted(named.glob(f"*{INDEX_SUFFIX}"))
         if len(found) > 1:
             raise FileError(
@@ -51,6 +53,13 @@ def open_checkpoint(path: str | os.PathLike[str]) -> TensorSource:
         return ShardedSource(named)
     _refuse_lone_shard(named)
     return open_file(file)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long: opening it says so
+        return False
 
 
 class ShardedSource:
@@ -163,7 +172,8 @@ def _require_inside(index: Path, file: str) -> None:
     Raises:
         FileError: It leads elsewhere, or there is no such file.
     """
-    if not file.isprintable() or not file.strip(".") or any(mark in file for mark in "/\\:"):
+    plain = file.isprintable() and file.strip(".") and not any(mark in file for mark in "/\\:")
+    if not plain or len(file.encode()) > MAX_NAME_BYTES:
         raise _malformed(index, f"names the file '{file[:80]}', expected the plain name of a file beside it")
     folder = index.parent.resolve()
     # The Hugging Face cache keeps contents in blobs/, and links to them from snapshots/REVISION/.
