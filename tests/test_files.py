@@ -74,6 +74,12 @@ def test_reading_is_limited_even_where_a_size_is_not_known(tmp_path: Path) -> No
         read_whole(tmp_path / "missing", limit_bytes=10)
 
 
+def test_of_a_device_only_what_is_small_is_read() -> None:
+    with pytest.raises(FileError, match=r"'/dev/zero': cannot be read \(a device, expected a file\)"):
+        read_whole("/dev/zero", limit_bytes=2**21)
+    assert read_whole("/dev/null", limit_bytes=2**12) == b""
+
+
 def test_memory_is_taken_for_what_is_there_and_not_for_the_limit(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"content")
     tracemalloc.start()

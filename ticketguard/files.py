@@ -166,13 +166,15 @@ def _naming(path: Path, *, needs: int = 0) -> Iterator[None]:
 def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
     """Read a file that must not be larger than *limit_bytes*; memory is taken for what is there, not for the limit.
 
-    A pipe is read to its end, and one that nobody writes to is not waited for.
+    A pipe is read to its end, and one that nobody writes to is not waited for. Of a device only what is small is read,
+    such as a passphrase from a terminal.
 
     Raises:
-        FileError: The file is missing, unreadable or too large, or a pipe without a writer.
+        FileError: The file is missing, unreadable or too large, a pipe without a writer, or a device.
     """
+    opener = open_finite if limit_bytes > PIECE_BYTES else open_at_once
     try:
-        with open(path, "rb", opener=open_at_once) as stream:
+        with open(path, "rb", opener=opener) as stream:
             found = os.fstat(stream.fileno())
             # One byte more than allowed tells, also where a size is not known beforehand (a pipe, a device).
             pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
@@ -206,6 +208,20 @@ def open_at_once(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if hasattr(os, "set_blocking"):
         os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def open_finite(path: str, flags: int) -> int:
+    """Open a file as `open_at_once` does, but no device, which may never end.
+
+    Raises:
+        OSError: It is one, or cannot be opened.
+    """
+    descriptor = open_at_once(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a device, expected a file", path)
     return descriptor
 
 

@@ -157,6 +157,14 @@ def test_an_archive_inside_an_archive_is_no_image(tmp_path: Path) -> None:
     assert names(write_tar(tmp_path / "x.tar", {"cat/inner.tar": inner, "cat/0.png": png(1)})) == ["cat/0.png"]
 
 
+def test_an_archive_that_never_ends_or_never_starts_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "zero.tar").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.tar")
+    for name, reason in (("zero.tar", "a device, expected a file"), ("pipe.tar", "ends after 0 bytes")):
+        with pytest.raises(FileError, match=f"{name}': is neither a folder nor a whole tar archive .*{reason}"):
+            load_data(str(tmp_path / name), options={})
+
+
 def test_pipes_devices_and_loops_of_a_folder_are_passed_over(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "pets", FILES)
     os.mkfifo(folder / "cat" / "pipe.png")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,13 @@ def test_fashion_mnist_is_read_as_debian_and_as_torchvision_keep_it(tmp_path: Pa
     data = load_data("fashion-mnist", options={"folder": str(tmp_path)})
     assert (data.input_shape, len(data.train_labels), len(data.test_labels)) == ((1, 28, 28), 30, 10)
     assert data.train_labels.dtype == torch.int64
+
+
+def test_a_pipe_in_the_place_of_fashion_mnist_is_not_waited_for(tmp_path: Path) -> None:
+    (write_fashion(tmp_path, packed=False) / "train-images-idx3-ubyte").unlink()
+    os.mkfifo(tmp_path / "train-images-idx3-ubyte")
+    with pytest.raises(FileError, match="is not a whole idx file"):
+        load_data("fashion-mnist", options={"folder": str(tmp_path)})
 
 
 def test_fashion_mnist_that_is_not_there_says_where_it_comes_from(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from ticketguard.data.dataset import no_data
+from ticketguard.files import open_finite
 
 # Names, and what archivers write beside them (times, access lists); real ones take a few hundred bytes.
 EXTENDED_HEADER_LIMIT_BYTES = 2**20
@@ -52,7 +53,7 @@ def archive_files(path: Path, wanted: Callable[[str], bool], *, limit_bytes: int
         FileError: It is not a whole tar archive, unpacks to far more than it holds, or a wanted file is too large.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_finite) as file:
             stream = _Stream(path, file)
             yield from _files(stream, path, wanted, limit_bytes)
             # A compressed file's checksum comes last.

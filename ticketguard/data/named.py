@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ticketguard.data.dataset import DataOptions, Dataset, channel_statistics, no_data, resized, shortened
+from ticketguard.files import open_finite
 from ticketguard.torchvision_shim import import_torchvision
 
 # Debian's package dataset-fashion-mnist keeps the four files here.
@@ -123,7 +124,10 @@ def _read_idx(folder: Path, name: str) -> np.ndarray[tuple[int, ...], np.dtype[n
     path = next(iter(sorted(folder.glob(f"{name}-ubyte*"))), folder / f"{name}-ubyte.gz")
     axes = int(name[-1])
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with (
+            open(path, "rb", opener=open_finite) as file,
+            gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as stream,
+        ):
             header = stream.read(4 + 4 * axes)
             sizes = struct.unpack(f">{axes}I", header[4:]) if len(header) == 4 + 4 * axes else ()
             size = math.prod(sizes)
