@@ -89,7 +89,7 @@ def embed(
             "ticket says: name the data it was found with, or its --image-size"
         )
     network = model_of(ticket, seed=seed, model=model)
-    require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)))
+    require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)), wrapped=True)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
     chosen = default_marks(ticket.info) if marks is None else marks

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import state_arrays, unwrapped_name
+from ticketguard.models.answers import scores_of
 from ticketguard.ticket import Array
 from ticketguard.zeros import FEWEST_PRUNED_SHARE, pruned_share
 
@@ -164,8 +165,14 @@ def require_dense(given: Mapping[str, Array], layers: Sequence[str], *, model: s
         )
 
 
-def require_outputs(network: nn.Module, data: Dataset, *, model: str) -> None:
+def require_outputs(network: nn.Module, data: Dataset, *, model: str, wrapped: bool = False) -> None:
     """Check that *network* answers an example of the data with a score for each class; it is left as it was.
+
+    Args:
+        network: The model.
+        data: What it is to be trained on.
+        model: How errors call it.
+        wrapped: Whether the scores may be in a dict, tuple or object, as our training takes them and searches do not.
 
     Raises:
         ConfigurationError: It does not take the example, or answers otherwise.
@@ -181,6 +188,8 @@ def require_outputs(network: nn.Module, data: Dataset, *, model: str) -> None:
             f"model '{model}' raised {type(error).__name__} ({_first_line(error)}) for an input of shape {shape} from "
             f"data '{data.name}': use data or model options that fit each other"
         ) from error
+    if wrapped:
+        outputs = scores_of(outputs)
     if not isinstance(outputs, torch.Tensor):
         raise ConfigurationError(
             f"model '{model}' returned a {type(outputs).__name__}, expected a tensor of shape (1, {data.classes}) for "
