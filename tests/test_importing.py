@@ -244,7 +244,8 @@ def of_attention() -> dict[str, np.ndarray]:
     state = state_arrays(Attention())
     for name in ("fc.weight", "gru.weight_ih_l0", "proj.weight"):
         state[name][np.random.default_rng(1).random(state[name].shape) < 0.5] = 0
-    return state | {"again.weight": state["proj.weight"].copy()}
+    shut = np.triu(np.full((8, 8), -np.inf, dtype=np.float32), 1)
+    return state | {"again.weight": state["proj.weight"].copy(), "shut": shut}
 
 
 def test_with_its_model_only_parameters_are_layers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,3 +226,31 @@ def test_our_own_loop_trains_models_that_return_a_dict() -> None:
         training={"epochs": 2}, level_bits=32,
     )  # fmt: skip
     assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+
+
+class Attentive(Dictionary):
+    """A perceptron that keeps a mask of attention, as language models do."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+        self.register_buffer("shut", torch.triu(torch.full((8, 8), -torch.inf), diagonal=1))
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.layers(images)
+
+
+def test_a_mask_of_infinities_in_the_model_costs_no_search_and_no_training(tmp_path: Path) -> None:
+    options = {"train_limit": 200, "test_limit": 50}
+    found = tg.find(
+        Attentive, data="digits", method="random", density=0.2, data_options=options, training={"epochs": 1}
+    )
+    found.save(tmp_path / "ticket")
+    ticket = tg.Ticket.load(tmp_path / "ticket")
+    assert "shut" not in ticket.weights
+    plan = tg.prepare(ticket, owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()], level_bits=32)
+    model = Attentive()
+    plan.start(model)
+    plan.after_step(model)
+    marked, credential = plan.finish(model)
+    assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
+    assert bool(model.shut.isinf().any())

@@ -26,9 +26,16 @@ def prunable_layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def state_arrays(model: nn.Module) -> dict[str, Array]:
-    """Return a copy of the state dict as numpy arrays; half-precision tensors become float32."""
+    """Return a copy of the state dict as numpy arrays; half-precision tensors become float32.
+
+    A buffer that holds infinities, as a mask of attention does, is left out: no ticket can hold it, and every model
+    makes its own. NaN is not left out: a buffer that training spoilt holds it.
+    """
     arrays: dict[str, Array] = {}
+    buffers = _buffer_names(model)
     for name, tensor in model.state_dict().items():
+        if unwrapped_name(name) in buffers and not _can_be_stored(tensor) and not tensor.isnan().any():
+            continue
         plain = tensor.detach().cpu()
         if plain.dtype in (torch.bfloat16, torch.float16):
             plain = plain.float()
