@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from ticketguard.credentials.key_cost import MAX_ROUNDS, MAX_SCRYPT_COST, check_key_cost
 from ticketguard.credentials.keys import Owner, load_public_key
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
 
@@ -143,12 +144,9 @@ def encrypted_key(derivation: bytes) -> bytes:
     return b"Ticketguard-Owner: a\n-----BEGIN " + label + body + b"-----END " + label
 
 
-def pbkdf2(rounds: int) -> bytes:
-    return der(
-        0x30,
-        der(6, bytes.fromhex("2a864886f70d01050c")),
-        der(0x30, der(4, bytes(16)), der(2, rounds.to_bytes(9, "big"))),
-    )
+def pbkdf2(rounds: int, *, tag: bytes = b"\x02") -> bytes:
+    number = tag + b"\x09" + rounds.to_bytes(9, "big")
+    return der(0x30, der(6, bytes.fromhex("2a864886f70d01050c")), der(0x30, der(4, bytes(16)), number))
 
 
 def scrypt(cost: int, block: int, lanes: int) -> bytes:
@@ -171,6 +169,43 @@ def test_a_key_that_no_passphrase_opens_is_said_to_be_so(tmp_path: Path, derivat
     (tmp_path / "k").write_bytes(encrypted_key(derivation))
     with pytest.raises(CredentialError, match="the passphrase does not open|is not an encrypted key in DER"):
         Owner.load(tmp_path / "k", "words")
+
+
+@pytest.mark.parametrize(
+    ("largest", "dearer"),
+    [
+        (pbkdf2(MAX_ROUNDS), pbkdf2(MAX_ROUNDS + 1)),
+        (scrypt(MAX_SCRYPT_COST // 8, 8, 1), scrypt(MAX_SCRYPT_COST // 8, 1, 9)),
+        (pbkdf2(MAX_ROUNDS), pbkdf2(2**31, tag=b"\x02\x81")),  # a length in more bytes than it needs
+    ],
+)
+def test_work_is_refused_from_the_first_step_too_many(largest: bytes, dearer: bytes) -> None:
+    check_key_cost(encrypted_key(largest))
+    with pytest.raises(ValueError, match="asks for work of"):
+        check_key_cost(encrypted_key(dearer))
+
+
+def pem(content: bytes) -> bytes:
+    label = b"ENCRYPTED PRIVATE KEY-----\n"
+    return b"-----BEGIN " + label + base64.encodebytes(content) + b"-----END " + label
+
+
+def nested(levels: int) -> bytes:
+    content = b""
+    for _ in range(levels):
+        content = b"\x30\x84" + len(content).to_bytes(4, "big") + content
+    return content
+
+
+@pytest.mark.parametrize("content", [b"\x02\x05\x01", b"\x30\x03\x02\x05\x01", nested(10), nested(2000)])
+def test_der_that_ends_early_or_has_no_bottom_is_refused_before_it_is_opened(content: bytes) -> None:
+    with pytest.raises(ValueError, match="is not an encrypted key in DER"):
+        check_key_cost(pem(content))
+
+
+@pytest.mark.parametrize("content", [b"\x30", b"\x30\x81"])
+def test_der_without_a_length_holds_nothing(content: bytes) -> None:
+    check_key_cost(pem(content))
 
 
 def test_keys_of_unknown_kinds_are_refused(tmp_path: Path, owner: Owner) -> None:

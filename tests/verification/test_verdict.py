@@ -6,7 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from ticketguard.verification.verdict import Evidence, Status, Unchecked, Verdict, conclude, decide, level_log10
+from ticketguard.verification.verdict import (
+    GREY_LOG10_P,
+    Evidence,
+    Status,
+    Unchecked,
+    Verdict,
+    conclude,
+    decide,
+    level_log10,
+)
 
 
 def evidence(status: Status, log10_p: float = 0.0) -> Evidence:
@@ -21,6 +30,22 @@ def evidence(status: Status, log10_p: float = 0.0) -> Evidence:
         details={},
         assumptions=(),
     )
+
+
+@pytest.mark.parametrize(
+    ("log10_p", "attainable", "status"),
+    [
+        (-20.0, -99.0, "supported"),  # at the threshold
+        (-20.0, 0.0, "supported"),
+        (-19.99, -99.0, "inconclusive"),  # far stronger than chance
+        (GREY_LOG10_P, -99.0, "inconclusive"),
+        (GREY_LOG10_P + 0.01, -99.0, "not_supported"),
+        (GREY_LOG10_P + 0.01, -20.0, "not_supported"),  # a copy would have reached the threshold exactly
+        (GREY_LOG10_P + 0.01, -19.99, "inconclusive"),  # a copy would not have
+    ],
+)
+def test_the_three_states_meet_where_they_are_said_to(log10_p: float, attainable: float, status: Status) -> None:
+    assert decide(log10_p, threshold_log10_p=-20.0, attainable_log10_p=attainable) == status
 
 
 MISSING = Unchecked(mark="trigger-set", reason="the endpoint is down")
@@ -90,7 +115,7 @@ def test_a_verdict_was_cut_short_if_a_test_that_was_begun_stopped() -> None:
             suspect="s",
             owner_name="Ada",
             owner_public_key="00" * 32,
-            evidence=(item,),
+            evidence=(item, evidence("inconclusive")),
             unchecked=(MISSING,),
         )
 
