@@ -202,7 +202,20 @@ def test_weights_and_answers_are_one_verdict_that_pays_for_both(embedded: tuple[
     alone = tg.verify(tg.Checkpoint(state_of(marked)), credential)
     assert verdict.status == "supported"
     assert verdict.log10_p == pytest.approx(alone.log10_p + np.log10(2))
-    assert [item.log10_p <= -64 * np.log10(2) - np.log10(2) for item in verdict.evidence] == [True, True]
+    for item in verdict.evidence:
+        assert item.threshold_log10_p == pytest.approx(-64 * np.log10(2) - np.log10(2))
+        assert item.log10_p <= item.threshold_log10_p
+
+
+def test_a_claim_at_fault_is_an_error_whatever_the_weights_say(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
+    marked, credential = embedded
+    marks = tuple(
+        mark if mark.merkle_root is None else dataclasses.replace(mark, merkle_root=bytes(32))
+        for mark in credential.claim.marks
+    )
+    forged = dataclasses.replace(credential, claim=dataclasses.replace(credential.claim, marks=marks))
+    with pytest.raises(CredentialError, match="do not have the claim's Merkle root"):
+        tg.verify(tg.Checkpoint(state_of(marked)), forged, answers=predictor_of(marked.weights))
 
 
 def test_a_ticket_too_small_for_its_mark_is_refused_before_training(owner: tg.Owner) -> None:

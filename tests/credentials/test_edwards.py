@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.claim import read_claim
 from ticketguard.credentials.credential import Credential
-from ticketguard.credentials.edwards import ORDER, check_signature, is_of_prime_order
+from ticketguard.credentials.edwards import ORDER, PRIME, check_signature, is_of_prime_order
 from ticketguard.credentials.envelope import PAYLOAD_TYPE, key_id
 from ticketguard.credentials.keys import Owner, load_public_key
 from ticketguard.errors import CredentialError
@@ -138,6 +139,27 @@ def test_a_signature_whose_second_half_is_not_below_the_order_is_refused(owner: 
 def test_a_signature_of_another_length_is_refused(signature: bytes) -> None:
     with pytest.raises(ValueError, match="not in the one form that signing gives"):
         check_signature(signature)
+
+
+@pytest.mark.parametrize("change", [lambda s: s[:-1], lambda s: s + b"\0", lambda s: s[:32]])
+def test_an_honest_signature_that_was_cut_or_filled_up_is_refused(
+    owner: Owner, change: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(ValueError, match="not in the one form that signing gives"):
+        check_signature(change(owner.private_key.sign(b"message")))
+
+
+def test_an_honest_first_half_does_not_carry_the_order_itself(owner: Owner) -> None:
+    with pytest.raises(ValueError, match="not in the one form that signing gives"):
+        check_signature(owner.private_key.sign(b"message")[:32] + ORDER.to_bytes(32, "little"))
+
+
+def test_a_key_plus_the_point_of_order_two_or_with_a_byte_more_is_refused(owner: Owner) -> None:
+    """(x, y) + (0, -1) is (-x, -y): of twice the order of an honest key, which is (x, y)."""
+    number = int.from_bytes(owner.public_key, "little")
+    twin = (PRIME - number % 2**255) | ((number >> 255 ^ 1) << 255)
+    assert not is_of_prime_order(twin.to_bytes(32, "little"))
+    assert not is_of_prime_order(owner.public_key + b"\0")
 
 
 def test_honest_keys_and_signatures_are_of_prime_order() -> None:

@@ -176,6 +176,33 @@ def test_a_hostile_claims_parameters_are_refused(change: dict[str, object]) -> N
         TriggerRecipe.from_json({**RECIPE, **change})  # type: ignore[dict-item]
 
 
+LARGEST = {"count": 16, "classes": 2, "input_shape": (2**24,), "grid": 2, "mean_ppm": (), "std_ppm": ()}
+NORMALISED = {"count": 1, "classes": 2**31, "input_shape": (1, 64, 1), "grid": 64}
+BOUND = 2**53 - 1
+
+
+@pytest.mark.parametrize(
+    ("allowed", "beyond"),
+    [
+        (LARGEST, {"count": 17}),
+        ({**LARGEST, "count": 1}, {"input_shape": (2**24 + 1,)}),
+        ({**LARGEST, "count": 100_000, "input_shape": (1,)}, {"count": 100_001}),
+        ({**LARGEST, "count": 64, "input_shape": (1024, 1, 1), "grid": 64}, {"count": 65}),  # the grid's size counts
+        ({**NORMALISED, "mean_ppm": (-BOUND,), "std_ppm": (BOUND,)}, {"mean_ppm": (-BOUND - 1,)}),
+        ({**NORMALISED, "mean_ppm": (BOUND,), "std_ppm": (BOUND,)}, {"std_ppm": (BOUND + 1,)}),
+        ({**NORMALISED, "mean_ppm": (0,), "std_ppm": (1,)}, {"std_ppm": (0,)}),
+        ({**NORMALISED, "mean_ppm": (0,), "std_ppm": (1,)}, {"mean_ppm": (0, 0), "std_ppm": (1, 1)}),
+        ({**LARGEST, "mean_ppm": (0,), "std_ppm": (1,)}, {"mean_ppm": (0, 0), "std_ppm": (1, 1)}),
+        ({**NORMALISED, "mean_ppm": (), "std_ppm": ()}, {"classes": 2**31 + 1}),
+        ({**NORMALISED, "mean_ppm": (), "std_ppm": ()}, {"grid": 65}),
+    ],
+)
+def test_recipes_are_drawn_up_to_their_bounds_and_not_beyond(allowed: dict[str, Any], beyond: dict[str, Any]) -> None:
+    TriggerRecipe(**allowed)
+    with pytest.raises(ValueError, match="no trigger set can be drawn"):
+        TriggerRecipe(**{**allowed, **beyond})
+
+
 def test_parameters_survive_the_claim() -> None:
     assert TriggerRecipe.from_json(RECIPE).to_json() == RECIPE
 

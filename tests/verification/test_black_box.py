@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import ticketguard as tg
 from tests.cli.conftest import network, unmarked_ticket
 from ticketguard.embedding.interface import Binding
-from ticketguard.errors import ConfigurationError, FileError, PredictorError, UnusableAnswerError
+from ticketguard.errors import ConfigurationError, CredentialError, FileError, PredictorError, UnusableAnswerError
 from ticketguard.suspects.predictors import patience
 from ticketguard.verification import black_box
 from ticketguard.verification import journal as journals
@@ -275,6 +276,32 @@ def test_a_proved_copy_is_not_asked_ordinary_inputs(credential: tg.Credential, l
     verdict = tg.verify(suspect, credential, controls=ordinary())
     assert verdict.status == "supported"
     assert len(suspect.asked) == details(verdict)["queries"]
+    assert len(suspect.asked) < COUNT  # nor triggers beyond what the level takes
+    assert details(verdict)["distinct_answers"] == len(set(labels[: len(suspect.asked)]))
+
+
+def test_ordinary_inputs_do_not_clear_what_the_triggers_raised_doubts_about(
+    credential: tg.Credential, labels: list[int]
+) -> None:
+    def hiding(number: int) -> int | Exception:
+        if number >= COUNT:
+            return (number - COUNT) % CLASSES
+        return unusable() if number == 30 else (labels[number] + 1) % CLASSES
+
+    suspect = Suspect(hiding)
+    verdict = tg.verify(suspect, credential, controls=ordinary())
+    assert verdict.status == "inconclusive"
+    assert details(verdict)["doubts"] == ["1 of 60 answers were not predictions"]
+    assert len(suspect.asked) == COUNT
+
+
+def test_triggers_that_the_claim_does_not_bind_are_not_asked(credential: tg.Credential, labels: list[int]) -> None:
+    (mark,) = credential.claim.marks
+    claim = dataclasses.replace(credential.claim, marks=(dataclasses.replace(mark, merkle_root=bytes(32)),))
+    suspect = Suspect(labels.__getitem__)
+    with pytest.raises(CredentialError, match="do not have the claim's Merkle root"):
+        tg.verify(suspect, dataclasses.replace(credential, claim=claim))
+    assert suspect.asked == []
 
 
 def test_ordinary_inputs_are_resumed_too(credential: tg.Credential, labels: list[int], tmp_path: Path) -> None:

@@ -149,6 +149,50 @@ def test_an_answer_that_the_claim_has_no_class_for_is_refused(tmp_path: Path) ->
         read(tmp_path / "journal.jsonl", classes=9)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"trigger": 1, "answer": True},
+        {"trigger": 1, "answer": 1.0},
+        {"trigger": 1, "answer": "1"},
+        {"trigger": 1, "answer": -1},
+        {"trigger": 1},
+        {"trigger": 2, "answer": 1},
+        {"trigger": 1, "answer": 1, "more": 1},
+        {"control": "ab", "answer": 10},
+        {"control": "ab", "answer": 1, "more": 1},
+        {"control": 3, "answer": 1},
+        {"answer": 1},
+    ],
+)
+def test_a_line_that_was_forged_with_its_digest_is_read_as_strictly(tmp_path: Path, body: dict[str, object]) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, [3])
+    previous = json.loads(lines_of(path)[-1])["check"]
+    line = {**body, "check": journals._next_check(previous, body)}
+    path.write_bytes(path.read_bytes() + json.dumps(line).encode() + b"\n")
+    with pytest.raises(FileError, match="line 3 is damaged or was changed"):
+        read(path)
+
+
+def test_a_journal_is_read_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, [3])
+    monkeypatch.setattr(journals, "MAX_JOURNAL_BYTES", path.stat().st_size)
+    assert read(path) == [3]
+    monkeypatch.setattr(journals, "MAX_JOURNAL_BYTES", path.stat().st_size - 1)
+    with pytest.raises(FileError, match=r"has \d+ bytes, expected a journal"):
+        read(path)
+
+
+def test_answers_to_ordinary_inputs_alone_are_kept_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with open_journal(path, OURS, classes=10) as journal:
+        journal.add_control("ab", 3)
+    with open_journal(path, OURS, classes=10) as journal:
+        assert journal.controls == {"ab": 3}
+
+
 @pytest.mark.parametrize("content", [b"notes", b"notes\n", b"[]\n", b'{"a": 1}\n', b"\0" * 10, b"\0\n"])
 def test_somebodys_own_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
@@ -180,9 +224,11 @@ def test_links_pipes_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     os.mkfifo(tmp_path / "pipe")
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("link", ".", "pipe"):
         with pytest.raises(FileError, match="cannot be opened as a journal|is not a file"):
             read(tmp_path / name)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_full_disk_keeps_the_answer_for_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

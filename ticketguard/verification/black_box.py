@@ -108,7 +108,7 @@ def interrogate(
     return Evidence(
         mark=SCHEME,
         # "Not supported" is said only where an intact copy would have been seen.
-        status="inconclusive" if doubts and status == "not_supported" else status,
+        status="inconclusive" if doubts else status,
         statistic="answers that match the owner's trigger labels",
         observed=course.process.matches,
         expected=course.process.queries / witness.classes,

@@ -72,7 +72,7 @@ class Journal:
             FileError: It cannot be written; the answer counts all the same.
         """
         self.triggers.append(answer)
-        if answer is None and not self.has_usable:
+        if not self.has_usable:
             return
         for index in range(self._written, len(self.triggers)):
             self._append({"trigger": index, "answer": self.triggers[index]})
