@@ -15,8 +15,9 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ticketguard import tensor_file
 from ticketguard.errors import ConfigurationError, FileError, TensorError, TicketguardError, UnknownVersionError
-from ticketguard.tensor_file import HEADER_LIMIT_BYTES, TICKET_LIMIT_BYTES
+from ticketguard.tensor_file import HEADER_LIMIT_BYTES, TICKET_LIMIT_BYTES, is_shape, parse_tensors, write_tensors
 from ticketguard.ticket import Mask, Reference, Ticket, TicketInfo
 
 INFO = TicketInfo(method="imp", classes=10, input_shape=(1, 8, 8)).to_json()
@@ -291,6 +292,49 @@ def test_metadata_of_any_kind_raise_nothing_foreign(changes: dict[str, Any], sha
     _reads_or_raises_ours(Ticket.from_bytes, ticket_of({}, b"", shapes=shapes))
     _reads_or_raises_ours(Reference.from_bytes, reference_of({"a": shape}))
     _reads_or_raises_ours(Ticket.from_bytes, ticket_of({"x": entry("U8", shape, 0, 1)}, b"\0"))
+
+
+@pytest.mark.parametrize("document", ["[]", "1", '"ticketguard.ticket/2"', "null"])
+def test_metadata_that_are_not_an_object_have_no_known_version(document: str) -> None:
+    header = json.dumps({"__metadata__": {"ticketguard": document}}).encode()
+    with pytest.raises(UnknownVersionError):
+        Ticket.from_bytes(raw(header))
+
+
+@pytest.mark.parametrize("limit", ["HEADER_LIMIT_BYTES", "TICKET_LIMIT_BYTES"])
+def test_limits_are_reached_and_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    path = tmp_path / "a.ticket"
+    path.write_bytes(ticket_of({}, b""))
+    header = int.from_bytes(path.read_bytes()[:8], "little")
+    size = header if limit == "HEADER_LIMIT_BYTES" else path.stat().st_size
+    monkeypatch.setattr(tensor_file, limit, size)
+    ticket = Ticket.load(path)
+    monkeypatch.setattr(tensor_file, limit, size - 1)
+    with pytest.raises(FileError, match=f"{size} bytes, expected at most {size - 1}"):
+        Ticket.load(path)
+    assert ticket.mask["a.weight"].all()
+
+
+def test_what_is_written_is_never_longer_than_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write_tensors({"a": np.ones(2)}, {"version": "v"})
+    size = int.from_bytes(content[:8], "little")
+    monkeypatch.setattr(tensor_file, "HEADER_LIMIT_BYTES", size)
+    assert parse_tensors(write_tensors({"a": np.ones(2)}, {"version": "v"}), what="t", versions=("v",))
+    monkeypatch.setattr(tensor_file, "HEADER_LIMIT_BYTES", size - 1)
+    with pytest.raises(ConfigurationError, match=f"take {size} bytes, expected at most {size - 1}"):
+        write_tensors({"a": np.ones(2)}, {"version": "v"})
+
+
+@pytest.mark.parametrize("shape", [[], [0], [1] * 32, [2**60 - 1], [2**30, 2**30 - 1], [0, 2**60 - 1]])
+def test_shapes_up_to_what_numpy_makes(shape: list[Any]) -> None:
+    assert is_shape(shape)
+
+
+@pytest.mark.parametrize(
+    "shape", [None, (1,), "1", {}, [1] * 33, [2**60], [2**30, 2**30], [0, 2**60], [-1], [True], [1.0], ["1"], [None]]
+)
+def test_no_shapes(shape: Any) -> None:
+    assert not is_shape(shape)
 
 
 def test_masks_name_layers_as_they_are() -> None:

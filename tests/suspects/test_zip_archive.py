@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ticketguard.errors import FileError
-from ticketguard.suspects import Checkpoint
+from ticketguard.suspects import Checkpoint, zip_archive
 from ticketguard.suspects.steady_file import SteadyFile
 from ticketguard.suspects.zip_archive import MAX_ENTRIES, locate_entries, read_directory
 
@@ -139,13 +139,32 @@ def overlapping(content: bytes) -> bytes:
     return entries + directory[: second + 42] + struct.pack("<I", 0) + directory[second + 46 :] + end
 
 
-def shuffled_end(content: bytes) -> bytes:
-    """A longer end record before the end record that says something else."""
+def junk_in_directory(content: bytes) -> bytes:
+    """Four bytes more in the directory than its lines have."""
     entries, directory, end = parts(content)
-    count = struct.unpack_from("<H", end, 10)[0]
-    long = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(directory), len(entries) + 1)
-    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, len(entries) + len(directory), 1)
-    return entries + directory + long + locator + end
+    return entries + directory + b"junk" + end_record(end, size=len(directory) + 4, start=len(entries))
+
+
+def long_end(
+    *, magic: bytes = b"PK\x06\x06", length: int = 44, disks: tuple[int, int] = (0, 0), start: int = 0, **locator: int
+) -> Callable[[bytes], bytes]:
+    """Put a longer end record before the end record, with what must not be in it."""
+
+    def change(content: bytes) -> bytes:
+        entries, directory, end = parts(content)
+        count = struct.unpack_from("<H", end, 10)[0]
+        numbers = (*disks, count, count, len(directory), len(entries) + start)
+        long = struct.pack("<4sQ2H2I4Q", magic, length, 45, 45, *numbers)
+        at = len(entries) + len(directory) + locator.get("at", 0)
+        place = struct.pack("<4sIQI", b"PK\x06\x07", locator.get("disk", 0), at, locator.get("of", 1))
+        return entries + directory + long + place + end
+
+    return change
+
+
+def test_a_longer_end_record_that_says_the_same_is_read(tmp_path: Path) -> None:
+    (tmp_path / "s.pt").write_bytes(long_end()(saved()))
+    np.testing.assert_array_equal(Checkpoint(tmp_path / "s.pt").read("w"), np.ones((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +178,15 @@ def shuffled_end(content: bytes) -> bytes:
         (lambda content: content[:-1], "does not end with its end record"),
         (lambda content: content[:20], "it is too short"),
         (overlapping, "starts at byte 0, expected"),
-        (shuffled_end, "two end records differ"),
+        (junk_in_directory, "its directory does not end at the end record"),
+        (long_end(start=1), "two end records differ"),
+        (long_end(magic=b"PK\x06\x05"), "two end records differ"),
+        (long_end(length=45), "two end records differ"),
+        (long_end(disks=(1, 0)), "two end records differ"),
+        (long_end(disks=(0, 1)), "two end records differ"),
+        (long_end(at=-1), "two end records do not follow each other"),
+        (long_end(disk=1), "two end records do not follow each other"),
+        (long_end(of=2), "two end records do not follow each other"),
         (patched(b"PK\x03\x04", 30, "<B", ord("b")), "header of entry 'archive/data.pkl' differs from the directory"),
         (patched(b"PK\x03\x04", 18, "<I", 1), "differs from the directory"),
         (patched(b"PK\x03\x04", 22, "<I", 0xFFFFFFFF), "cannot be read"),
@@ -179,7 +206,11 @@ def shuffled_end(content: bytes) -> bytes:
         (both(6, 1 << 13), "compressed, encrypted"),
         (both(8, 8), "has compressed entries"),
         (swap(b"archive/version", b"Archive/version"), "do not lie in one folder"),
+        (patched(LINE, 0, "<B", ord("p")), "line 1 of its directory cannot be read"),
+        (patched(END, 0, "<B", ord("p")), "does not end with its end record"),
         (patched(END, 4, "<H", 1), "does not end with its end record"),
+        (patched(END, 6, "<H", 1), "does not end with its end record"),
+        (patched(END, 20, "<H", 1), "does not end with its end record"),
         (patched(END, 8, "<H", 1), "does not end at the end record"),
         (patched(END, 10, "<H", 1), "does not end at the end record"),
         (patched(END, 12, "<I", 2**31), "does not end at the end record"),
@@ -283,3 +314,22 @@ def test_a_directory_without_end_is_refused_before_it_is_read(tmp_path: Path) ->
     (tmp_path / "s.zip").write_bytes(entries + lines + long + locator + many)
     with pytest.raises(FileError, match=f"its directory has {count} entries"):
         Checkpoint(tmp_path / "s.zip")
+
+
+def test_a_directory_is_read_up_to_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s.pt").write_bytes(saved())
+    _, directory, _ = parts(saved())
+    for limit, size in (("MAX_ENTRIES", directory.count(LINE)), ("MAX_DIRECTORY_BYTES", len(directory))):
+        monkeypatch.setattr(zip_archive, limit, size)
+        Checkpoint(tmp_path / "s.pt")
+        monkeypatch.setattr(zip_archive, limit, size - 1)
+        with pytest.raises(FileError, match="its directory has"):
+            Checkpoint(tmp_path / "s.pt")
+        monkeypatch.undo()
+
+
+def test_an_entry_that_is_called_compressed_is_not_located(tmp_path: Path) -> None:
+    (tmp_path / "s.zip").write_bytes(both(8, 12)(saved()))
+    file = SteadyFile(tmp_path / "s.zip")
+    with pytest.raises(FileError, match="'archive/data.pkl' is compressed, encrypted or written in an unusual way"):
+        locate_entries(file, read_directory(file))
