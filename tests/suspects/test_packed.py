@@ -42,3 +42,8 @@ def test_float8_with_scales_and_indices_are_not_packed() -> None:
         {"a.weight": np.ones((8, 16), np.float16), "a.weight_scale": SCALE, "index": np.ones((3, 3), np.int64)}
     )
     assert suspect.packed() == {}
+
+
+def test_the_masks_of_a_ticket_file_are_not_packed_weights() -> None:
+    suspect = Checkpoint({"a.weight": np.ones((8, 16), np.float32), "ticketguard.mask/a.weight": BYTES[:16, 0]})
+    assert suspect.packed() == {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from ticketguard.cli.options import force_option, json_option, refuse_to_replace, trust_option
-from ticketguard.cli.output import print_document
+from ticketguard.cli.output import print_document, print_message
 
 if TYPE_CHECKING:
     from ticketguard.exporting import WeightsFormat
@@ -58,10 +58,7 @@ def command(
     else:
         export_weights(loaded, out, format=cast("WeightsFormat", file_format))
     if loaded.rewind_weights is not None:  # a ticket that is made for release has none
-        click.echo(
-            f"ticketguard: '{ticket}' is not marked: whoever has '{out}' can remove the mark that it is given later",
-            err=True,
-        )
+        print_message(f"'{ticket}' is not marked: whoever has '{out}' can remove the mark that it is given later")
     print_document(
         {
             "version": "ticketguard.export/1",

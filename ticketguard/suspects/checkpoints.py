@@ -21,11 +21,8 @@ from ticketguard.suspects.packed import describe, is_integer, packed_weights
 from ticketguard.suspects.parts import effective_parts, read_part
 from ticketguard.suspects.sharded import open_checkpoint
 from ticketguard.suspects.sources import MappingSource, TensorSource, unreadable_type
-from ticketguard.ticket import Array, FloatArray
+from ticketguard.ticket import RESERVED_PREFIX, Array, FloatArray
 from ticketguard.zeros import is_mask_name
-
-# Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
-_OWN_PREFIX = "ticketguard."
 
 
 class Checkpoint:
@@ -63,7 +60,8 @@ class Checkpoint:
         # Only formats that nest keep networks apart.
         self._apart: tuple[str, ...] = getattr(source, "networks", ())
         self._source = with_compressed(source)
-        stored = [name for name in self._source.names() if not name.startswith(_OWN_PREFIX)]
+        # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
+        stored = [name for name in self._source.names() if not name.startswith(RESERVED_PREFIX)]
         self._parts = effective_parts(stored, self._source)
         self._contents: dict[str, bytes] = {}
         self.network = network

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ticketguard.suspects.sources import TensorSource
+from ticketguard.ticket import RESERVED_PREFIX
 
 # By the end of a part's name, what the format that writes it is called; the first that fits.
 _FORMATS: Mapping[str, str] = {
@@ -36,15 +37,17 @@ def packed_weights(source: TensorSource) -> dict[str, str]:
         source: The tensors, those that can be read as well.
     """
     found: dict[str, str] = {}
-    names = frozenset(source.names())
+    # A ticket's own masks are packed too, and are not weights.
+    names = tuple(name for name in source.names() if not name.startswith(RESERVED_PREFIX))
+    known = frozenset(names)
     for end, form in _FORMATS.items():
-        for name in source.names():
+        for name in names:
             if name.endswith(end):
                 weight = f"{name.removesuffix(end).removesuffix('.weight')}.weight"
                 # Scales also go with floating types of 8 bits, which are read.
-                if weight not in names or source.type_name(weight) in _SMALL_INTEGERS:
+                if weight not in known or source.type_name(weight) in _SMALL_INTEGERS:
                     found.setdefault(weight, form)
-    for name in source.names():
+    for name in names:
         if name.rpartition(".")[2] == "weight" and source.type_name(name) in _SMALL_INTEGERS:
             found.setdefault(name, "whole numbers")
     return found
