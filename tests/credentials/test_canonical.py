@@ -52,6 +52,12 @@ def test_kinds_without_one_obvious_spelling_are_refused(content: bytes) -> None:
         parse_canonical(content)
 
 
+def test_values_are_counted_up_to_the_limit() -> None:
+    assert parse_canonical(b'{"a":[1,"b"]}', max_values=4) == {"a": [1, "b"]}
+    with pytest.raises(ValueError, match="holds more values than anything of ours has"):
+        parse_canonical(b'{"a":[1,"b"]}', max_values=3)
+
+
 def test_keys_that_are_no_text_are_refused() -> None:
     with pytest.raises(ValueError, match="has the key 1, expected strings only"):
         canonical_json({1: 2})

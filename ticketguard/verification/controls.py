@@ -55,7 +55,7 @@ class Controls:
         if not all(0 <= int(label) < classes for label in answers):
             raise ConfigurationError(f"controls have labels outside the claim's classes, 0 to {classes - 1}")
         controls = cls(inputs=given, labels=tuple(int(label) for label in answers))
-        if not len(given) or controls.p_value(len(given)) > CHANCE_P:
+        if controls.p_value(len(given)) > CHANCE_P:
             raise ConfigurationError(
                 f"{len(given)} controls of {len(set(controls.labels))} classes cannot be told from chance even if all "
                 "are answered right: give more, of several classes"
