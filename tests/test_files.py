@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ticketguard import staging
 from ticketguard.errors import FileError
 from ticketguard.files import (
     SECRET,
@@ -285,3 +286,35 @@ def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
     for check in (require_writable, lambda path: write_whole(path, b"")):
         with pytest.raises(FileError, match="File name too long.: choose a shorter name"):
             check(tmp_path / ("n" * 256))
+
+
+def test_what_was_never_a_writers_file_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        assert not staging.forget_dead_writer(tmp_path / name)
+    (tmp_path / "theirs").write_bytes(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert not staging.forget_dead_writer(tmp_path / "theirs")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe", "theirs"]
+    assert staging.forget_dead_writer(tmp_path / "theirs")
+    assert staging.forget_dead_writer(tmp_path / "theirs")  # its name is free
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_a_file_that_was_taken_for_a_dead_writers_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[bool] = []
+
+    def late(descriptor: int) -> bool:
+        if not taken:  # another writer was faster, between the file's creation and its lock
+            taken.append(True)
+            staging.temporary_name(tmp_path / "a").unlink()
+        return True
+
+    monkeypatch.setattr(staging, "lock", late)
+    temporary, descriptor = staging.open_temporary(tmp_path / "a", 0o600)
+    assert staging.is_there(temporary, descriptor)
+    os.close(descriptor)
