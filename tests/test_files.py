@@ -318,3 +318,35 @@ def test_a_file_that_was_taken_for_a_dead_writers_is_made_again(
     temporary, descriptor = staging.open_temporary(tmp_path / "a", 0o600)
     assert staging.is_there(temporary, descriptor)
     os.close(descriptor)
+
+
+def test_a_name_that_a_living_writer_took_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = tmp_path / "name"
+    name.write_bytes(b"a dead writer's")
+
+    def taken(descriptor: int) -> bool:
+        name.unlink()
+        name.write_bytes(b"a living writer's")
+        return True
+
+    monkeypatch.setattr(staging, "lock", taken)
+    staging.forget_dead_writer(name)
+    assert name.read_bytes() == b"a living writer's"
+
+
+def test_a_link_to_nowhere_is_replaced_too(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    write_whole(tmp_path / "link", b"new")
+    assert not (tmp_path / "link").is_symlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_file_in_the_way_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b").write_bytes(b"old")
+    written: list[bytes] = []
+    monkeypatch.setattr(os, "write", lambda descriptor, content: written.append(bytes(content)) or len(content))
+    with pytest.raises(FileError, match="exists already"):
+        write_together([Output(path=tmp_path / name, content=b"new", replace=False) for name in "ab"])
+    assert written == []
