@@ -350,3 +350,20 @@ def test_a_file_in_the_way_is_told_before_anything_is_written(tmp_path: Path, mo
     with pytest.raises(FileError, match="exists already"):
         write_together([Output(path=tmp_path / name, content=b"new", replace=False) for name in "ab"])
     assert written == []
+
+
+def test_only_its_owner_replaces_a_file_in_a_folder_that_many_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    owner = target.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    write_whole(target, b"not shared")
+    tmp_path.chmod(0o1777)
+    with pytest.raises(FileError, match="belongs to somebody else"):
+        write_whole(target, b"shared")
+    assert target.read_bytes() == b"not shared"
+    for user in (owner, 0):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        write_whole(target, b"his own")

@@ -120,3 +120,11 @@ def test_an_empty_file_and_reads_past_the_end(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(b"abc")
     file = SteadyFile(tmp_path / "s")
     assert (file.read(1, 10), file.read(3, 1), file.read(2**62, 2**62)) == (b"bc", b"", b"")
+
+
+def test_a_range_that_the_file_does_not_have_is_never_filled_with_what_lay_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(b"abc")
+    file = SteadyFile(tmp_path / "s")
+    for offset in (1, 3, 100):
+        with pytest.raises(FileError, match="changed while it was read"):
+            file.fill(np.zeros(3, np.uint8), offset=offset)
