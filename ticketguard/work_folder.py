@@ -26,6 +26,8 @@ _STATE = re.compile(r".+\.(checkpoint|ticket)|embed\.\w+|run\.outputs|.+-\d+-[0-
 def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
     """Keep *folder* to this run; it is made if need be, for its owner's eyes only.
 
+    A folder that it made is gone again if the run fails with nothing kept: a wrong option leaves no run to resume.
+
     Args:
         folder: The folder; one that exists keeps its permission bits.
         anew: Delete what an earlier run kept in it: whoever resumes this run must find nothing of another's.
@@ -36,8 +38,8 @@ def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
     """
     with _naming(folder):
         make_folder(folder.parent)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+        made = not folder.exists()
+        folder.mkdir(mode=0o700, exist_ok=True)
         known = (folder / LOCK_FILE).exists()
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), SECRET)
     try:
@@ -49,13 +51,17 @@ def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
                     if _STATE.fullmatch(path.name):
                         path.unlink()
         yield
+    except BaseException:
+        if made and is_spent(folder):
+            delete(folder)
+        raise
     finally:
         os.close(descriptor)
 
 
 def is_spent(folder: Path) -> bool:
-    """Whether a folder holds no run: it does not exist, or all but itself was deleted."""
-    return not folder.exists() or not any(folder.iterdir())
+    """Whether a folder holds nothing of a run: it does not exist, or has at most the lock of one that kept nothing."""
+    return not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir())
 
 
 def delete(folder: Path) -> None:

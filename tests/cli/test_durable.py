@@ -211,6 +211,20 @@ def test_two_runs_do_not_share_a_folder(run: Run, story: Story) -> None:
     assert story.secret() == bytes(32)
 
 
+def test_a_wrong_option_leaves_no_run_to_resume(run: Run, story: Story) -> None:
+    out = story.out / "found.safetensors"
+    wrong = run("find", "--model", "mlp", "--data", "digits", "--out", out, code=2)
+    assert "needs a density" in wrong.stderr
+    assert list(story.out.iterdir()) == []
+    run(*FIND, "--out", out)
+
+
+def test_a_folder_with_nothing_but_a_lock_holds_no_run(run: Run, story: Story) -> None:
+    story.folder.mkdir()
+    (story.folder / "run.lock").touch()
+    run(*story.embed)
+
+
 def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, int] = {}
     delete = runs.delete
@@ -225,7 +239,7 @@ def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPat
         embedded = run(*story.embed)
         run(*FIND, "--out", story.out / "found.safetensors")
         run("import", story.base / "ticket.safetensors", "--out", story.out / "imported.safetensors")
-    note = f"keep secret, like the vault, or delete '{story.base / 'ticket.safetensors'}': whoever has the unmarked"
+    note = f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it: whoever has the unmarked"
     assert note in embedded.stderr
     assert "others on this machine can read it now" in embedded.stderr
     assert modes(story.out) == {

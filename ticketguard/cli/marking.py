@@ -133,6 +133,6 @@ def _choose_marks(text: str, *, share: float, triggers: int) -> list[Mark]:
 
 def secrecy_note(ticket: Path) -> str:
     """Return what the owner of an embedded ticket must know of the unmarked one."""
-    note = f"keep secret, like the vault, or delete '{ticket}': whoever has the unmarked ticket can remove the mark"
+    note = f"keep '{ticket}' as secret as the vault, or delete it: whoever has the unmarked ticket can remove the mark"
     readable = ticket.exists() and ticket.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
     return f"{note}; others on this machine can read it now (chmod 600)" if readable else note
