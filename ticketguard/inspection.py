@@ -32,6 +32,7 @@ from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_di
 INSPECT_VERSION = "ticketguard.inspect/1"
 _PUBLIC_KEY = b"-----BEGIN PUBLIC KEY-----"
 _PRIVATE_KEYS = (b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+_VAULT_KEY = b"AGE-SECRET-KEY-1"
 _START_BYTES = 4096
 
 Document = dict[str, Any]
@@ -68,7 +69,7 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     """Tell from its bytes whether a file is a ticket, claim, vault, public-key, or may be a suspect.
 
     Raises:
-        FileError: The file cannot be read, or is an owner's private key.
+        FileError: The file cannot be read, or is an owner's private key or a vault key.
     """
     if Path(path).is_dir():
         return "suspect"  # A sharded checkpoint's folder, or an error that says what a folder lacks.
@@ -83,6 +84,10 @@ def file_kind(path: str | os.PathLike[str]) -> str:
                 return "suspect" if b'"weight_map"' in start or Path(path).name.endswith(INDEX_SUFFIX) else "claim"
             if any(label in start for label in _PRIVATE_KEYS):
                 raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
+            if _VAULT_KEY in start:
+                raise FileError(
+                    path=path, reason="is a vault key", hint="inspect a vault that it opens with --vault-key"
+                )
             if _PUBLIC_KEY in start:
                 return "public-key"
             stream.seek(8)

@@ -164,8 +164,8 @@ def test_finished_runs_of_another_recipe_are_not_taken(ticket: tg.Ticket, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"model": ""}, {}, "the ticket does not say its model and data: name both"),
-        ({"data": ""}, {}, "the ticket does not say its model and data: name both"),
+        ({"model": ""}, {}, "the ticket does not say its model and data: give both as --model and --data"),
+        ({"data": ""}, {}, "the ticket does not say its model and data: give both as --model and --data"),
         ({}, {"seeds": 1}, r"seeds are \[0\], expected two or more, all different"),
         ({}, {"seeds": (3, 3)}, r"seeds are \[3, 3\], expected two or more, all different"),
         ({}, {"arms": ["dense", "ticket", "luck"]}, "unknown arm 'luck', expected one or more of dense, ticket"),

@@ -94,4 +94,4 @@ def test_what_cannot_be_checked_is_told(
 
 def test_a_ticket_that_does_not_say_what_it_was_found_with_is_told(run: Run, files: Files, tmp_path: Path) -> None:
     result = run("check-ticket", files.unmarked, "--out", tmp_path / "e.png", code=2)
-    assert "the ticket does not say its model and data: name both" in result.stderr
+    assert "the ticket does not say its model and data: give both as --model and --data" in result.stderr

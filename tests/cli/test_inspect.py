@@ -45,6 +45,13 @@ def test_a_public_key_is_shown_and_a_private_one_is_not(run: Run, files: Files) 
     assert "is a private key" in run("inspect", files.key, code=3).stderr
 
 
+def test_a_vault_key_is_not_shown(run: Run, tmp_path: Path) -> None:
+    run("keygen", "--vault-key", "--out", tmp_path / "vault.key")
+    result = run("inspect", tmp_path / "vault.key", code=3)
+    assert "is a vault key" in result.stderr
+    assert "AGE-SECRET" not in result.stderr
+
+
 def test_a_suspects_tensors_are_listed(run: Run, tmp_path: Path) -> None:
     weight = np.zeros((4, 6), dtype=np.float32)
     weight[0] = 1

@@ -68,7 +68,7 @@ def test_a_passphrase_file_gives_its_first_line(run: Run, tmp_path: Path, conten
     ("content", "code", "message"),
     [
         (b"", 2, "is empty: choose one"),
-        (b"\xff\xfe", 2, "is no text: expected a passphrase"),
+        (b"\xff\xfe", 2, "is not text: expected a passphrase"),
         (None, 3, "cannot be read"),
     ],
 )

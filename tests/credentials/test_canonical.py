@@ -42,7 +42,7 @@ def test_other_encodings_of_a_value_are_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"\xef\xbb\xbf1", b"nul", b'{"a":1}x'])
 def test_bytes_that_are_no_json_are_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not JSON"):
         parse_canonical(content)
 
 

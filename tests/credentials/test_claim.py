@@ -111,7 +111,7 @@ def test_each_byte_of_a_claim_left_out_or_doubled_is_refused() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_arbitrary_bytes_are_refused(content: bytes) -> None:
-    with pytest.raises(CredentialError, match="it was changed, damaged, or is no claim"):
+    with pytest.raises(CredentialError, match="it was changed, damaged, or is not a claim"):
         read_claim(content)
 
 
@@ -184,12 +184,12 @@ def test_signature_over_another_payload_is_refused(owner: Owner) -> None:
 def test_other_envelopes_are_refused(change: Callable[[dict[str, Any]], object]) -> None:
     envelope = json.loads(SAMPLE)
     change(envelope)
-    with pytest.raises(CredentialError, match="is no DSSE envelope"):
+    with pytest.raises(CredentialError, match="is not a DSSE envelope"):
         read_claim(canonical_json(envelope))
 
 
 def test_envelope_that_is_no_object_is_refused() -> None:
-    with pytest.raises(CredentialError, match="is no DSSE envelope"):
+    with pytest.raises(CredentialError, match="is not a DSSE envelope"):
         read_claim(b"[]")
 
 
@@ -212,7 +212,7 @@ def mark_of(statement: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.update(_type="https://in-toto.io/Statement/v0.1"), "is no in-toto statement"),
+        (lambda s: s.update(_type="https://in-toto.io/Statement/v0.1"), "is not an in-toto statement"),
         (lambda s: s.update(extra=1), r"has unknown fields \['extra'\]"),
         (lambda s: s.update(predicate=[]), "has a list where an object with owner, created, marks belongs"),
         (lambda s: s["predicate"].pop("created"), r"lacks the fields \['created'\]"),
@@ -225,14 +225,14 @@ def mark_of(statement: dict[str, Any]) -> dict[str, Any]:
         (lambda s: s.update(subject=s["subject"][:1]), "has other subjects than a mask and weights"),
         (lambda s: s["subject"].reverse(), "has a subject 'weights', expected 'mask'"),
         (lambda s: s["subject"][0].update(digest={"sha256": "0" * 64}), r"lacks the fields \['ticketguardMaskV1'\]"),
-        (lambda s: s["predicate"].update(marks={}), "has marks that are no list"),
+        (lambda s: s["predicate"].update(marks={}), "has marks that are not a list"),
         (lambda s: s["predicate"].update(marks=[]), "expected at least one and at most 32, each scheme once"),
         (lambda s: s["predicate"].update(marks=s["predicate"]["marks"] * 2), "each scheme once"),
         (lambda s: s["predicate"].update(marks=[{**mark_of(s), "scheme": f"s-{n}"} for n in range(33)]), "at most 32"),
         (lambda s: mark_of(s).update(parameters={"a": [1] * 20_000}), "holds more values than anything of ours has"),
         (lambda s: mark_of(s).update(scheme="x" * 100_000), r"scheme is 'x+\.\.\.x+', expected lower case"),
         (lambda s: s["predicate"].update({"y" * 100_000: 1}), r"has unknown fields \['y+\.\.\.y+'\]"),
-        (lambda s: mark_of(s).update(parameters=[]), "has parameters that are no object"),
+        (lambda s: mark_of(s).update(parameters=[]), "has parameters that are not an object"),
         (lambda s: mark_of(s).update(scheme="../x"), "expected lower case letters, digits and dashes"),
         (lambda s: mark_of(s).update(version=0), "version is 0, expected an integer from 1"),
         (lambda s: mark_of(s).update(levelBits=257), "level_bits is 257, expected an integer from 1 to 256"),

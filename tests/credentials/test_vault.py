@@ -146,7 +146,7 @@ def test_damaged_content_is_not_blamed_on_the_passphrase(seal_cheaply: Sealer) -
 
 @pytest.mark.parametrize("content", [b"", b"age-encryption.org/v2\n", b"PK\3\4", b"\x80\x04."])
 def test_foreign_files_are_refused(content: bytes) -> None:
-    with pytest.raises(FileError, match="is no age file"):
+    with pytest.raises(FileError, match="is not an age file"):
         open_vault(content, passphrase=PASSPHRASE)
 
 

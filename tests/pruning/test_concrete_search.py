@@ -263,7 +263,7 @@ def test_a_search_that_diverges_says_so(digits: Dataset) -> None:
         return nn.Sequential(nn.Flatten(), Broken(64, 10))
 
     given = problem(digits, model=broken, model_options={}, method_options={"epochs": 1.0, "rewind_epochs": 0.0})
-    with pytest.raises(TicketguardError, match="the search diverged: its logits are no numbers with rate 0.1"):
+    with pytest.raises(TicketguardError, match="the search diverged: its logits are not numbers with rate 0.1"):
         METHODS["cts"].find(given)
 
 

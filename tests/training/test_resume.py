@@ -163,7 +163,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "part", stop_at=4)
     whole = (tmp_path / "part").read_bytes()
     (tmp_path / "part").write_bytes(whole[:-100])
-    with pytest.raises(FileError, match="part': is no whole checkpoint .*delete it to start anew"):
+    with pytest.raises(FileError, match="part': is not a whole checkpoint .*delete it to start anew"):
         run(tmp_path / "part", resume=True)
 
 

@@ -67,7 +67,9 @@ def check_ticket(
     names, notes = chosen_arms(ticket, arms)
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
-        raise ConfigurationError("the ticket does not say its model and data: name both")
+        raise ConfigurationError(
+            "the ticket does not say its model and data: give both as --model and --data (model=, data=)"
+        )
     dataset = data_of(ticket, data=data, options=data_options)
     recipe = training_of(ticket, dataset, model=model, changes=training)
     network = model_of(ticket, model=model)

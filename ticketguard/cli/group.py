@@ -95,7 +95,8 @@ def _report(error: Exception) -> int:
     # click turns Ctrl-C and the end of input at a prompt into Abort.
     if isinstance(error, click.Abort):
         return _say(
-            "interrupted: nothing is half-written; find and embed go on with --resume, verify with its journal",
+            "interrupted: nothing is half-written; find, embed and check-ticket go on with --resume, verify with its "
+            "journal",
             NOT_CHECKED,
         )
     if isinstance(error, OSError):

@@ -64,9 +64,9 @@ def command(
 ) -> None:
     """Turn the sparse CHECKPOINT into a ticket: its zeros are the mask.
 
-    CHECKPOINT is safetensors, a .pt/.pth state dict, or the *.index.json of one in several files; pruning masks that
-    are stored beside their weights are read too. With --model only the model's parameters are layers. With --model and
-    --data the ticket can be given to embed; without them it can be marked from one's own training loop.
+    CHECKPOINT is safetensors, a .pt/.pth state dict, or the *.index.json or folder of one in several files; pruning
+    masks that are stored beside their weights are read too. With --model only the model's parameters are layers. With
+    --model and --data the ticket can be given to embed; without them it can be marked from one's own training loop.
     """
     from ticketguard.importing import import_checkpoint
     from ticketguard.inspection import ticket_document

@@ -45,7 +45,12 @@ _DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--download", is_flag=True, default=None, help="Download the data set if it is not there."),
 )
 _TRAINING_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Passes over the training data."),
+    click.option(
+        "--epochs",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Passes over the training data. This and the other training options default to the ticket's recipe, or "
+        "where there is no ticket yet, to the one for its model and data.",
+    ),
     click.option("--batch-size", type=click.IntRange(min=1), help="Examples in a batch."),
     click.option("--lr", "learning_rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
     click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), help="Momentum of SGD."),
@@ -120,7 +125,7 @@ def read_passphrase(path: Path | None, *, purpose: str, confirm: bool = False) -
             text = read_whole(path, limit_bytes=PASSPHRASE_LIMIT_BYTES).decode("utf-8-sig")
             passphrase = text.split("\n", 1)[0].rstrip("\r")
         except UnicodeDecodeError as error:
-            raise ConfigurationError(f"'{path}' is no text: expected a passphrase on its first line") from error
+            raise ConfigurationError(f"'{path}' is not text: expected a passphrase on its first line") from error
     elif PASSPHRASE_VARIABLE in os.environ:
         passphrase = os.environ[PASSPHRASE_VARIABLE]
     elif not sys.stdin.isatty():
@@ -176,7 +181,9 @@ def refuse_to_replace(
         if os.path.lexists(path) and not force and path not in own:
             raise ConfigurationError(f"'{path}' exists: choose another name, or replace it with --force")
     if len({path.resolve() for path in outputs}) != len(outputs):
-        raise ConfigurationError(f"outputs share a name: {', '.join(str(path) for path in outputs)}")
+        raise ConfigurationError(
+            f"outputs share a name: {', '.join(str(path) for path in outputs)}: give each of them its own"
+        )
 
 
 def parse_assignments(pairs: tuple[str, ...], *, option: str) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def command(
 ) -> int:
     """Say whether SUSPECT derives from the ticket that the claim marks.
 
-    SUSPECT is a checkpoint (safetensors, a .pt/.pth state dict, or the *.index.json of one in several files), whose
-    tensors are read and whose code is never run, or an .onnx file, which is asked for answers. --endpoint and
+    SUSPECT is a checkpoint (safetensors, a .pt/.pth state dict, or the *.index.json or folder of one in several files),
+    whose tensors are read and whose code is never run, or an .onnx file, which is asked for answers. --endpoint and
     --predictor are asked for answers too: in SUSPECT's place, or beside a checkpoint of the same model, where weights
     and answers give one verdict that pays for two tests.
 

@@ -48,7 +48,7 @@ def parse_canonical(content: bytes, *, max_values: int = MAX_VALUES) -> Json:
     except RecursionError as error:
         raise ValueError(f"is nested more than {MAX_DEPTH} deep") from error
     except ValueError as error:
-        raise ValueError(f"is no JSON ({error})") from error
+        raise ValueError(f"is not JSON ({error})") from error
     _check_kinds(value, depth=0, rest=max_values)
     if rfc8785.dumps(value) != content:
         raise ValueError("is no canonical JSON (RFC 8785)")

@@ -158,7 +158,7 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
     try:
         statement = parse_canonical(envelope.read_payload(content), max_values=CLAIM_MAX_VALUES)
         if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:
-            raise ValueError("is no in-toto statement")
+            raise ValueError("is not an in-toto statement")
         if statement.get("predicateType") != PREDICATE_TYPE:
             raise UnknownVersionError(
                 what=f"claim '{name}'", found=statement.get("predicateType"), known=(PREDICATE_TYPE,)
@@ -169,7 +169,7 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
         return _from_statement(statement, predicate, owner)
     except ValueError as error:
         raise CredentialError(
-            f"claim '{name}' {error}: it was changed, damaged, or is no claim; ask its owner for the original"
+            f"claim '{name}' {error}: it was changed, damaged, or is not a claim; ask its owner for the original"
         ) from error
 
 
@@ -226,7 +226,7 @@ def _from_statement(statement: Mapping[str, Json], predicate: Mapping[str, Any],
             raise ValueError(f"has a subject {reprlib.repr(fields['name'])}, expected {subject_name!r}")
         digests.append(_unhex(_fields(fields["digest"], (digest_name,))[digest_name]))
     if not isinstance(predicate["marks"], list):
-        raise ValueError("has marks that are no list")
+        raise ValueError("has marks that are not a list")
     return Claim(
         owner_name=_text(owner["name"]),
         owner_public_key=_unhex(owner["publicKey"]),
@@ -241,7 +241,7 @@ def _from_statement(statement: Mapping[str, Json], predicate: Mapping[str, Any],
 def _mark_from_json(document: object) -> MarkClaim:
     fields = _fields(document, ("scheme", "version", "levelBits", "parameters", "commitment"), optional=("merkleRoot",))
     if not isinstance(fields["parameters"], dict):
-        raise ValueError("has parameters that are no object")
+        raise ValueError("has parameters that are not an object")
     return MarkClaim(
         scheme=_text(fields["scheme"]),
         version=fields["version"],

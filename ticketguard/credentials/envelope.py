@@ -69,13 +69,13 @@ def _key(public_key: bytes) -> SSlibKey:
 def _parse(content: bytes) -> Envelope:
     document = parse_canonical(content, max_values=MAX_VALUES)
     if not isinstance(document, dict):
-        raise ValueError("is no DSSE envelope")
+        raise ValueError("is not a DSSE envelope")
     try:
         envelope = Envelope.from_dict(document)
         encoded = canonical_json(envelope.to_dict())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError("is no DSSE envelope") from error
+        raise ValueError("is not a DSSE envelope") from error
     # One more comparison: base64 has several spellings of the same bytes, and unknown fields would be dropped.
     if encoded != content or envelope.payload_type != PAYLOAD_TYPE or len(envelope.signatures) != 1:
-        raise ValueError(f"is no DSSE envelope of one {PAYLOAD_TYPE} payload and one signature")
+        raise ValueError(f"is not a DSSE envelope of one {PAYLOAD_TYPE} payload and one signature")
     return envelope

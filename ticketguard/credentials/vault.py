@@ -137,7 +137,7 @@ def open_vault(
     if (passphrase is None) == (vault_key is None):
         raise ConfigurationError(f"vault '{name}' is opened by a passphrase or by a vault key: give one of them")
     if not content.startswith(age_passphrase.MAGIC):
-        raise FileError(path=name, reason="is no age file", hint="expected a vault that 'ticketguard embed' wrote")
+        raise FileError(path=name, reason="is not an age file", hint="expected a vault that 'ticketguard embed' wrote")
     by_passphrase = age_passphrase.is_sealed_by_passphrase(content)
     if by_passphrase and passphrase is None:
         raise CredentialError(f"vault '{name}' is sealed with a passphrase, not to a vault key: give its passphrase")

@@ -80,7 +80,9 @@ def embed(
 
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
-        raise ConfigurationError("the ticket does not say its model and data: name both")
+        raise ConfigurationError(
+            "the ticket does not say its model and data: give both as --model and --data (model=, data=)"
+        )
     dataset = data_of(ticket, data=data, options=data_options)
     config = training_of(ticket, dataset, model=model, changes=training)
     if info.input_shape and dataset.input_shape != info.input_shape:

@@ -229,7 +229,7 @@ class ConcreteSearch:
         logits = self._logits.detach()
         if not bool(torch.isfinite(logits).all()):
             raise TicketguardError(
-                f"the search diverged: its logits are no numbers with rate {self._config.learning_rate:g}: "
+                f"the search diverged: its logits are not numbers with rate {self._config.learning_rate:g}: "
                 "check that the model's outputs are finite on every batch, or lower learning_rate"
             )
         return {name: np.array(view.cpu().numpy(), order="C") for name, view in self._packing.unpack(logits).items()}

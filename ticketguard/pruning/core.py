@@ -62,8 +62,8 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
 def _require_numbers(scores: Array) -> None:
     if np.isnan(scores).any():
         raise TicketguardError(
-            "scores of weights are no numbers, expected finite ones: the search diverged, or the weights it started "
-            "from are no numbers: lower the learning rate, or check them"
+            "scores of weights are not numbers, expected finite ones: the search diverged, or the weights it started "
+            "from are not numbers: lower the learning rate, or check them"
         )
 
 

@@ -146,7 +146,11 @@ def _read_index(path: Path) -> dict[str, str]:
         raise _malformed(path, f"is not a readable index ({type(error).__name__}: {str(error)[:100]})") from error
     files = document.get("weight_map") if isinstance(document, Mapping) else None
     if not isinstance(files, Mapping) or not files or not all(isinstance(file, str) for file in files.values()):
-        raise _malformed(path, "has no 'weight_map' of file names by tensor, so it is not a checkpoint's index")
+        raise FileError(
+            path=path,
+            reason="has no 'weight_map' of file names by tensor, so it is not a checkpoint's index",
+            hint="check that it is the file you meant; if it is, fetch the index and its files again",
+        )
     if len(set(files.values())) > MAX_SHARDS:
         raise _malformed(path, f"names {len(set(files.values()))} files, expected at most {MAX_SHARDS}")
     _require_all_shards(path, set(files.values()))

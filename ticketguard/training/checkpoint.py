@@ -77,7 +77,7 @@ def load_run(path: Path, *, identity: str) -> RunState | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
     except (OSError, safetensors.SafetensorError) as error:
         raise FileError(
-            path=path, reason=f"is no whole checkpoint ({error})", hint="delete it to start anew"
+            path=path, reason=f"is not a whole checkpoint ({error})", hint="delete it to start anew"
         ) from error
     if metadata.get("version") != VERSION:
         raise UnknownVersionError(what=f"checkpoint '{path}'", found=metadata.get("version"), known=(VERSION,))
