@@ -253,6 +253,24 @@ def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPat
     assert set(modes(story.out).values()) == {0o600}
 
 
+def test_a_folder_that_somebody_else_made_for_the_run_is_not_used(
+    run: Run, story: Story, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for target in (elsewhere, elsewhere / "nowhere"):
+        story.folder.symlink_to(target)
+        assert "is not a folder of yours" in run(*story.embed, code=2).stderr
+        assert not list(elsewhere.iterdir())
+        story.folder.unlink()
+    story.folder.mkdir(mode=0o777)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert "is not a folder of yours" in run(*story.embed, code=2).stderr
+    (story.folder / "embed.secret").write_bytes(bytes(31))
+    run(*story.embed, "--resume", code=3)
+    assert modes(story.out) == {story.folder.name: 0o700}
+
+
 def test_an_older_releases_folder_is_closed_to_others(run: Run, story: Story) -> None:
     story.folder.mkdir(mode=0o755)
     (story.folder / "embed.secret").write_bytes(bytes(31))

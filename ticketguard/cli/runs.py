@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,11 +124,11 @@ def open_run(
         FileError: An output is a folder or device, or its folder cannot be written to.
     """
     folder = _folder_of(outputs[0], command)
+    _require_own(folder)
     run = _read(folder, force=force) if resume else Run(folder=folder, force=force, written={}, result=None)
     own = tuple(path for path in outputs if run._is_own(path))
     refuse_to_replace(outputs, force=force, inputs=inputs, own=own)
     if not is_spent(folder):
-        folder.chmod(0o700)  # earlier releases made it as the umask said
         if not resume and not force:
             raise ConfigurationError(
                 f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
@@ -134,6 +136,23 @@ def open_run(
     elif resume and (not folder.exists() or any(path.exists() for path in outputs)):
         raise ConfigurationError(f"'{folder}' does not exist: there is no run to resume; start one without --resume")
     return run
+
+
+def _require_own(folder: Path) -> None:
+    """Check that a run's folder, if it is there, is the user's, and keep others out of it.
+
+    Raises:
+        ConfigurationError: It is a link, or somebody else's, who could put another secret into it.
+    """
+    if not os.path.lexists(folder):
+        return
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "geteuid") and os.geteuid() not in (0, found.st_uid)):
+        raise ConfigurationError(
+            f"'{folder}' is not a folder of yours, and the run would keep its secret there: move it away, or choose "
+            "another name for the output"
+        )
+    folder.chmod(0o700)  # earlier releases made it as the umask said
 
 
 def _folder_of(out: Path, command: str) -> Path:
