@@ -143,9 +143,8 @@ def _read_header(stream: _Stream) -> _Member | None:
     if not any(block):
         return None
     # The sum counts its own field as blanks; old archivers took bytes as signed.
-    around = block[:148] + b" " * 8 + block[156:]
-    sums = (sum(around), sum(around) - 256 * sum(byte > 127 for byte in around))
-    if _number(block[148:156]) not in sums:
+    around, stated = block[:148] + b" " * 8 + block[156:], _number(block[148:156])
+    if stated != sum(around) and stated != sum(around) - 256 * sum(byte > 127 for byte in around):
         raise ValueError(f"no header at byte {stream.position - _BLOCK}")
     name, kind = _text(block[:100]), block[156:157]
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
