@@ -32,6 +32,12 @@ def test_export_replaces_nothing_unless_told_to(run: Run, files: Files, tmp_path
     assert safetensors.numpy.load_file(out)
 
 
+def test_a_file_is_not_named_after_another_format(run: Run, files: Files, tmp_path: Path) -> None:
+    result = run("export", files.marked, "--out", tmp_path / "net.onnx", code=2)
+    assert "is named as onnx, and the format is safetensors: add --format onnx" in result.stderr
+    assert not (tmp_path / "net.onnx").exists()
+
+
 def test_export_needs_a_ticket(run: Run, tmp_path: Path) -> None:
     safetensors.numpy.save_file({"weight": np.eye(3, dtype=np.float32)}, tmp_path / "plain.safetensors")
     result = run("export", tmp_path / "plain.safetensors", "--out", tmp_path / "out", code=3)

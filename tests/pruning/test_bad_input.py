@@ -242,7 +242,10 @@ def test_a_training_batch_that_is_too_large_is_named(digits: Dataset) -> None:
 
 
 FOREIGN: list[tuple[Mapping[str, Array], str]] = [
-    (state(widths=[20, 10, 10]), "weights have tensor '7.weight', which model 'mlp' has not: name the model they"),
+    (
+        state(widths=[20, 10, 10]),
+        "weights have tensor '7.weight', which model 'mlp' does not have: name the model they",
+    ),
     (state(widths=[20]), "weights lack tensor '5.weight' of model 'mlp': name the model they belong to"),
     (state(widths=[9, 10]), r"of the {} weights has shape \(9, 64\), expected \(20, 64\) as in model 'mlp': name"),
     ({}, "weights lack tensor '1.weight' of model 'mlp'"),
@@ -278,7 +281,7 @@ def test_a_file_of_weights_that_are_no_numbers_is_named(
 def test_a_deeper_network_of_the_same_kind_is_told(digits: Dataset) -> None:
     shape = {"classes": 10, "input_shape": [1, 8, 8]}
     deeper = state_arrays(build_model("resnet56", options=shape, seed=0))
-    message = "the pretrained weights have tensor 'layer1.3.conv1.weight', which model 'resnet20' has not"
+    message = "the pretrained weights have tensor 'layer1.3.conv1.weight', which model 'resnet20' does not have"
     with pytest.raises(ConfigurationError, match=message):
         find(digits, "jackpot", model="resnet20", model_options={}, pretrained=deeper)
 
@@ -302,7 +305,7 @@ def test_methods_say_which_weights_they_take() -> None:
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in STARTING_FROM_TRAINED])
 def test_a_trained_network_that_would_be_ignored_is_refused(digits: Dataset, method: str) -> None:
-    message = rf"method '{method}' starts from no trained network: leave --pretrained \(pretrained=\) out"
+    message = rf"method '{method}' does not start from a trained network: leave --pretrained \(pretrained=\) out"
     with pytest.raises(ConfigurationError, match=message):
         find(digits, method, pretrained=state())
 

@@ -9,6 +9,7 @@ import click
 
 from ticketguard.cli.options import force_option, json_option, refuse_to_replace, trust_option
 from ticketguard.cli.output import print_document, print_message
+from ticketguard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ticketguard.exporting import WeightsFormat
@@ -51,6 +52,9 @@ def command(
     from ticketguard.programs import export_program
     from ticketguard.ticket import Ticket
 
+    meant = out.suffix.removeprefix(".")
+    if meant in ("onnx", "pt2", "safetensors") and meant != file_format:
+        raise ConfigurationError(f"'{out}' is named as {meant}, and the format is {file_format}: add --format {meant}")
     refuse_to_replace((out,), force=force, inputs=(ticket,))
     loaded = Ticket.load(ticket, trust_code=trust_ticket_code)
     if file_format in ("onnx", "pt2"):

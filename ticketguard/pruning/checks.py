@@ -33,7 +33,7 @@ def require_taken(method: PruningMethod, **given: object) -> None:
     """
     if given.get(PRETRAINED) is not None and PRETRAINED not in method.takes:
         raise ConfigurationError(
-            f"method '{method.name}' starts from no trained network: leave --pretrained (pretrained=) out"
+            f"method '{method.name}' does not start from a trained network: leave --pretrained (pretrained=) out"
         )
     if given.get(REWIND) is not None and REWIND not in method.takes:
         instead = ", or give them as --pretrained (pretrained=)" if PRETRAINED in method.takes else ""
@@ -125,7 +125,9 @@ def require_weights(network: nn.Module, given: Mapping[str, Array], *, which: st
     own = "name the model they belong to"
     for name, array in given.items():
         if name not in expected and np.asarray(array).dtype.kind == "f":
-            raise ConfigurationError(f"the {which} weights have tensor '{name}', which model '{model}' has not: {own}")
+            raise ConfigurationError(
+                f"the {which} weights have tensor '{name}', which model '{model}' does not have: {own}"
+            )
     for name, shape in expected.items():
         if name not in given:
             raise ConfigurationError(f"the {which} weights lack tensor '{name}' of model '{model}': {own}")
