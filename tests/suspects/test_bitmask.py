@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
 from ticketguard.errors import TensorError
 from ticketguard.suspects import Checkpoint
@@ -76,3 +77,15 @@ def test_parts_that_do_not_fit_are_refused(part: str, value: np.ndarray, message
     stored = compressed(WEIGHT, "fc") | {f"fc.{part}": value}
     with pytest.raises(TensorError, match=message):
         Checkpoint(stored).read("fc.weight")
+
+
+def test_two_kilobytes_that_unpack_to_half_a_gigabyte_are_refused(tmp_path: Path) -> None:
+    byte = torch.zeros(1, dtype=torch.uint8)
+    parts = {
+        "a.bitmask": byte.expand(4000, 4000),
+        "a.compressed": torch.ones(0),
+        "a.shape": torch.tensor([4000, 32000]),
+    }
+    torch.save(parts, tmp_path / "a.pt")
+    with pytest.raises(TensorError, match=r"'a.bitmask' has 16000000 elements in a file of \d+ bytes"):
+        Checkpoint(tmp_path / "a.pt")

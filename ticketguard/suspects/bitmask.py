@@ -14,9 +14,9 @@ import numpy as np
 
 from ticketguard.errors import TensorError
 from ticketguard.suspects.sources import TensorSource
+from ticketguard.suspects.stored_tensors import BITMASK
 from ticketguard.ticket import Array
 
-_BITMASK = ".bitmask"
 _MOST_AXES = 8
 _HINT = "the file is damaged; load it with llm-compressor and save the weights uncompressed"
 
@@ -41,8 +41,8 @@ class BitmaskSource:
         stems = compressed_stems(source)
         parts = {f"{stem}.{part}" for stem in stems for part in ("compressed", "shape", "row_offsets")}
         for name in source.names():
-            stem = name.removesuffix(_BITMASK)
-            if name.endswith(_BITMASK) and stem in stems:
+            stem = name.removesuffix(BITMASK)
+            if name.endswith(BITMASK) and stem in stems:
                 self._names.append(self._add(stem))
             elif name not in parts:
                 self._names.append(name)
@@ -76,11 +76,11 @@ class BitmaskSource:
         if name not in self._stems:
             return self._source.read(name)
         stem, shape = self._stems[name], self._shapes[name]
-        packed = self._source.read(f"{stem}{_BITMASK}").reshape(-1, _bytes_a_row(shape))
+        packed = self._source.read(f"{stem}{BITMASK}").reshape(-1, _bytes_a_row(shape))
         bits = np.unpackbits(packed, axis=-1, bitorder="little")
         if bits[:, shape[-1] :].any():
-            raise TensorError(name=f"{stem}{_BITMASK}", reason="has padding bits that are set", hint=_HINT)
-        kept = bits[:, : shape[-1]].astype(np.bool_)
+            raise TensorError(name=f"{stem}{BITMASK}", reason="has padding bits that are set", hint=_HINT)
+        kept = bits[:, : shape[-1]].view(np.bool_)
         values = self._source.read(f"{stem}.compressed").reshape(-1)
         counts = np.count_nonzero(kept, axis=-1)
         if len(values) != counts.sum():
@@ -105,7 +105,7 @@ class BitmaskSource:
         Raises:
             TensorError: It is missing, or the bitmask is not of that shape.
         """
-        name, bitmask = f"{stem}.shape", f"{stem}{_BITMASK}"
+        name, bitmask = f"{stem}.shape", f"{stem}{BITMASK}"
         if name not in self._stored or not 1 <= math.prod(self._source.shape(name)) <= _MOST_AXES:
             raise TensorError(name=name, reason="is missing or is not a shape", hint=_HINT)
         stored = self._source.read(name)
@@ -127,7 +127,7 @@ def _bytes_a_row(shape: tuple[int, ...]) -> int:
 def compressed_stems(source: TensorSource) -> frozenset[str]:
     """Return what the names of compressed weights' parts start with; none if the file is not such a one."""
     names = frozenset(source.names())
-    stems = (name.removesuffix(_BITMASK) for name in names if name.endswith(_BITMASK))
+    stems = (name.removesuffix(BITMASK) for name in names if name.endswith(BITMASK))
     return frozenset(stem for stem in stems if f"{stem}.compressed" in names)
 
 

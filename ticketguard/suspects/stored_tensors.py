@@ -29,6 +29,8 @@ MAX_TENSORS = 50_000
 # may cost more, because there the names outweigh the values.
 MAX_REUSE = 16
 MIN_BUDGET_BYTES = 64 * 2**20
+# A byte of a bitmask (compressed-tensors) stands for eight weights; honest ones are no larger than their file.
+BITMASK, BYTES_A_BITMASK_BYTE = ".bitmask", MAX_REUSE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +120,8 @@ def require_affordable(file: SteadyFile, tensors: Mapping[str, StoredTensor]) ->
     for name, tensor in tensors.items():
         elements = math.prod(tensor.shape)
         # What is read widens to float32 at least; a view with gaps is read with its gaps.
-        cost = max(elements, tensor.span()) * max(4, tensor.element.bits // 8)
+        widened = BYTES_A_BITMASK_BYTE if name.endswith(BITMASK) else max(4, tensor.element.bits // 8)
+        cost = max(elements, tensor.span()) * widened
         # Strides of zero make a tensor of any size from one number.
         if cost > budget:
             raise TensorError(
