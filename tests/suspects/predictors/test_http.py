@@ -497,6 +497,17 @@ def test_passwords_stay_out_of_messages() -> None:
     assert HttpPredictor("https://[::1]:8000/v2/models/m/").target == "https://[::1]:8000/v2/models/m"
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:se@cret@host:port/m", "ftp://me:secret@host/m", "http://host/m?token=secret", "http://[me:secret@"],
+)
+def test_passwords_in_a_wrong_address_are_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        HttpPredictor(url)
+    assert "secret" not in str(refused.value)
+    assert "se@cret" not in str(refused.value)
+
+
 def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ticketguard\[http\]'"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 import threading
 import time
@@ -225,15 +226,15 @@ def _is_lasting(error: BaseException) -> bool:
 
 def _check_url(url: str) -> tuple[str, str]:
     """Return the model's URL, and the same without user and password for messages."""
+    # What may be a password or a token is not repeated; nor is the parser's own message, which quotes it.
+    shown = re.sub(r"(?<=//).*@", "", url.partition("?")[0])
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigurationError(
-            f"endpoint {url!r} is not an address ({error}): give http://host/v2/models/NAME"
-        ) from error
+        raise ConfigurationError(f"endpoint {shown!r} is not an address: give http://host/v2/models/NAME") from error
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
-        raise ConfigurationError(f"endpoint {url!r} is not a model's HTTP address: give http://host/v2/models/NAME")
+        raise ConfigurationError(f"endpoint {shown!r} is not a model's HTTP address: give http://host/v2/models/NAME")
     path = parts.path.rstrip("/").removesuffix("/infer")
     bare = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     return (
