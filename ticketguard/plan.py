@@ -380,7 +380,7 @@ class Plan:
                     continue
                 message = (
                     f"the model carries {share:.0%} of the {claim.scheme}: a copy may not prove ownership; "
-                    "train longer, and append extra_batch to the batches of a loop of your own"
+                    "train longer (more epochs); in a loop of your own, append extra_batch to the batches"
                 )
             warnings.warn(message, TicketguardWarning, stacklevel=3)
 

@@ -53,6 +53,24 @@ def test_several_layers_are_their_convolution(counted: list[LayerCount]) -> None
         assert log10_upper_tail(counted) == pytest.approx(min(0.0, math.log10(expected)), abs=1e-6)
 
 
+@pytest.mark.parametrize("above", [10, 60, 120])
+def test_layers_of_a_thousand_kinds_are_convolved_in_halves(above: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = [LayerCount(size=50 + place, kept=20 + place % 13, secret=3 + place % 5, hits=0) for place in range(1000)]
+    hits = round(sum(layer.expected for layer in counted)) + above
+    lengths: list[int] = []
+    transform = statistics.scipy.fft.rfft
+
+    def watched(piece: Doubles, length: int) -> Doubles:
+        lengths.append(length)
+        return transform(piece, length)
+
+    monkeypatch.setattr(statistics.scipy.fft, "rfft", watched)
+    exact = math.log10(brute_force_tail(counted, hits))
+    assert exact <= log10_upper_tail(counted, hits) == pytest.approx(exact, abs=1e-6)
+    # Were each spectrum as long as the whole sum, thousands of kinds would cost the square of their number.
+    assert sum(lengths) < 0.5 * len(counted) * max(lengths)
+
+
 def test_a_tail_is_never_smaller_than_exact_rational_arithmetic_gives() -> None:
     layer = LayerCount(size=2000, kept=100, secret=150, hits=0)
     for hits in range(101):

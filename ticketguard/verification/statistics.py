@@ -26,6 +26,8 @@ NEGLIGIBLE = 1e-30
 # Bound on the convolution's relative rounding error, far above the few ulps a forward and an inverse FFT make.
 ROUNDING = 1e-12
 FACTORS_IN_ROUNDING = 100
+# Kinds of layers whose spectra are multiplied in one go; the deepest networks have fewer.
+FACTORS_AT_ONCE = 256
 MOST_TILT, LEAST_TILT_STEP = 64.0, 1e-9
 
 
@@ -170,12 +172,16 @@ def _tilted_tail(terms: Sequence[_Term], observed: int, tilt: float) -> float:
     counts = np.arange(offset, offset + len(total), dtype=np.float64)
     above = counts >= observed
     tail = float(total[above] @ np.exp(-tilt * (counts[above] - observed)))
-    # Every factor of the convolution rounds once more.
+    # Every factor of the convolution rounds once more, whatever it is multiplied with first.
     rounding = ROUNDING * max(1.0, sum(times for _, times in pieces) / FACTORS_IN_ROUNDING)
     return log_normaliser - tilt * observed + math.log(tail + neglected + rounding)
 
 
 def _convolve(pieces: list[tuple[Doubles, int]]) -> Doubles:
+    if len(pieces) > FACTORS_AT_ONCE:
+        # A spectrum is as long as the whole sum: of thousands of kinds they would cost the square of their number.
+        half = len(pieces) // 2
+        return _convolve([(_convolve(pieces[:half]), 1), (_convolve(pieces[half:]), 1)])
     length = sum(times * (len(piece) - 1) for piece, times in pieces) + 1
     padded = scipy.fft.next_fast_len(length, real=True)
     spectrum = np.ones(padded // 2 + 1, dtype=np.complex128)
