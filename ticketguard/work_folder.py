@@ -52,7 +52,7 @@ def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
                         path.unlink()
         yield
     except BaseException:
-        if made and is_spent(folder):
+        if made and keeps_nothing(folder):
             delete(folder)
         raise
     finally:
@@ -60,7 +60,12 @@ def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
 
 
 def is_spent(folder: Path) -> bool:
-    """Whether a folder holds nothing of a run: it does not exist, or has at most the lock of one that kept nothing."""
+    """Whether a folder holds no run: it does not exist, or all but itself was deleted."""
+    return not folder.exists() or not any(folder.iterdir())
+
+
+def keeps_nothing(folder: Path) -> bool:
+    """Whether nothing would be lost with a folder: it is spent, or its run ended before it kept more than its lock."""
     return not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir())
 
 

@@ -225,6 +225,14 @@ def test_a_folder_with_nothing_but_a_lock_holds_no_run(run: Run, story: Story) -
     run(*story.embed)
 
 
+def test_a_run_that_was_killed_before_it_kept_anything_is_resumed(run: Run, story: Story) -> None:
+    run(*story.embed)
+    story.folder.mkdir()
+    (story.folder / "run.lock").touch()
+    run(*story.embed, "--force", "--resume")
+    assert not story.folder.exists()
+
+
 def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, int] = {}
     delete = runs.delete

@@ -20,7 +20,7 @@ from ticketguard.cli.options import refuse_to_replace
 from ticketguard.cli.output import print_json, print_lines, print_message
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import SECRET, Output, write_together, write_whole
-from ticketguard.work_folder import RECORD_FILE, delete, hold, is_spent
+from ticketguard.work_folder import RECORD_FILE, delete, hold, is_spent, keeps_nothing
 
 VERSION = "ticketguard.run/1"
 LONGEST_NAME_BYTES = 255
@@ -128,12 +128,11 @@ def open_run(
     run = _read(folder, force=force) if resume else Run(folder=folder, force=force, written={}, result=None)
     own = tuple(path for path in outputs if run._is_own(path))
     refuse_to_replace(outputs, force=force, inputs=inputs, own=own)
-    if not is_spent(folder):
-        if not resume and not force:
-            raise ConfigurationError(
-                f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
-            )
-    elif resume and (not folder.exists() or any(path.exists() for path in outputs)):
+    if not (resume or force or keeps_nothing(folder)):
+        raise ConfigurationError(
+            f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
+        )
+    if resume and is_spent(folder) and (not folder.exists() or any(path.exists() for path in outputs)):
         raise ConfigurationError(f"'{folder}' does not exist: there is no run to resume; start one without --resume")
     return run
 
