@@ -19,6 +19,7 @@ import signal
 import stat
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ FIND = (
 )
 MARKS = ("--marks", "planted-graph", "--level-bits", "32")
 CHECKPOINT_SECONDS = 0.1
+# No exit code of ours: an exception left the command.
+ESCAPED_CODE = 99
 LONGEST_SECONDS = 300
 
 
@@ -109,14 +112,20 @@ def forked(line: Sequence[str], log: Path, counter: Counter | None = None, *, ki
     """Run a command in a fork; return its exit code, or minus the signal that ended it."""
     child = os.fork()
     if child == 0:
-        with log.open("w") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-            with watched(counter) if counter is not None else contextlib.nullcontext():
-                code = run_here(line)
-            if counter is not None:
-                log.with_suffix(".calls").write_text("\n".join(counter.names))
-            os._exit(code)
+        code = ESCAPED_CODE
+        try:
+            with log.open("w") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                with watched(counter) if counter is not None else contextlib.nullcontext():
+                    code = run_here(line)
+                if counter is not None:
+                    log.with_suffix(".calls").write_text("\n".join(counter.names))
+        except BaseException:
+            traceback.print_exc()
+            code = ESCAPED_CODE
+        finally:
+            os._exit(code)  # whatever happens, a child must not go on as the parent
     deadline = time.monotonic() + (LONGEST_SECONDS if kill_after is None else kill_after)
     while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.002)
