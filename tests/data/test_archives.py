@@ -125,6 +125,8 @@ def test_what_unpacks_out_of_proportion_is_refused(
         (member("x", b"-9 path=a\n", b"x") + TAIL, "an extended header holds no size"),
         (member("x", b"12 size=-99\n", b"x") + TAIL, "an extended header holds no size"),
         (member("x", b"7 path\n", b"x") + TAIL, "an extended header is damaged"),
+        # A second record without a blank: no length says where it ends.
+        (member("x", b"9 path=a\n" + b"x" * 40, b"x") + TAIL, "an extended header is damaged"),
         (member("x", b"22 GNU.sparse.major=1\n", b"x") + TAIL, "holds a sparse file, expected plain ones"),
         (header("cat/0.png", 512, b"S", at_482=b"\1") + b"\1" * 2048, "holds a sparse file, expected plain ones"),
         (member("L", b"cat/" + b"n" * 5000 + b".png", b"L") + TAIL, "holds a name of 5008 characters"),

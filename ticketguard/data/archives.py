@@ -181,13 +181,13 @@ def _pax_records(content: bytes) -> dict[bytes, bytes]:
     records, at = {}, 0
     while at < len(content) and content[at] != 0:
         blank = content.find(b" ", at, at + 20)
-        length = _decimal(content[at:blank]) if blank > 0 else 0
-        record = content[blank + 1 : at + length]
-        key, equals, value = record.partition(b"=")
-        if not equals or not value.endswith(b"\n") or at + length > len(content):
+        end = at + _decimal(content[at:blank]) if blank > at else at
+        key, equals, value = content[blank + 1 : end].partition(b"=")
+        # Without a length, or one that reaches beyond its own blank, a record would be read for ever.
+        if not at < blank < end <= len(content) or not equals or not value.endswith(b"\n"):
             raise ValueError("an extended header is damaged")
         records[key] = value[:-1]
-        at += length
+        at = end
     return records
 
 
