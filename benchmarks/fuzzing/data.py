@@ -41,13 +41,15 @@ def targets(scratch: Scratch) -> tuple[Target, ...]:
         Target(
             name="idx",
             seeds=(idx,),
-            read=scratch.reader("images-ubyte", lambda path: _read_idx(path.parent, path.name.partition("-ubyte")[0])),
+            read=scratch.reader(
+                "images-idx3-ubyte", lambda path: _read_idx(path.parent, path.name.partition("-ubyte")[0])
+            ),
         ),
         Target(
             name="idx, gzip",
             seeds=(gzip.compress(idx),),
             read=scratch.reader(
-                "packed-ubyte.gz", lambda path: _read_idx(path.parent, path.name.partition("-ubyte")[0])
+                "packed-idx3-ubyte.gz", lambda path: _read_idx(path.parent, path.name.partition("-ubyte")[0])
             ),
         ),
     )
