@@ -19,12 +19,10 @@ from ticketguard.suspects.stored_tensors import (
     FLOAT8_E5M2,
     ElementType,
     StoredTensor,
+    StoredTensors,
     is_count,
-    read_tensor,
-    require_affordable,
     require_possible_shape,
 )
-from ticketguard.ticket import Array
 
 # A header line is about 100 bytes a tensor; the format allows 100 MB.
 MAX_HEADER_BYTES = 16 * 2**20
@@ -53,7 +51,7 @@ _FIELDS = ("dtype", "shape", "data_offsets")
 _METADATA = "__metadata__"
 
 
-class SafetensorsFile:
+class SafetensorsFile(StoredTensors):
     """The tensors of a safetensors file.
 
     Args:
@@ -65,25 +63,8 @@ class SafetensorsFile:
     """
 
     def __init__(self, file: SteadyFile | str | os.PathLike[str]) -> None:
-        self._file = file if isinstance(file, SteadyFile) else SteadyFile(file)
-        self._tensors = _read_tensors(self._file)
-        require_affordable(self._file, self._tensors)
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names in the order of their bytes in the file."""
-        return tuple(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self._tensors[name].shape
-
-    def type_name(self, name: str) -> str:
-        """Return a tensor's element type, such as F32 or BF16."""
-        return self._tensors[name].element.name
-
-    def read(self, name: str) -> Array:
-        """Return one tensor; nothing of the file stays in memory besides it."""
-        return read_tensor(self._file, self._tensors[name], name=name)
+        opened = file if isinstance(file, SteadyFile) else SteadyFile(file)
+        super().__init__(opened, _read_tensors(opened))
 
 
 def _read_tensors(file: SteadyFile) -> dict[str, StoredTensor]:

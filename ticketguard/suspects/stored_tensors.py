@@ -138,6 +138,40 @@ def require_affordable(file: SteadyFile, tensors: Mapping[str, StoredTensor]) ->
         )
 
 
+class StoredTensors:
+    """The tensors of one file, whatever format says where they lie.
+
+    Args:
+        file: The file.
+        tensors: Each tensor's place, by name, in the order that names are told in.
+
+    Raises:
+        TensorError: One tensor costs many times the file.
+        FileError: All of them together do, or they are too many.
+    """
+
+    def __init__(self, file: SteadyFile, tensors: Mapping[str, StoredTensor]) -> None:
+        require_affordable(file, tensors)
+        self._file = file
+        self._tensors = tensors
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names, in the format's order."""
+        return tuple(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return self._tensors[name].shape
+
+    def type_name(self, name: str) -> str:
+        """Return a tensor's element type, as the format calls it."""
+        return self._tensors[name].element.name
+
+    def read(self, name: str) -> Array:
+        """Return one tensor; nothing of the file stays in memory besides it."""
+        return read_tensor(self._file, self._tensors[name], name=name)
+
+
 def read_tensor(file: SteadyFile, tensor: StoredTensor, *, name: str) -> Array:
     """Return a new array: float32 for every floating type, integers and booleans as they are stored.
 

@@ -24,14 +24,12 @@ from ticketguard.suspects.stored_tensors import (
     FLOAT8_E5M2,
     ElementType,
     StoredTensor,
-    read_tensor,
-    require_affordable,
+    StoredTensors,
     require_possible_shape,
 )
 from ticketguard.suspects.torch_names import DamagedInstructionsError, RefusedInstructionError, Storage, View
 from ticketguard.suspects.torch_pickle import Interpreter
 from ticketguard.suspects.zip_archive import ZIP_MAGIC, ZipDirectory, ZipEntry, damaged, locate_entries, read_directory
-from ticketguard.ticket import Array
 
 # torch's format before 1.6: pickles, the first of them this number, then raw storages (MAGIC_NUMBER there).
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -70,7 +68,7 @@ class _Place:
     size: int
 
 
-class TorchFile:
+class TorchFile(StoredTensors):
     """The tensors of a torch checkpoint's state dict.
 
     Args:
@@ -85,28 +83,11 @@ class TorchFile:
     """
 
     def __init__(self, file: SteadyFile | str | os.PathLike[str]) -> None:
-        self._file = file if isinstance(file, SteadyFile) else SteadyFile(file)
-        is_zip = self._file.read(0, len(ZIP_MAGIC)) == ZIP_MAGIC
-        document, places = (_read_zip if is_zip else _read_legacy)(self._file)
-        views, self.networks = _state_dicts(self._file, document)
-        self._tensors = {name: _stored(name, view, places[view.storage.key]) for name, view in views.items()}
-        require_affordable(self._file, self._tensors)
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names in the state dict's order."""
-        return tuple(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self._tensors[name].shape
-
-    def type_name(self, name: str) -> str:
-        """Return a tensor's element type, such as float32 or bfloat16."""
-        return self._tensors[name].element.name
-
-    def read(self, name: str) -> Array:
-        """Return one tensor; nothing of the file stays in memory besides it."""
-        return read_tensor(self._file, self._tensors[name], name=name)
+        opened = file if isinstance(file, SteadyFile) else SteadyFile(file)
+        is_zip = opened.read(0, len(ZIP_MAGIC)) == ZIP_MAGIC
+        document, places = (_read_zip if is_zip else _read_legacy)(opened)
+        views, self.networks = _state_dicts(opened, document)
+        super().__init__(opened, {name: _stored(name, view, places[view.storage.key]) for name, view in views.items()})
 
 
 def _read_zip(file: SteadyFile) -> tuple[Any, dict[str, _Place]]:
