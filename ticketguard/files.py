@@ -163,6 +163,25 @@ def _naming(path: Path, *, needs: int = 0) -> Iterator[None]:
         raise FileError(path=path, reason=f"cannot be written ({error.strerror})", hint=hint) from error
 
 
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise whatever keeps a file from being opened or read as an error that names it.
+
+    Raises:
+        FileError: It cannot be opened or read, or is larger than the memory there is.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise FileError(
+            path=path, reason="is larger than the memory there is", hint="check that it is the file you meant"
+        ) from error
+    except OSError as error:
+        raise FileError(
+            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
+        ) from error
+
+
 def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
     """Read a file that must not be larger than *limit_bytes*; memory is taken for what is there, not for the limit.
 
@@ -173,22 +192,13 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
         FileError: The file is missing, unreadable or too large, a pipe without a writer, or a device.
     """
     opener = open_finite if limit_bytes > PIECE_BYTES else open_at_once
-    try:
-        with open(path, "rb", opener=opener) as stream:
-            found = os.fstat(stream.fileno())
-            # One byte more than allowed tells, also where a size is not known beforehand (a pipe, a device).
-            pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
-            while pieces[-1] and (rest := limit_bytes + 1 - sum(map(len, pieces))) > 0:
-                pieces.append(stream.read(min(rest, PIECE_BYTES)))
-            content = b"".join(pieces)
-    except MemoryError as error:
-        raise FileError(
-            path=path, reason="is larger than the memory there is", hint="check that it is the file you meant"
-        ) from error
-    except OSError as error:
-        raise FileError(
-            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
-        ) from error
+    with reading(path), open(path, "rb", opener=opener) as stream:
+        found = os.fstat(stream.fileno())
+        # One byte more than allowed tells, also where a size is not known beforehand (a pipe, a device).
+        pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
+        while pieces[-1] and (rest := limit_bytes + 1 - sum(map(len, pieces))) > 0:
+            pieces.append(stream.read(min(rest, PIECE_BYTES)))
+        content = b"".join(pieces)
     if len(content) > limit_bytes:
         raise FileError(
             path=path,

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from ticketguard.errors import ConfigurationError, FileError, TensorError, UnknownVersionError
-from ticketguard.files import open_at_once
+from ticketguard.files import open_at_once, reading
 from ticketguard.strict_json import parse_json
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -85,30 +85,21 @@ def read_tensors(path: str | os.PathLike[str], *, versions: tuple[str, ...]) -> 
         UnknownVersionError: The version is unknown.
     """
     what = os.fspath(path)
-    try:
-        with open(path, "rb", opener=open_at_once) as stream:
-            found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a ticket file")
-            size = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-            header = _parse_header(stream.read(min(size, HEADER_LIMIT_BYTES)), size, what=what)
-            _our_metadata(header, what=what, versions=versions)
-            if found.st_size > TICKET_LIMIT_BYTES:
-                raise FileError(
-                    path=path,
-                    reason=f"has {found.st_size} bytes, expected at most {TICKET_LIMIT_BYTES}",
-                    hint="check that it is the file you meant",
-                )
-            stream.seek(0)
-            return stream.read(found.st_size)
-    except MemoryError as error:
-        raise FileError(
-            path=path, reason="is larger than the memory there is", hint="check that it is the file you meant"
-        ) from error
-    except OSError as error:
-        raise FileError(
-            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
-        ) from error
+    with reading(path), open(path, "rb", opener=open_at_once) as stream:
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a ticket file")
+        size = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        header = _parse_header(stream.read(min(size, HEADER_LIMIT_BYTES)), size, what=what)
+        _our_metadata(header, what=what, versions=versions)
+        if found.st_size > TICKET_LIMIT_BYTES:
+            raise FileError(
+                path=path,
+                reason=f"has {found.st_size} bytes, expected at most {TICKET_LIMIT_BYTES}",
+                hint="check that it is the file you meant",
+            )
+        stream.seek(0)
+        return stream.read(found.st_size)
 
 
 def is_shape(value: object) -> bool:
