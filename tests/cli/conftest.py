@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import click.testing
 import jsonschema
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 
 import ticketguard as tg
 from ticketguard.cli import main
+from ticketguard.cli.group import CommandGroup
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import TriggerRecipe, draw_triggers
 
@@ -53,6 +55,18 @@ def run() -> Run:
         return result
 
     return call
+
+
+def failing_with(error: BaseException) -> click.testing.Result:
+    """Call a command that ends in *error*."""
+    group = CommandGroup(name="ticketguard")
+
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    group.get_command = lambda ctx, cmd_name: failing  # type: ignore[method-assign]
+    return click.testing.CliRunner().invoke(group, ["failing"])
 
 
 def validate(document: Any, schema: str) -> None:

@@ -10,19 +10,9 @@ import click
 import click.testing
 import pytest
 
-from ticketguard.cli.group import CommandGroup
 from ticketguard.errors import ConfigurationError, CredentialError
 
-
-def invoke(error: BaseException) -> click.testing.Result:
-    group = CommandGroup(name="ticketguard")
-
-    @click.command()
-    def failing() -> None:
-        raise error
-
-    group.get_command = lambda ctx, cmd_name: failing  # type: ignore[method-assign]
-    return click.testing.CliRunner().invoke(group, ["failing"])
+from .conftest import failing_with
 
 
 @pytest.mark.parametrize(
@@ -44,7 +34,7 @@ def invoke(error: BaseException) -> click.testing.Result:
     ],
 )
 def test_every_error_is_a_line_and_never_exit_code_one(error: BaseException, code: int, message: str) -> None:
-    result = invoke(error)
+    result = failing_with(error)
     assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -53,7 +43,7 @@ def test_every_error_is_a_line_and_never_exit_code_one(error: BaseException, cod
 
 def test_a_bug_shows_its_traceback_when_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKETGUARD_DEBUG", "1")
-    assert isinstance(invoke(ZeroDivisionError()).exception, ZeroDivisionError)
+    assert isinstance(failing_with(ZeroDivisionError()).exception, ZeroDivisionError)
 
 
 def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:

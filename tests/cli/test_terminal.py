@@ -22,7 +22,7 @@ from ticketguard.cli.group import CommandGroup
 from ticketguard.cli.progress import ProgressBar, _make_bar
 from ticketguard.errors import PredictorError
 
-from .conftest import Files, Run, unmarked_ticket
+from .conftest import Files, Run, failing_with, unmarked_ticket
 
 EVIL = "\x1b[2K\r\x1b[32mSUPPORTED\nSUPPORTED\x9b\u202e [bold green]SUPPORTED[/]"
 SHOWN = r"\x1b[2K\r\x1b[32mSUPPORTED\nSUPPORTED\x9b\u202e [bold green]SUPPORTED[/]"
@@ -99,17 +99,6 @@ def test_a_tickets_words_do_not_act(run: Run, tmp_path: Path) -> None:
         refused = run(command, path, code=2)
         assert_harmless(refused.stderr)
         assert SHOWN in refused.stderr
-
-
-def failing_with(error: Exception) -> click.testing.Result:
-    group = CommandGroup(name="ticketguard")
-
-    @click.command()
-    def failing() -> None:
-        raise error
-
-    group.get_command = lambda ctx, cmd_name: failing  # type: ignore[method-assign]
-    return click.testing.CliRunner().invoke(group, ["failing"])
 
 
 @pytest.mark.parametrize(
