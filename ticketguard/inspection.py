@@ -22,7 +22,7 @@ from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import SCHEME, PlantedParameters, Positions, secret_edges
 from ticketguard.errors import FileError, TensorError
-from ticketguard.files import open_at_once, read_whole
+from ticketguard.files import open_at_once, read_whole, reading
 from ticketguard.strict_json import parse_json
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.sharded import INDEX_SUFFIX
@@ -73,30 +73,23 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     """
     if Path(path).is_dir():
         return "suspect"  # A sharded checkpoint's folder, or an error that says what a folder lacks.
-    try:
-        with open(path, "rb", opener=open_at_once) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a file")
-            start = stream.read(_START_BYTES)
-            if start.startswith(age_passphrase.MAGIC):
-                return "vault"
-            if as_written(start).lstrip()[:1] == b"{":
-                return "suspect" if b'"weight_map"' in start or Path(path).name.endswith(INDEX_SUFFIX) else "claim"
-            if any(label in start for label in _PRIVATE_KEYS):
-                raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
-            if _VAULT_KEY in start:
-                raise FileError(
-                    path=path, reason="is a vault key", hint="inspect a vault that it opens with --vault-key"
-                )
-            if _PUBLIC_KEY in start:
-                return "public-key"
-            stream.seek(8)
-            size = int.from_bytes(start[:8], "little")
-            return "ticket" if size <= HEADER_LIMIT_BYTES and _is_ticket(stream.read(size)) else "suspect"
-    except OSError as error:
-        raise FileError(
-            path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions"
-        ) from error
+    with reading(path), open(path, "rb", opener=open_at_once) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a file")
+        start = stream.read(_START_BYTES)
+        if start.startswith(age_passphrase.MAGIC):
+            return "vault"
+        if as_written(start).lstrip()[:1] == b"{":
+            return "suspect" if b'"weight_map"' in start or Path(path).name.endswith(INDEX_SUFFIX) else "claim"
+        if any(label in start for label in _PRIVATE_KEYS):
+            raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
+        if _VAULT_KEY in start:
+            raise FileError(path=path, reason="is a vault key", hint="inspect a vault that it opens with --vault-key")
+        if _PUBLIC_KEY in start:
+            return "public-key"
+        stream.seek(8)
+        size = int.from_bytes(start[:8], "little")
+        return "ticket" if size <= HEADER_LIMIT_BYTES and _is_ticket(stream.read(size)) else "suspect"
 
 
 def _is_ticket(header: bytes) -> bool:

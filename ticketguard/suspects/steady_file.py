@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ticketguard.errors import FileError
-from ticketguard.files import open_at_once
+from ticketguard.files import open_at_once, reading
 from ticketguard.ticket import Array
 
 
@@ -36,7 +36,7 @@ class SteadyFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        try:
+        with reading(self.path):
             if self.path.is_dir():
                 raise FileError(
                     path=path,
@@ -46,8 +46,6 @@ class SteadyFile:
             self._stream = io.FileIO(os.fspath(path), opener=open_at_once)
             self._finalizer = weakref.finalize(self, self._stream.close)
             status = os.fstat(self._stream.fileno())
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise FileError(
                 path=path, reason="is a pipe or device, expected a file", hint="save what it delivers as a file first"
@@ -75,12 +73,10 @@ class SteadyFile:
         if not array.size:
             return
         view = memoryview(array.reshape(-1).view(np.uint8).data)
-        try:
+        with reading(self.path):
             while view and (count := self._read_at(offset, view)):
                 view, offset = view[count:], offset + count
             status = os.fstat(self._stream.fileno())
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
         if view or (status.st_size, status.st_mtime_ns) != self._stamp:
             raise FileError(path=self.path, reason="changed while it was read", hint="use a copy that is at rest")
 
@@ -91,7 +87,3 @@ class SteadyFile:
         with self._lock:
             self._stream.seek(offset)
             return self._stream.readinto(view) or 0
-
-
-def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(path=path, reason=f"cannot be read ({error.strerror})", hint="check its name and permissions")
