@@ -18,7 +18,6 @@ from ticketguard.errors import (
     CredentialError,
     PredictorError,
     TensorError,
-    UnknownVersionError,
     UnverifiableError,
 )
 from ticketguard.graph import group_channels, groups_from_json, permute
@@ -129,13 +128,6 @@ def test_a_copy_under_other_names_is_supported_and_the_pairing_is_told(
     assert evidence.details["layers_paired_by_order"] == list(marked.mask)
 
 
-def test_groups_that_the_claim_does_not_bind_are_not_aligned_to(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
-    _, credential = embedded
-    forged = dataclasses.replace(credential, vault=dataclasses.replace(credential.vault, channel_groups=()))
-    with pytest.raises(CredentialError, match="channel groups are not those"):
-        forged.check()
-
-
 def test_a_reference_brought_afterwards_is_refused(
     ticket: tg.Ticket, embedded: tuple[tg.Ticket, tg.Credential]
 ) -> None:
@@ -177,14 +169,6 @@ def test_a_suspect_of_another_kind_than_the_marks_could_not_be_checked(ticket: t
     marked, credential = plan.finish(network)
     with pytest.raises(UnverifiableError, match="the claim has no trigger-set"):
         tg.verify(predictor_of(marked.weights), credential)
-
-
-def test_an_unknown_version_of_a_scheme_is_refused(embedded: tuple[tg.Ticket, tg.Credential]) -> None:
-    marked, credential = embedded
-    newer = dataclasses.replace(credential.claim.marks[0], version=9)
-    forged = dataclasses.replace(credential, claim=dataclasses.replace(credential.claim, marks=(newer,)))
-    with pytest.raises((UnknownVersionError, CredentialError)):
-        tg.verify(tg.Checkpoint(state_of(marked)), forged)
 
 
 def test_an_endpoint_with_other_classes_is_an_error_not_a_verdict(embedded: tuple[tg.Ticket, tg.Credential]) -> None:

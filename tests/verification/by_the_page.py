@@ -1,0 +1,116 @@
+"""signatures/planted-graph.md and the e-process of trigger-set.md, once more: by their words, slowly and exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+
+from ticketguard.keyed import KeyedStream
+from ticketguard.ticket import Mask
+from ticketguard.verification.statistics import LayerCount
+
+RATES = ("0.05", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "0.99", "0.999")
+
+
+def exact_tail(layers: list[LayerCount], hits: int) -> Fraction:
+    """P(ΣX ≥ hits), X hypergeometric in every layer."""
+    ways, lowest, all_ways = [1], 0, 1
+    for layer in layers:
+        first, last = max(0, layer.secret + layer.kept - layer.size), min(layer.secret, layer.kept)
+        own = [
+            math.comb(layer.kept, x) * math.comb(layer.size - layer.kept, layer.secret - x)
+            for x in range(first, last + 1)
+        ]
+        summed = [0] * (len(ways) + len(own) - 1)
+        for i, one in enumerate(ways):
+            for j, other in enumerate(own):
+                summed[i + j] += one * other
+        ways, lowest, all_ways = summed, lowest + first, all_ways * math.comb(layer.size, layer.secret)
+    return Fraction(sum(ways[max(0, hits - lowest) :]), all_ways)
+
+
+def log10(exact: Fraction) -> Decimal:
+    """Sixty digits: more than any float has to be compared with."""
+    with localcontext() as context:
+        context.prec = 60
+        return (Decimal(exact.numerator) / Decimal(exact.denominator)).log10()
+
+
+def e_value(chance: Fraction, queries: int, matches: int) -> Fraction:
+    """The mean over rates of (q/p0)^m · ((1−q)/(1−p0))^(t−m)."""
+    total = Fraction(0)
+    for rate in map(Fraction, RATES):
+        q = chance + (1 - chance) * rate
+        total += (q / chance) ** matches * ((1 - q) / (1 - chance)) ** (queries - matches)
+    return total / len(RATES)
+
+
+def largest(magnitudes: list[float], count: int) -> set[int]:
+    """The positions of the largest magnitudes; equal ones in order of position, zeros never."""
+    order = sorted(range(len(magnitudes)), key=lambda position: (-magnitudes[position], position))
+    return {position for position in order[:count] if magnitudes[position] > 0}
+
+
+def relative(layer: np.ndarray) -> list[float]:
+    """Three times over: each output channel by its norm, then each input channel by its."""
+    array = layer.astype(np.float64).reshape(*layer.shape[:2], -1)
+    for _ in range(3):
+        for axes in ((1, 2), (0, 2)):
+            norms = np.sqrt((array**2).sum(axis=axes, keepdims=True))
+            array = array / np.where(norms == 0, 1, norms)
+    return [float(value) for value in np.abs(array).reshape(-1)]
+
+
+def standing_out(magnitudes: list[float]) -> int:
+    roots = sorted((math.sqrt(value) for value in magnitudes if value > 0), reverse=True)
+    total = len(roots)
+    if total < 2:
+        return total
+    scores = []
+    for m in range(1, total):
+        first, others = math.fsum(roots[:m]) / m, math.fsum(roots[m:]) / (total - m)
+        scores.append(m * (total - m) * (first - others) ** 2)
+    return 1 + max(range(len(scores)), key=lambda index: (scores[index], -index))
+
+
+def secret_positions(secret: bytes, commitment: bytes, name: str, positions: int, secret_ppm: int) -> set[int]:
+    size = (positions * secret_ppm + 500_000) // 1_000_000
+    stream = KeyedStream(secret=secret, commitment=commitment, label=f"edges/{name}")
+    drawn: set[int] = set()
+    while len(drawn) < size:
+        drawn.add(int(stream.integers(positions, 1)[0]))
+    return drawn
+
+
+def readings(
+    suspect: Mapping[str, np.ndarray], mask: Mask, parameters: Mapping[str, int], secret: bytes, commitment: bytes
+) -> list[tuple[Decimal, int, int]]:
+    """Per reading log10 p, how many positions it keeps, and how many of them are secret."""
+    density = parameters.get("density_ppm", 0)
+    everything = np.sort(np.concatenate([np.abs(suspect[name]).reshape(-1) for name in mask]))[::-1]
+    threshold = everything[max(1, len(everything) * density // 1_000_000) - 1]
+    found = []
+    for reading in range(1, 6):
+        layers = []
+        for name in mask:
+            magnitudes = [float(value) for value in np.abs(suspect[name]).reshape(-1)]
+            alive = sum(value > 0 for value in magnitudes)
+            edges = int(mask[name].sum())
+            if edges == len(magnitudes):
+                edges -= edges * parameters.get("holes_ppm", 0) // 1_000_000
+            if density:
+                edges = sum(value >= threshold and value > 0 for value in magnitudes)
+            compared = relative(suspect[name]) if reading == 5 and (density or alive > edges) else magnitudes
+            if reading == 5 and density:
+                edges = standing_out(compared)
+            wanted = {1: len(magnitudes), 2: edges, 3: round(edges / 2), 4: round(edges / 4), 5: edges}[reading]
+            kept = largest(compared, wanted)
+            drawn = secret_positions(secret, commitment, name, len(magnitudes), parameters["secret_ppm"])
+            layers.append(LayerCount(size=len(magnitudes), kept=len(kept), secret=len(drawn), hits=len(kept & drawn)))
+        hits = sum(layer.hits for layer in layers)
+        found.append((log10(exact_tail(layers, hits)), sum(layer.kept for layer in layers), hits))
+    return found
