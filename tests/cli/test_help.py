@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import click
 import click.testing
@@ -38,7 +37,7 @@ def test_the_group_lists_every_command_with_its_purpose() -> None:
     assert "..." not in result.output.split("Commands:")[1]
 
 
-def test_help_is_fast_and_loads_neither_torch_nor_numpy() -> None:
+def test_help_loads_neither_torch_nor_numpy() -> None:
     code = (
         "import sys; from ticketguard.cli import main\n"
         "try: main(['--help'])\n"
@@ -46,10 +45,8 @@ def test_help_is_fast_and_loads_neither_torch_nor_numpy() -> None:
         "heavy = {'torch', 'numpy', 'matplotlib', 'rich', 'cryptography'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    started = time.perf_counter()
+    # How long it takes is measured in benchmarks/: here the machine may be busy.
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    # The bar of 0.3 s is measured in benchmarks/; here a busy machine is allowed for.
-    assert time.perf_counter() - started < 3.0
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:

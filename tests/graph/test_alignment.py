@@ -99,6 +99,12 @@ def test_an_unpermuted_suspect_stays_as_it_is(ticket) -> None:
     assert alignment.overlap == pytest.approx(0.95, abs=0.02)
 
 
+def test_a_quarter_of_a_suspects_weights_is_compared_with_a_full_layer() -> None:
+    layer = np.random.default_rng(0).normal(size=(20, 20)).astype(np.float32)
+    reference = Reference(mask=Mask(layers={"a": np.ones((20, 20), bool)}), kept_weights={"a": layer.reshape(-1)})
+    assert align({"a": layer}, reference, ()).overlap == 0.25
+
+
 def test_dead_channels_stay_where_they_are(ticket) -> None:
     reference, marked, groups = ticket
     group = next(group for group in groups if group_channels(group) == 64)

@@ -112,6 +112,11 @@ def test_every_round_drops_weights_and_the_last_meets_the_target(
     counts = RoundsConfig(prune_fraction=fraction).kept_counts(positions, round(density * positions))
     assert counts[-1] == round(density * positions)
     assert all(before >= after for before, after in itertools.pairwise([positions, *counts]))
+    # Every round drops the share it was told to, to a weight, and the last one no more.
+    for before, after in itertools.pairwise([positions, *counts[:-1]]):
+        assert after == pytest.approx(before * (1 - fraction), abs=1.01)
+    before = [positions, *counts][-2]
+    assert counts[-1] * 1.0001 >= before * (1 - fraction) - 1
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 7, 11, 12])

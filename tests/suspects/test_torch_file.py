@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import io
 import os
 import pickle
@@ -225,7 +226,8 @@ def views(draw: st.DrawFn) -> torch.Tensor:
 def test_every_view_of_every_type_reads_as_torch_reads_it(
     state: dict[str, torch.Tensor], zipped: bool, protocol: int
 ) -> None:
-    state = {"w": torch.ones(1, 1), **{name: value for name, value in state.items() if name.isprintable()}}
+    # Without a tensor of two axes it would not be a state dict.
+    state = {**{name: value for name, value in state.items() if name.isprintable()}, "w": torch.ones(1, 1)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s.pt"
         torch.save(state, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
@@ -510,6 +512,12 @@ def test_old_files_that_lie_are_refused(change: Callable[[bytes], bytes], reason
 def test_hostile_instructions_are_refused(instructions: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=reason):
         Checkpoint(with_instructions(tmp_path, instructions))
+
+
+def test_what_no_state_dict_is_made_of_is_not_unpickled(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"w": torch.ones(2, 2)}, "seen": collections.defaultdict()}, tmp_path / "c.pt")
+    with pytest.raises(FileError, match=r"holds more than tensors \('collections.defaultdict'\)"):
+        Checkpoint(tmp_path / "c.pt")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

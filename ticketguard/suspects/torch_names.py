@@ -103,7 +103,7 @@ def ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _empty_dict(_: tuple[Any, ...]) -> dict[str, Any]:
-    # A Counter or defaultdict: in the states of optimisers and schedulers, never of a network.
+    # A Counter: in the states of schedulers, never of a network.
     return {}
 
 
@@ -154,7 +154,6 @@ def _view(arguments: tuple[Any, ...], type_name: str | None) -> View:
 BUILDERS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "collections OrderedDict": ordered_dict,
     "collections Counter": _empty_dict,
-    "collections defaultdict": _empty_dict,
     "torch Size": _size,
     "torch device": _inert,
     "torch.nn.parameter Parameter": _parameter,
