@@ -110,6 +110,32 @@ def test_what_unpacks_out_of_proportion_is_refused(
 
 
 @pytest.mark.parametrize(
+    "ten",
+    [
+        header("notes/x.txt", 0) * 10,
+        header("notes/", 0, b"5") * 10,
+        member("g", b"19 comment=whatever\n", b"g") * 10,
+        member("x", b"4 =\n" * 9, b"x"),
+        member("x", b"9 path=a\n" * 4, b"x") * 2,
+    ],
+)
+def test_more_headers_than_an_archive_of_images_has_are_refused(
+    tmp_path: Path, ten: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "FREE_ENTRIES", 10)
+    monkeypatch.setattr(archives, "ENTRY_BYTES", 2**20)
+    assert names(write(tmp_path / "x.tar.gz", gzip.compress(ten + END))) == []
+    with pytest.raises(FileError, match=r"x\.tar\.gz': has 11 headers and more in \d+ bytes: unpack it by hand"):
+        names(write(tmp_path / "x.tar.gz", gzip.compress(ten + header("x", 0) + END)))
+
+
+def test_headers_that_are_not_compressed_are_never_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "FREE_ENTRIES", 0)
+    monkeypatch.setattr(archives, "ENTRY_BYTES", 512)
+    assert names(write(tmp_path / "x.tar", header("notes/x.txt", 0) * 1000 + TAIL)) == list(FILES)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (header("cat/0.png", b"\xff" * 12) + TAIL, "a header holds a negative number"),
@@ -130,6 +156,7 @@ def test_what_unpacks_out_of_proportion_is_refused(
         (member("x", b"22 GNU.sparse.major=1\n", b"x") + TAIL, "holds a sparse file, expected plain ones"),
         (header("cat/0.png", 512, b"S", at_482=b"\1") + b"\1" * 2048, "holds a sparse file, expected plain ones"),
         (member("L", b"cat/" + b"n" * 5000 + b".png", b"L") + TAIL, "holds a name of 5008 characters"),
+        (member("L", b"n" * 4097, b"L") + TAIL, "holds a name of 4097 characters"),
         (b"PK\3\4" + bytes(600), "a zip archive, which must be unpacked first"),
         (gzip.compress(gzip.compress(TAIL)), "ends after|no header at byte 0"),
         (gzip.compress(TAIL)[:-6] + bytes(6), "CRC check failed"),

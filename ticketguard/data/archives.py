@@ -27,6 +27,10 @@ NAME_LIMIT_BYTES = 4096
 # Compressed images hardly shrink, uncompressed ones to a twentieth; what grows by more than this is no data set.
 UNPACKED_FREE_BYTES = 256 * 2**20
 UNPACKED_RATIO = 100
+# Headers, and records of extended ones: each takes time to read, and next to nothing in a compressed archive. An image
+# has a dozen of them at most, and some hundred bytes that do not shrink.
+FREE_ENTRIES = 100_000
+ENTRY_BYTES = 16
 # ``xz -9`` needs 65 MiB to unpack.
 LZMA_MEMORY_BYTES = 100 * 2**20
 _BLOCK = 512
@@ -37,8 +41,10 @@ _EXTENDED = (_LONG_NAME, b"x", b"X")
 _ABOUT_OTHERS = (b"g", b"K")
 # Links, devices, folders and pipes have no content of their own, whatever size they declare.
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
+_ASCII = bytes(range(128))
 _SPARSE = "holds a sparse file, expected plain ones"
 _PACK_AGAIN = "pack it again with plain tar"
+_UNPACK = "unpack it by hand if you trust it, and give the folder"
 
 
 def archive_files(path: Path, wanted: Callable[[str], bool], *, limit_bytes: int) -> Iterator[tuple[str, bytes]]:
@@ -50,7 +56,8 @@ def archive_files(path: Path, wanted: Callable[[str], bool], *, limit_bytes: int
         limit_bytes: Size that no wanted file may exceed.
 
     Raises:
-        FileError: It is not a whole tar archive, unpacks to far more than it holds, or a wanted file is too large.
+        FileError: It is not a whole tar archive, unpacks to far more than it holds, has far more files than its size
+            has room for, or a wanted file is too large.
     """
     try:
         with open(path, "rb", opener=open_finite) as file:
@@ -82,9 +89,9 @@ def _files(stream: _Stream, path: Path, wanted: Callable[[str], bool], limit_byt
             raise no_data(path, _SPARSE, _PACK_AGAIN)
         name = member.name if said.name is None else said.name
         size = member.size if said.size is None else said.size
+        if len(name) > NAME_LIMIT_BYTES:
+            raise no_data(path, f"holds a name of {len(name)} characters", f"expected at most {NAME_LIMIT_BYTES}")
         if member.kind in _REGULAR and wanted(name):
-            if len(name) > NAME_LIMIT_BYTES:
-                raise no_data(path, f"holds a name of {len(name)} characters", f"expected at most {NAME_LIMIT_BYTES}")
             check_size(f"{path}/{name}", size, limit_bytes)
             yield name, stream.read_padded(size)
         else:
@@ -103,13 +110,14 @@ def _read_extended(stream: _Stream, member: _Member, said: _Extended, path: Path
     content = stream.read_padded(member.size)
     if member.kind == _LONG_NAME:
         return dataclasses.replace(said, name=_text(content))
-    records = _pax_records(content)
-    if any(key.startswith(b"GNU.sparse.") for key in records):
-        raise no_data(path, _SPARSE, _PACK_AGAIN)
-    if b"path" in records:
-        said = dataclasses.replace(said, name=_text(records[b"path"]))
-    if b"size" in records:
-        said = dataclasses.replace(said, size=_decimal(records[b"size"]))
+    for key, value in _pax_records(content):
+        stream.count_entry()
+        if key.startswith(b"GNU.sparse."):
+            raise no_data(path, _SPARSE, _PACK_AGAIN)
+        if key == b"path":
+            said = dataclasses.replace(said, name=_text(value))
+        elif key == b"size":
+            said = dataclasses.replace(said, size=_decimal(value))
     return said
 
 
@@ -142,9 +150,10 @@ def _read_header(stream: _Stream) -> _Member | None:
     block = stream.read(_BLOCK)
     if not any(block):
         return None
+    stream.count_entry()
     # The sum counts its own field as blanks; old archivers took bytes as signed.
     around, stated = block[:148] + b" " * 8 + block[156:], _number(block[148:156])
-    if stated != sum(around) and stated != sum(around) - 256 * sum(byte > 127 for byte in around):
+    if stated not in (found := sum(around), found - 256 * len(around.translate(None, _ASCII))):
         raise ValueError(f"no header at byte {stream.position - _BLOCK}")
     name, kind = _text(block[:100]), block[156:157]
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
@@ -176,9 +185,9 @@ def _text(field: bytes) -> str:
     return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def _pax_records(content: bytes) -> dict[bytes, bytes]:
-    """Return the records of an extended header: "length key=value" with a line feed, length counting all of it."""
-    records, at = {}, 0
+def _pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the records of an extended header: "length key=value" with a line feed, length counting all of it."""
+    at = 0
     while at < len(content) and content[at] != 0:
         blank = content.find(b" ", at, at + 20)
         end = at + _decimal(content[at:blank]) if blank > at else at
@@ -186,9 +195,8 @@ def _pax_records(content: bytes) -> dict[bytes, bytes]:
         # Without a length, or one that reaches beyond its own blank, a record would be read for ever.
         if not at < blank < end <= len(content) or not equals or not value.endswith(b"\n"):
             raise ValueError("an extended header is damaged")
-        records[key] = value[:-1]
+        yield key, value[:-1]
         at = end
-    return records
 
 
 class _Stream:
@@ -199,6 +207,7 @@ class _Stream:
         self._packed = _Counted(file)
         self._unpacked = _unpack(io.BufferedReader(self._packed))
         self.position = 0
+        self._entries = 0
 
     def read(self, size: int) -> bytes:
         """Return exactly *size* bytes.
@@ -233,13 +242,23 @@ class _Stream:
         while piece := self._unpacked.read(_PIECE_BYTES):
             self._advance(len(piece))
 
+    def count_entry(self) -> None:
+        """Count one header, or one record of an extended header.
+
+        Raises:
+            FileError: There are far more of them than what was read has images.
+        """
+        self._entries += 1
+        if self._entries > FREE_ENTRIES + self._packed.count // ENTRY_BYTES:
+            raise no_data(self._path, f"has {self._entries} headers and more in {self._packed.count} bytes", _UNPACK)
+
     def _advance(self, count: int) -> None:
         self.position += count
         if self.position > UNPACKED_FREE_BYTES + UNPACKED_RATIO * self._packed.count:
             raise no_data(
                 self._path,
                 f"unpacks to {self.position} bytes and more from {self._packed.count}",
-                "unpack it by hand if you trust it, and give the folder",
+                _UNPACK,
             )
 
 

@@ -17,7 +17,7 @@ from ticketguard.data.named import assemble
 from ticketguard.errors import ConfigurationError
 from ticketguard.files import read_whole
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGE_LIMIT_BYTES = 64 * 1024 * 1024
 # A data set is held in memory whole; an archive that decodes to more than this is not meant for that.
 DECODED_LIMIT_BYTES = 16 * 1024**3
@@ -170,9 +170,11 @@ def _read_regular(file: Path) -> bytes | None:
 
 
 def _is_image(name: str) -> bool:
+    folder, _, last = name.rpartition("/")
     # Hidden files beside images are other programs' notes: macOS keeps one "._name.jpg" for every "name.jpg".
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and len(path.parts) >= 2 and not path.name.startswith(".")
+    if last.startswith(".") or not last.lower().endswith(SUFFIXES):
+        return False
+    return not set(folder.split("/")) <= {"", "."}
 
 
 def _split(images: _Images, path: Path) -> tuple[_Images, _Images]:
