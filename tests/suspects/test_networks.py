@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from ticketguard.errors import ConfigurationError, UnverifiableError
@@ -90,6 +91,13 @@ def test_masks_and_indices_are_not_paired_with_layers() -> None:
     layer = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
     suspect = Checkpoint({"attn.mask": np.tri(6, dtype=np.float32), "index": np.ones((6, 6), np.int64), "w": layer})
     assert suspect.match({"a.weight": (6, 6)}).pairs == {"a.weight": "w"}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_whole_numbers_of_a_safetensors_file_are_not_paired_with_layers(dtype: type, tmp_path: Path) -> None:
+    layer = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    safetensors.numpy.save_file({"index": np.ones((6, 6), dtype), "w": layer}, tmp_path / "s.safetensors")
+    assert Checkpoint(tmp_path / "s.safetensors").match({"a.weight": (6, 6)}).pairs == {"a.weight": "w"}
 
 
 def arrays(shapes: dict[str, Shape]) -> dict[str, torch.Tensor]:

@@ -18,7 +18,6 @@ _FORMATS: Mapping[str, str] = {
     ".SCB": "bitsandbytes, 8 bits",
     ".qweight": "GPTQ or AWQ",
     ".B_24": "Marlin, 2:4",
-    "._packed_params._packed_params": "PyTorch quantised",
     ".weight_scale": "whole numbers with scales",
 }
 # How safetensors and torch name what only quantised weights are stored in; indices and counters have 32 or 64 bits.
