@@ -14,13 +14,13 @@ from ticketguard.suspects import Checkpoint
 def compressed(weight: np.ndarray, stem: str, *, with_offsets: bool = True) -> dict[str, np.ndarray]:
     """Store a weight as llm-compressor does."""
     kept = weight != 0
-    counts = kept.reshape(-1, kept.shape[-1]).sum(axis=-1)
+    counts = kept.sum(axis=-1)
     parts = {
         f"{stem}.compressed": weight[kept],
         f"{stem}.bitmask": np.packbits(kept, axis=-1, bitorder="little"),
         f"{stem}.shape": np.array(weight.shape, dtype=np.int64),
     }
-    return parts | ({f"{stem}.row_offsets": np.cumsum(counts) - counts} if with_offsets else {})
+    return parts | ({f"{stem}.row_offsets": np.cumsum(counts, axis=0) - counts} if with_offsets else {})
 
 
 def sparse(shape: tuple[int, ...]) -> np.ndarray:
@@ -42,6 +42,9 @@ def test_a_bitmask_reads_as_what_was_stored(
     assert set(suspect.names()) == {"layer.q_proj.weight", "norm.weight"}
     assert suspect.shape("layer.q_proj.weight") == shape
     np.testing.assert_array_equal(suspect.read("layer.q_proj.weight"), weight)
+    assert suspect.type_name("layer.q_proj.weight") == "F32"
+    assert suspect.shape("norm.weight") == (3,)
+    np.testing.assert_array_equal(suspect.read("norm.weight"), norm["norm.weight"])
 
 
 def test_a_two_of_four_pattern_reads_its_zeros_too() -> None:
@@ -64,6 +67,7 @@ WEIGHT = sparse((4, 10))
         ("shape", np.array([4, 2**40]), "has shape .* expected the bytes of"),
         ("shape", np.array([2**32, 2**32]), "has shape .* expected the bytes of"),
         ("shape", np.array([-4, -10]), "expected the bytes of"),
+        ("shape", np.array([-2, -2, 10]), "expected the bytes of"),
         ("shape", np.array([4.0, 10.0]), "expected the bytes of"),
         ("shape", np.ones(99, np.int64), "is missing or is not a shape"),
         ("bitmask", np.zeros((4, 2), np.float32), "expected the bytes of"),
@@ -77,6 +81,18 @@ def test_parts_that_do_not_fit_are_refused(part: str, value: np.ndarray, message
     stored = compressed(WEIGHT, "fc") | {f"fc.{part}": value}
     with pytest.raises(TensorError, match=message):
         Checkpoint(stored).read("fc.weight")
+
+
+@pytest.mark.parametrize("names", [("fc", "fc.compressed", "fc.shape"), ("fc.weight", "fc.bitmask", "fc.shape")])
+def test_values_or_a_bitmask_alone_are_tensors_of_their_own(names: tuple[str, ...]) -> None:
+    assert Checkpoint(dict.fromkeys(names, WEIGHT)).names() == names
+
+
+def test_a_weight_without_its_shape_is_refused() -> None:
+    stored = compressed(WEIGHT, "fc")
+    del stored["fc.shape"]
+    with pytest.raises(TensorError, match="'fc.shape' is missing or is not a shape"):
+        Checkpoint(stored)
 
 
 def test_two_kilobytes_that_unpack_to_half_a_gigabyte_are_refused(tmp_path: Path) -> None:
