@@ -27,6 +27,23 @@ def test_what_a_terminal_would_act_on_is_escaped(text: str, shown: str) -> None:
     printable(text).encode()
 
 
+# Default_Ignorable_Code_Point (Unicode 16, DerivedCoreProperties.txt) where a category calls it printable, and U+2800.
+INVISIBLE = [
+    (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800), (0x3164, 0x3164),
+    (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "last"), INVISIBLE)
+def test_what_is_not_seen_is_escaped_and_its_neighbours_are_not(first: int, last: int) -> None:
+    unseen = [chr(code) for code in range(first, last + 1)]
+    assert [visible(character) for character in unseen] == [
+        character.encode("unicode_escape").decode() for character in unseen
+    ]
+    seen = [character for character in (chr(first - 1), chr(last + 1)) if character.isprintable()]
+    assert [visible(character) for character in seen] == seen
+
+
 def test_long_texts_keep_both_ends() -> None:
     shown = printable("a" * 1000 + "hint", limit=40)
     assert shown == "a" * 30 + "…" + "a" * 6 + "hint"
