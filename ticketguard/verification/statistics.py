@@ -63,17 +63,6 @@ class LayerCount:
         return min(self.secret, self.kept)
 
 
-def hypergeometric_log_pmf(layer: LayerCount) -> Doubles:
-    """Return ln P(X = x) for x = lowest … highest, X hypergeometric: C(K, x)·C(n−K, s−x) / C(n, s)."""
-    x = np.arange(layer.lowest, layer.highest + 1, dtype=np.float64)
-    n, k, s = float(layer.size), float(layer.kept), float(layer.secret)
-    return np.asarray(_log_choose(k, x) + _log_choose(n - k, s - x) - _log_choose(n, np.asarray(s)), dtype=np.float64)
-
-
-def _log_choose(n: float, k: Doubles) -> Doubles:
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
-
-
 def log10_upper_tail(layers: Sequence[LayerCount], hits: int | None = None) -> float:
     """Return log10 P(ΣX ≥ hits) for independent hypergeometric X, one a layer.
 
@@ -93,33 +82,77 @@ def log10_upper_tail(layers: Sequence[LayerCount], hits: int | None = None) -> f
     if observed > highest:
         return -math.inf
     # Layers alike have one distribution: a reference of thousands of tiny layers costs what its few kinds cost.
-    kinds = Counter(dataclasses.replace(layer, hits=0) for layer in layers)
-    terms = [
-        _Term(
-            support=np.arange(kind.lowest, kind.highest + 1, dtype=np.float64),
-            log_pmf=hypergeometric_log_pmf(kind),
-            times=times,
-        )
-        for kind, times in kinds.items()
-    ]
+    times = Counter(dataclasses.replace(layer, hits=0) for layer in layers)
+    kinds = _Kinds.of(list(times.items()))
     if observed == highest:
-        return min(0.0, sum(term.times * float(term.log_pmf[-1]) for term in terms) / LN10)
-    tilt = _find_tilt(terms, observed)
+        log_tail = _sum(_in_order([block.times * block.log_pmf[:, -1] for block in kinds], kinds))
+    else:
+        log_tail = _tilted_tail(kinds, observed, _find_tilt(kinds, observed))
     # ln Γ is accurate to a few ulps of its value, which for millions of positions is the largest error left.
-    gamma_error = 8 * np.finfo(np.float64).eps * sum(n * float(gammaln(kind.size + 1.0)) for kind, n in kinds.items())
-    return min(0.0, float(_tilted_tail(terms, observed, tilt) + gamma_error) / LN10)
+    gamma_error = 8 * np.finfo(np.float64).eps * sum(n * float(gammaln(kind.size + 1.0)) for kind, n in times.items())
+    return min(0.0, float(log_tail + gamma_error) / LN10)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Term:
-    """Layers of one kind: counts they may have, ln of their probabilities, and how many layers there are."""
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Kinds:
+    """Kinds of layers that may have as many counts as each other: thousands are computed in one go, a row each.
 
+    Attributes:
+        places: Where each kind stands among all kinds (kinds).
+        times: How many layers each has (kinds).
+        support: Counts they may have (kinds × counts).
+        log_pmf: ln of their probabilities (kinds × counts).
+    """
+
+    places: npt.NDArray[np.intp]
+    times: npt.NDArray[np.int64]
     support: Doubles
     log_pmf: Doubles
-    times: int
+
+    @classmethod
+    def of(cls, kinds: Sequence[tuple[LayerCount, int]]) -> list[_Kinds]:
+        """Put kinds that have as many counts together."""
+        by_counts: dict[int, list[int]] = {}
+        for place, (kind, _) in enumerate(kinds):
+            by_counts.setdefault(kind.highest - kind.lowest + 1, []).append(place)
+        return [cls._alike([kinds[place] for place in places], places, count) for count, places in by_counts.items()]
+
+    @classmethod
+    def _alike(cls, kinds: Sequence[tuple[LayerCount, int]], places: Sequence[int], counts: int) -> _Kinds:
+        """Hypergeometric: P(X = x) = C(K, x)·C(n−K, s−x) / C(n, s)."""
+        columns = [(kind.size, kind.kept, kind.secret, kind.lowest) for kind, _ in kinds]
+        n, k, s, lowest = np.array(columns, dtype=np.float64).T[:, :, np.newaxis]
+        x = lowest + np.arange(counts)
+        return cls(
+            places=np.array(places),
+            times=np.array([times for _, times in kinds]),
+            support=x,
+            log_pmf=_log_choose(k, x) + _log_choose(n - k, s - x) - _log_choose(n, s),
+        )
+
+    def tilted(self, tilt: float) -> Doubles:
+        """Return ln of the probabilities times e^(tilt · count), not normalised (kinds × counts)."""
+        return self.log_pmf + tilt * self.support
 
 
-def _find_tilt(terms: Sequence[_Term], observed: int) -> float:
+def _log_choose(n: Doubles, k: Doubles) -> Doubles:
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
+
+
+def _in_order(values: Sequence[Doubles], kinds: Sequence[_Kinds]) -> Doubles:
+    """Return one value a kind, in the order of all kinds."""
+    ordered = np.empty(sum(len(block.places) for block in kinds))
+    for value, block in zip(values, kinds, strict=True):
+        ordered[block.places] = value
+    return ordered
+
+
+def _sum(values: Doubles) -> float:
+    """Add values up from first to last: the same sum whatever block they were computed in."""
+    return float(np.cumsum(values)[-1])
+
+
+def _find_tilt(kinds: Sequence[_Kinds], observed: int) -> float:
     """Return λ ≥ 0 that makes *observed* about the mean of the tilted sum; 0 where it is below the mean already.
 
     The mean grows with λ, and its slope is the variance: Newton's method on its logarithm, which is nearly straight
@@ -128,7 +161,7 @@ def _find_tilt(terms: Sequence[_Term], observed: int) -> float:
     """
     low, high, tilt = 0.0, MOST_TILT, 0.0
     while high - low > LEAST_TILT_STEP:
-        mean, variance = _tilted_moments(terms, tilt)
+        mean, variance = _tilted_moments(kinds, tilt)
         missing = observed - mean
         if missing <= 0.0 and tilt == 0.0:
             return 0.0
@@ -140,56 +173,91 @@ def _find_tilt(terms: Sequence[_Term], observed: int) -> float:
     return tilt
 
 
-def _tilted_moments(terms: Sequence[_Term], tilt: float) -> tuple[float, float]:
+def _tilted_moments(kinds: Sequence[_Kinds], tilt: float) -> tuple[float, float]:
     """Return mean and variance of the sum under the tilted measure."""
-    mean = variance = 0.0
-    for term in terms:
-        log_weights = term.log_pmf + tilt * term.support
-        weights = np.exp(log_weights - log_weights.max())
-        weights /= weights.sum()
-        layer_mean = float(weights @ term.support)
-        mean += term.times * layer_mean
-        variance += term.times * float(weights @ (term.support - layer_mean) ** 2)
-    return mean, variance
+    means: list[Doubles] = []
+    variances: list[Doubles] = []
+    for block in kinds:
+        log_weights = block.tilted(tilt)
+        weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        mean = _dot(weights, block.support)
+        means.append(block.times * mean)
+        variances.append(block.times * _dot(weights, (block.support - mean[:, np.newaxis]) ** 2))
+    return _sum(_in_order(means, kinds)), _sum(_in_order(variances, kinds))
 
 
-def _tilted_tail(terms: Sequence[_Term], observed: int, tilt: float) -> float:
-    log_normaliser = 0.0
-    offset = 0
-    neglected = 0.0
-    pieces: list[tuple[Doubles, int]] = []
-    for term in terms:
-        log_weights = term.log_pmf + tilt * term.support
-        log_total = float(logsumexp(log_weights))
-        log_normaliser += term.times * log_total
-        probabilities = np.exp(log_weights - log_total)
-        inside = np.flatnonzero(probabilities > NEGLIGIBLE)
-        first, last = int(inside[0]), int(inside[-1]) + 1
-        neglected += term.times * (len(probabilities) - (last - first)) * NEGLIGIBLE
-        offset += term.times * (int(term.support[0]) + first)
-        pieces.append((probabilities[first:last], term.times))
-    total = _convolve(pieces)
+def _dot(left: Doubles, right: Doubles) -> Doubles:
+    """Return the dot products of rows."""
+    return np.asarray(left[:, np.newaxis, :] @ right[:, :, np.newaxis], dtype=np.float64)[:, 0, 0]
+
+
+def _tilted_tail(kinds: Sequence[_Kinds], observed: int, tilt: float) -> float:
+    log_normalisers: list[Doubles] = []
+    pieces: dict[int, _Piece] = {}
+    offset, neglected = 0, 0.0
+    for block in kinds:
+        log_weights = block.tilted(tilt)
+        log_totals = np.asarray(logsumexp(log_weights, axis=1))
+        log_normalisers.append(block.times * log_totals)
+        for row, probabilities in enumerate(np.exp(log_weights - log_totals[:, np.newaxis])):
+            inside = np.flatnonzero(probabilities > NEGLIGIBLE)
+            first, last = int(inside[0]), int(inside[-1]) + 1
+            times = int(block.times[row])
+            neglected += times * (len(probabilities) - (last - first)) * NEGLIGIBLE
+            offset += times * (int(block.support[row, 0]) + first)
+            pieces[int(block.places[row])] = (probabilities[first:last], times)
+    log_normaliser = _sum(_in_order(log_normalisers, kinds))
+    total = _convolve([pieces[place] for place in range(len(pieces))])
     counts = np.arange(offset, offset + len(total), dtype=np.float64)
     above = counts >= observed
     tail = float(total[above] @ np.exp(-tilt * (counts[above] - observed)))
     # Every factor of the convolution rounds once more, whatever it is multiplied with first.
-    rounding = ROUNDING * max(1.0, sum(times for _, times in pieces) / FACTORS_IN_ROUNDING)
+    rounding = ROUNDING * max(1.0, sum(times for _, times in pieces.values()) / FACTORS_IN_ROUNDING)
     return log_normaliser - tilt * observed + math.log(tail + neglected + rounding)
 
 
-def _convolve(pieces: list[tuple[Doubles, int]]) -> Doubles:
+# A distribution, and how many independent counts have it.
+_Piece: TypeAlias = tuple[Doubles, int]
+
+
+def _convolve(pieces: Sequence[_Piece]) -> Doubles:
+    """Return the distribution of the sum."""
+    # A spectrum is as long as the whole sum: of thousands of kinds they would cost the square of their number.
     if len(pieces) > FACTORS_AT_ONCE:
-        # A spectrum is as long as the whole sum: of thousands of kinds they would cost the square of their number.
-        half = len(pieces) // 2
-        return _convolve([(_convolve(pieces[:half]), 1), (_convolve(pieces[half:]), 1)])
-    length = sum(times * (len(piece) - 1) for piece, times in pieces) + 1
-    padded = scipy.fft.next_fast_len(length, real=True)
+        while len(pieces) > 1:
+            pieces = _in_pairs(pieces)
+        return pieces[0][0]
+    padded = scipy.fft.next_fast_len(_length(pieces), real=True)
     spectrum = np.ones(padded // 2 + 1, dtype=np.complex128)
     for piece, times in pieces:
         # A layer that leaves no choice only shifts the sum.
         if len(piece) > 1:
             spectrum *= scipy.fft.rfft(piece, padded) ** times
-    return np.asarray(np.clip(scipy.fft.irfft(spectrum, padded)[:length], 0.0, None), dtype=np.float64)
+    return np.asarray(np.clip(scipy.fft.irfft(spectrum, padded)[: _length(pieces)], 0.0, None), dtype=np.float64)
+
+
+def _length(pieces: Sequence[_Piece]) -> int:
+    return sum(times * (len(piece) - 1) for piece, times in pieces) + 1
+
+
+def _in_pairs(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Convolve each piece with one about as long; pairs whose spectra have one length are transformed in one go."""
+    ordered = sorted(pieces, key=lambda piece: _length([piece]))
+    done = [ordered.pop()] if len(ordered) % 2 else []
+    by_length: dict[int, list[tuple[_Piece, _Piece]]] = {}
+    for pair in zip(ordered[::2], ordered[1::2], strict=True):
+        by_length.setdefault(scipy.fft.next_fast_len(_length(pair), real=True), []).append(pair)
+    for padded, pairs in by_length.items():
+        spectra = np.ones((len(pairs), padded // 2 + 1), dtype=np.complex128)
+        for side in zip(*pairs, strict=True):
+            rows = np.zeros((len(pairs), padded))
+            for row, (piece, _) in zip(rows, side, strict=True):
+                row[: len(piece)] = piece
+            spectra *= scipy.fft.rfft(rows, padded) ** np.array([times for _, times in side])[:, np.newaxis]
+        sums = np.clip(scipy.fft.irfft(spectra, padded), 0.0, None)
+        done += [(row[: _length(pair)], 1) for row, pair in zip(sums, pairs, strict=True)]
+    return done
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
