@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import FullDisk, watched
+from benchmarks.faults import Counter, FullDisk, watched
 from ticketguard import work_folder
-from ticketguard.cli import runs
+from ticketguard.cli import main, runs
 from ticketguard.credentials.credential import load_credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault_key import VaultKey
@@ -40,11 +40,18 @@ class Story:
 
     @property
     def embed(self) -> list[str]:
+        return ["embed", str(self.base / "ticket.safetensors"), *SMALL, *self._marking]
+
+    @property
+    def find_marked(self) -> list[str]:
+        return [*FIND, *self._marking]
+
+    @property
+    def _marking(self) -> list[str]:
         marked, claim, vault = map(str, self.paths)
         return [
-            "embed", str(self.base / "ticket.safetensors"), "--owner", str(self.base / "owner.key"), *SMALL,
-            "--marks", "planted-graph", "--level-bits", "32", "--vault-recipient", self.key.recipient,
-            "--out", marked, "--claim", claim, "--vault", vault,
+            "--owner", str(self.base / "owner.key"), "--marks", "planted-graph", "--level-bits", "32",
+            "--vault-recipient", self.key.recipient, "--out", marked, "--claim", claim, "--vault", vault,
         ]  # fmt: skip
 
     def secret(self) -> bytes:
@@ -107,13 +114,93 @@ def test_a_disk_that_is_full_at_any_write_costs_nothing(run: Run, story: Story) 
     assert untouched >= 4
 
 
-def test_a_training_is_not_taken_again_after_a_full_disk(
-    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[int] = []
-    step = loop._Run._take_step
-    monkeypatch.setattr(loop._Run, "_take_step", lambda self: (steps.append(1), step(self)))
+class Ending(BaseException):
+    """Nothing that a process does after its end reaches the disk."""
 
+
+class End(Counter):
+    """From a moment on, no call changes what is on disk: all that is seen of a kill, in this process."""
+
+    def __call__(self, name: str, done: bool) -> None:
+        super().__call__(name, done)
+        if 0 <= self.at < self.count:
+            raise Ending
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the steps of all trainings."""
+    taken: list[int] = []
+    step = loop._Run._take_step
+    monkeypatch.setattr(loop._Run, "_take_step", lambda self: (taken.append(1), step(self)))
+    return taken
+
+
+@pytest.mark.parametrize("command", ["embed", "find_marked"])
+def test_a_full_disk_at_the_last_writes_costs_neither_training_nor_secret(
+    run: Run, story: Story, steps: list[int], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    secrets: list[bytes] = []
+    made = os.urandom
+    monkeypatch.setattr(os, "urandom", lambda size: (secrets.append(made(size)), secrets[-1])[1])
+    line: list[str] = getattr(story, command)
+    counter = FullDisk()
+    with watched(counter):
+        run(*line)
+    for back in range(1, 4):
+        for path in story.paths:
+            path.unlink()
+        secrets.clear()
+        with watched(FullDisk(counter.count - back)):
+            run(*line, code=3)
+        drawn, trained = list(secrets), len(steps)
+        run(*line, "--resume", "--force")
+        assert len(steps) == trained
+        assert story.secret() in drawn
+
+
+@pytest.mark.parametrize("command", ["embed", "find_marked"])
+def test_a_run_that_is_killed_while_it_ends_goes_on_and_leaves_its_outputs_alone(
+    run: Run, story: Story, steps: list[int], command: str
+) -> None:
+    """After each removal, and each time that a file gets its name, from the first output on."""
+    line: list[str] = getattr(story, command)
+    counter = End()
+    with watched(counter):
+        run(*line)
+    moments = [at for at, name in enumerate(counter.names) if name in ("after unlink", "after link", "after replace")]
+    for at in moments[-6:]:
+        for path in story.paths:
+            path.unlink()
+        with watched(End(at)), contextlib.suppress(Ending, SystemExit):
+            main(line, standalone_mode=False)
+        trained = len(steps)
+        if list(story.out.glob("*-run")):
+            run(*line, "--resume", "--force")
+        assert len(steps) == trained
+        assert all(path.exists() for path in story.paths)
+        assert not list(story.out.glob("*-run"))
+
+
+@pytest.mark.parametrize("arguments", [("--name", "Ada", "--no-passphrase"), ("--vault-key",)])
+def test_what_a_killed_process_left_half_written_is_gone_after_the_next(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """It is killed, truly, when its first file is to get its name."""
+    program = (
+        "import os, sys; os.link = os.replace = os.rename = lambda *_, **__: os.kill(os.getpid(), 9); "
+        "from ticketguard.cli import main; main(sys.argv[1:])"
+    )
+    command = ["keygen", *arguments, "--out", str(tmp_path / "key")]
+    assert subprocess.run([sys.executable, "-c", program, *command], check=False).returncode == -9
+    assert len(modes(tmp_path)) >= 1
+    run(*command)
+    assert set(modes(tmp_path)) <= {"key", "key.pub"}
+
+
+def test_a_training_is_not_taken_again_after_a_full_disk(
+    run: Run, story: Story, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -231,6 +318,41 @@ def test_a_run_that_was_killed_before_it_kept_anything_is_resumed(run: Run, stor
     (story.folder / "run.lock").touch()
     run(*story.embed, "--force", "--resume")
     assert not story.folder.exists()
+
+
+def test_what_an_interrupted_run_keeps_is_for_its_owner_alone(
+    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, taken = loop._Run._take_step, iter(range(3))
+
+    def interrupted(self: object) -> object:
+        if next(taken, None) is None:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(loop._Run, "_take_step", interrupted)
+    with umask(0):
+        run(*story.embed, code=3)
+    assert modes(story.out) == {story.folder.name: 0o700}
+    kept = modes(story.folder)
+    assert "embed.secret" in kept
+    assert set(kept.values()) == {0o600}
+
+
+@pytest.mark.parametrize(("mask", "public"), [(0o077, 0o600), (0o002, 0o664)])
+def test_outputs_follow_the_umask_and_secrets_do_not(run: Run, story: Story, mask: int, public: int) -> None:
+    with umask(mask):
+        run(*story.embed)
+    expected = {"marked.safetensors": public, "claim.json": public, "vault.age": 0o600}
+    assert modes(story.out) == expected
+
+
+def test_the_unmarked_ticket_is_as_secret_as_the_vault_and_embed_says_so(run: Run, story: Story) -> None:
+    with umask(0):
+        run(*FIND, "--out", story.out / "found.safetensors")
+    assert modes(story.out) == {"found.safetensors": 0o600}
+    said = run(*story.embed).stderr
+    assert f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it" in said
 
 
 def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
