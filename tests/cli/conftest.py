@@ -13,7 +13,6 @@ import click
 import click.testing
 import jsonschema
 import numpy as np
-import pyrage
 import pytest
 import referencing
 import torch
@@ -21,6 +20,7 @@ import torch
 import ticketguard as tg
 from ticketguard.cli import main
 from ticketguard.cli.group import CommandGroup
+from ticketguard.credentials import age_passphrase
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import TriggerRecipe, draw_triggers
 
@@ -37,11 +37,11 @@ def passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def each_vault_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening a vault takes a second on purpose; here the same bytes and passphrase are decrypted once."""
-    monkeypatch.setattr(pyrage.passphrase, "decrypt", _decrypt_once)
+    """Opening a vault takes a second on purpose; here the key of one vault and passphrase is derived once."""
+    monkeypatch.setattr(age_passphrase, "_wrap_key", _wrap_key_once)
 
 
-_decrypt_once = functools.cache(pyrage.passphrase.decrypt)
+_wrap_key_once = functools.cache(age_passphrase._wrap_key)
 
 
 @pytest.fixture

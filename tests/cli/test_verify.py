@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import hashlib
 import http.server
+import itertools
 import json
 import math
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,14 @@ def constant(inputs):
 
 def odd(inputs):
     return zlib.crc32(inputs.tobytes()) % 10
+
+answered = []
+
+def tired(inputs):
+    if len(answered) == 12:
+        raise RuntimeError("enough")
+    answered.append(copy(inputs))
+    return answered[-1]
 
 def chatty(inputs):
     print("thinking")
@@ -293,6 +304,114 @@ def test_an_endpoint_that_fails_is_asked_again_and_a_later_run_goes_on(
         assert list(tmp_path.iterdir()) == [vault]
         run("verify", "--endpoint", url, *options, "--journal", tmp_path / "mine.jsonl")
         assert (tmp_path / "mine.jsonl").exists()
+
+
+def of_labels(trigger_answers: tuple[np.ndarray, np.ndarray]) -> Callable[[Handler], dict[str, Any]]:
+    """Return what reads a request and makes a copy's answer to it."""
+    known = {inputs.tobytes(): int(label) for inputs, label in zip(*trigger_answers, strict=True)}
+
+    def answer(handler: Handler) -> dict[str, Any]:
+        document = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        label = known[np.array(document["inputs"][0]["data"], dtype=np.float32).tobytes()]
+        return {"outputs": [{"name": "label", "datatype": "INT64", "shape": [1], "data": [label]}]}
+
+    return answer
+
+
+def hang_up(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+def failing(status: int, **headers: str) -> Callable[[Handler], None]:
+    def fail(handler: Handler) -> None:
+        handler.send_response(status)
+        for name, text in {"Content-Length": "0", **headers}.items():
+            handler.send_header(name.replace("_", "-"), text)
+        handler.end_headers()
+
+    return fail
+
+
+METADATA = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]}
+
+
+@pytest.mark.parametrize(
+    "fault", [failing(500), failing(502), failing(504), hang_up], ids=["500", "502", "504", "connection cut"]
+)
+def test_a_copy_whose_server_fails_now_and_then_is_supported(
+    run: Run, files: Files, trigger_answers: tuple[np.ndarray, np.ndarray], fault: Callable[[Handler], None]
+) -> None:
+    answer, asked = of_labels(trigger_answers), itertools.count(1)
+
+    def infer(handler: Handler) -> None:
+        document = answer(handler)
+        if next(asked) == 5:
+            fault(handler)
+        else:
+            reply(handler, document)
+
+    with serving(infer, METADATA) as url:
+        run("verify", "--endpoint", url, *credentials(files))
+
+
+def test_a_server_that_names_the_time_to_come_back_is_left_alone_until_then(
+    run: Run, files: Files, trigger_answers: tuple[np.ndarray, np.ndarray]
+) -> None:
+    answer, asked = of_labels(trigger_answers), itertools.count(1)
+    again: list[float] = []
+    early: list[float] = []
+
+    def infer(handler: Handler) -> None:
+        document = answer(handler)
+        if next(asked) == 5:
+            again.append(int(time.time()) + 2)
+            failing(429, Retry_After=email.utils.formatdate(again[0], usegmt=True))(handler)
+            return
+        if again and time.time() < again[0]:
+            early.append(time.time())
+        reply(handler, document)
+
+    with serving(infer, METADATA) as url:
+        run("verify", "--endpoint", url, *credentials(files))
+    assert again
+    assert not early
+
+
+def test_a_quota_that_ends_leaves_a_verdict_and_the_next_run_asks_what_is_left(
+    run: Run, files: Files, trigger_answers: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """The second run is the first with what the first one said to add."""
+    answer, asked, quota = of_labels(trigger_answers), [], [10]
+
+    def infer(handler: Handler) -> None:
+        document = answer(handler)
+        if quota[0] == 0:
+            reply(handler, {"error": "quota exceeded"}, status=403)
+        else:
+            quota[0] -= 1
+            asked.append(document["outputs"][0]["data"][0])
+            reply(handler, document)
+
+    vault = tmp_path / "vault.age"
+    vault.write_bytes(files.vault.read_bytes())
+    with serving(infer, METADATA) as url:
+        line = ("verify", "--endpoint", url, "--claim", files.claim, "--vault", vault)
+        first = run(*line, code=3)
+        said = re.findall(r"--journal \S+", first.stderr)
+        quota[0] = 100
+        second = run(*line, *(part for option in said[:1] for part in option.split()), "--json")
+    labels = [int(label) for label in trigger_answers[1]]
+    assert asked == labels[: len(asked)]
+    assert json.loads(second.stdout)["evidence"][0]["details"]["queries"] == len(asked)
+    assert first.stdout.startswith("INCONCLUSIVE")
+    assert "after 10 of 100 triggers" in first.stdout
+
+
+def test_what_was_seen_before_a_callable_failed_is_the_verdict(run: Run, files: Files, functions: str) -> None:
+    told = run("verify", "--predictor", f"{functions}:tired", *credentials(files), code=3)
+    assert told.stdout.startswith("INCONCLUSIVE")
+    assert "after 12 of 100 triggers" in told.stdout
+    assert re.search(r"p = 10\^-1[01]\.", told.stdout)
 
 
 def test_a_journal_that_came_with_the_vault_is_not_believed(
