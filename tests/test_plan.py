@@ -14,7 +14,6 @@ from torch import nn
 
 import ticketguard as tg
 from ticketguard.errors import ConfigurationError, TensorError
-from ticketguard.models.answers import Ask
 
 # So few steps teach too few triggers: how many is not what these tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore:the model carries:ticketguard.TicketguardWarning")
@@ -51,11 +50,9 @@ def sparse(model: nn.Module) -> tg.Ticket:
     return tg.Ticket(mask=mask, weights=mask.applied(state), rewind_weights=None, info=info)
 
 
-def prepared(model: nn.Module, *, ask: Ask | None = None, secret: bytes | None = None) -> tg.Plan:
+def prepared(model: nn.Module, **more: Any) -> tg.Plan:
     marks = [tg.PlantedGraph(), tg.TriggerSet(40)]
-    return tg.prepare(
-        sparse(model), owner=tg.Owner.generate("Ada"), marks=marks, model=model, level_bits=32, ask=ask, secret=secret
-    )
+    return tg.prepare(sparse(model), owner=tg.Owner.generate("Ada"), marks=marks, model=model, level_bits=32, **more)
 
 
 def trained(model: nn.Module, plan: tg.Plan, scores: Callable[[torch.Tensor], torch.Tensor], steps: int = 5) -> None:
