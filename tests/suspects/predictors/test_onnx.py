@@ -246,6 +246,7 @@ def test_the_process_is_told_no_passphrase_and_imports_no_torch(
         ({"dtype": "float32", "shape": [-1, 4]}, bytes(16), r"answered with shape \(-1, 4\), expected"),
         ({"dtype": "float32", "shape": [True, 4]}, bytes(16), r"answered with shape \(-1, 4\), expected"),
         ({"dtype": "float32", "shape": [2**62, 2**62]}, b"", "answered with shape"),
+        ({"dtype": "float32", "shape": [0, 2**62, 2**62]}, b"", r"answered with shape \(0, \d{19}, \d{19}\), expected"),
         ({"dtype": "float32", "shape": "1"}, b"", "answered with shape"),
         ({"dtype": "float32", "shape": [1] * 99}, bytes(4), r"answered with shape \(\), expected"),
         ({"error": ["x"] * 1000}, b"", r"failed \(\['x', .{,210}\): check"),

@@ -125,7 +125,8 @@ class OnnxPredictor:
             raise self._unusable(
                 f"answered with type {kind}, expected numbers", "it must return scores (1, classes) or a label"
             )
-        if -1 in shape or math.prod(shape) * np.dtype(kind).itemsize != len(payload):
+        # Of a size of zero numpy multiplies the others all the same, and may find them too large.
+        if min(shape, default=1) < 1 or math.prod(shape) * np.dtype(kind).itemsize != len(payload):
             raise self._unusable(
                 f"answered with shape {shape}, expected (1, {classes})",
                 f"check that the suspect solves the credential's task with {classes} classes",
