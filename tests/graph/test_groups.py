@@ -275,12 +275,13 @@ def test_an_empty_group_is_refused() -> None:
         (["w", 0, 1, 0, 5], r"leaves 'w' of shape \(4, 6\) on axis 0"),
         (["w", 0, 1, 0, 2**53 - 1], "leaves 'w'"),
         (["w", 1, 2, 2, 3], "leaves 'w'"),
+        (["b", 1, 1, 0, 1], r"leaves 'b' of shape \(4,\) on axis 1"),
     ],
 )
 def test_groups_that_do_not_fit_their_tensor_are_refused(member: list[object], reason: str) -> None:
     groups = groups_from_json([[member]])
     with pytest.raises(ValueError, match=reason):
-        check_fit(groups, {"w": (4, 6)})
+        check_fit(groups, {"w": (4, 6), "b": (4,)})
     check_fit(groups, {"v": (1, 1)})
 
 

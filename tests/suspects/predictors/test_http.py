@@ -314,6 +314,8 @@ def test_patience_is_for_all_questions_together(endpoint: Endpoint, clock: Clock
 
 @pytest.mark.parametrize("seconds", [-1.0, 86_401.0, float("nan"), float("inf")])
 def test_patience_has_bounds(seconds: float) -> None:
+    Patience(0.0)
+    Patience(86_400.0)
     with pytest.raises(ConfigurationError, match="expected 0 to 86400"):
         Patience(seconds)
 
@@ -485,8 +487,10 @@ def test_an_endpoint_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["", "model", "ftp://host/m", "http://", "http://host:port/m", "file:///etc/passwd", "http://host/m?x=1"]
-)
+    "url",
+    ["", "model", "ftp://host/m", "http://", "http://host:port/m", "file:///etc/passwd", "http://host/m?x=1",
+     "http://host/m#x"],
+)  # fmt: skip
 def test_what_is_no_models_address_is_a_usage_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="give http://host/v2/models/NAME"):
         HttpPredictor(url)

@@ -214,7 +214,7 @@ def _is_lasting(error: BaseException) -> bool:
     """Say whether a request would fail in the same way again: an unproved identity, or a request that is wrong."""
     import httpx
 
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+    if isinstance(error, httpx.LocalProtocolError):
         return True
     cause: BaseException | None = error
     while cause is not None:
