@@ -18,6 +18,7 @@ from ticketguard.files import (
     SECRET,
     Output,
     read_whole,
+    reading,
     require_room,
     require_writable,
     write_together,
@@ -250,6 +251,57 @@ def test_what_must_not_be_replaced_is_not_even_if_it_appears_at_the_last_moment(
         write_together([output])
     assert output.path.read_bytes() == b"somebody's"
     assert list(tmp_path.iterdir()) == [output.path]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+def test_without_hard_links_too_what_must_not_be_replaced_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    first, second = (Output(path=tmp_path / name, content=b"new", replace=False) for name in ("first", "second"))
+
+    def no_links(*_: Path) -> None:
+        second.path.write_bytes(b"somebody's")
+        raise OSError(code, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    write_together([first])
+    assert first.path.read_bytes() == b"new"
+    second.path.unlink()
+    with pytest.raises(FileError, match="'.*second': exists already"):
+        write_together([second])
+    assert second.path.read_bytes() == b"somebody's"
+
+
+def test_a_failing_disk_is_not_taken_for_one_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", failing)
+    with pytest.raises(FileError, match=r"cannot be written \(Input/output error\)"):
+        write_together([Output(path=tmp_path / "key", content=b"new", replace=False)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = count()
+    write_whole(tmp_path / "new" / "file", b"content")
+    with pytest.raises(FileError, match="exists already"):
+        write_together([Output(path=tmp_path / "new" / "file", content=b"", replace=False)])
+    require_room({tmp_path / "file": 1000})
+    with pytest.raises(FileError, match="a device, expected a file"):
+        read_whole("/dev/zero", limit_bytes=2**21)
+    assert count() == before
+
+
+def test_a_file_larger_than_memory_is_an_error() -> None:
+    with pytest.raises(FileError, match="'x': is larger than the memory there is"), reading("x"):
+        raise MemoryError
 
 
 def test_names_are_on_disk_when_a_write_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
