@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from ticketguard.data import load_data
 from ticketguard.data.dataset import resized
+from ticketguard.data.image_container import bare_image
 from ticketguard.data.image_file import decode_image
 from ticketguard.errors import FileError
 
@@ -157,6 +158,14 @@ def test_a_cameras_orientation_is_applied(kind: str, orientation: int) -> None:
     assert np.array_equal(decoded(content, 4), resized(upright, 4)[0].numpy())
 
 
+@pytest.mark.parametrize("filler", [b"\xff" * 3, b"\xff\x01", b"\xff\xd0\xff\xd7", b"\0\0"])
+def test_what_lies_between_the_segments_of_a_jpeg_is_passed_over(filler: bytes) -> None:
+    content = encoded(COLOUR, "JPEG", exif=exif(6))
+    assert decoded(content).shape == (3, 13, 9)
+    note = content.index(b"\xff\xe1")
+    assert np.array_equal(decoded(content[:note] + filler + content[note:]), decoded(content))
+
+
 @pytest.mark.parametrize("block", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"\xff" * 99])
 def test_a_damaged_orientation_is_none_and_warns_of_nothing(block: bytes) -> None:
     content = encoded(COLOUR, "PNG", exif=b"Exif\0\0" + block)
@@ -183,6 +192,35 @@ def test_a_large_jpeg_is_read_at_a_fraction_of_its_size() -> None:
     assert np.abs(decoded(content, 8).reshape(3, -1) - np.array([[10], [20], [30]])).max() <= 2
     with pytest.raises(FileError, match=r"has 7000x7000 pixels, .*expected at most 184549376: name an --image-size"):
         decoded(content)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "held", "channels"),
+    [
+        (COLOUR, "PNG", {}, 4, 3),
+        (COLOUR, "PPM", {}, 4, 3),
+        (COLOUR, "BMP", {}, 4, 3),
+        (COLOUR, "JPEG", {}, 4, 3),
+        (COLOUR, "JPEG", {"progressive": True}, 4 + 2 * 3, 3),
+        (COLOUR.convert("L"), "JPEG", {"progressive": True}, 1 + 2, 1),
+        (COLOUR.convert("P"), "GIF", {}, 1 + 1, 3),
+        (COLOUR, "TIFF", {}, 4 + 2, 3),
+        (COLOUR, "WEBP", {}, 4 + 12, 3),
+        (WIDE, "PNG", {}, 2, 1),
+    ],
+)
+def test_what_decoding_takes_is_known_to_the_byte(
+    image: Image.Image, kind: str, options: dict[str, Any], held: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(image, kind, **options)
+    files = len(content) + len(bare_image(content).content)
+    for size, result in ((0, channels), (8, 6 * channels)):
+        cost = files + 9 * 13 * (held + result)
+        monkeypatch.setattr("ticketguard.data.image_file.WORK_LIMIT_BYTES", cost)
+        assert decoded(content, size).dtype == np.uint8
+        monkeypatch.setattr("ticketguard.data.image_file.WORK_LIMIT_BYTES", cost - 1)
+        with pytest.raises(FileError, match=f"has 13x9 pixels, which take {cost} bytes to decode"):
+            decoded(content, size)
 
 
 def test_an_image_costs_its_pixels(tmp_path: Path) -> None:
@@ -263,6 +301,9 @@ def tiff(*entries: tuple[int, int, int, int]) -> bytes:
 def test_the_sample_tiff_is_read() -> None:
     assert decoded(tiff()).tolist() == [[[1, 2], [3, 4]]]
     assert decoded(tiff((34665, 4, 1, 2**31), (700, 7, 2**31, 0))).tolist() == [[[1, 2], [3, 4]]]
+    assert decoded(tiff((274, 3, 1, 3))).tolist() == [[[4, 3], [2, 1]]]
+    for orientation in ((274, 2, 4, 3), (274, 3, 1, 9), (274, 3, 0, 0)):
+        assert decoded(tiff(orientation)).tolist() == [[[1, 2], [3, 4]]]
 
 
 @pytest.mark.parametrize(

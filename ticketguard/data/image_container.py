@@ -88,13 +88,13 @@ def bare_image(content: bytes) -> BareImage:
 
 
 def _bare_png(content: bytes) -> BareImage:
-    """Keep critical chunks and transparency (PNG, third edition, section 5)."""
+    """Keep the critical chunks, whose names start with a capital (PNG, third edition, section 5)."""
     view = memoryview(content)
     kept, at, orientation = [view[:8]], 8, 1
     while at + 8 <= len(content):
         size, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         end = at + 12 + size
-        if kind == b"tRNS" or kind[:1].isupper():
+        if kind[:1].isupper():
             kept.append(view[at:end])
         elif kind == b"eXIf":
             orientation = _exif_orientation(content[at + 8 : end - 4])
