@@ -74,6 +74,25 @@ def test_known_formats_are_read_as_pillow_reads_them(kind: str, mode: str) -> No
     assert np.array_equal(decoded(content).transpose(1, 2, 0).squeeze(), expected)
 
 
+MODES = ("RGBA", "LA", "P", "RGB", "CMYK", "YCbCr", "1")
+TIFFS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"big_tiff": True}, MODES),
+    ({"strip_size": 64}, MODES),
+    ({"compression": "tiff_lzw", "tiffinfo": {317: 2}}, MODES[3:6]),
+    *(({"compression": packing}, MODES) for packing in ("tiff_adobe_deflate", "tiff_deflate", "packbits")),
+    ({"compression": "jpeg"}, MODES[3:6]),
+    *(({"compression": packing}, ("1",)) for packing in ("group3", "group4", "tiff_ccitt")),
+]
+
+
+@pytest.mark.parametrize(("options", "mode"), [(options, mode) for options, modes in TIFFS for mode in modes])
+def test_every_kind_of_tiff_is_read_as_pillow_reads_it(options: dict[str, Any], mode: str) -> None:
+    content = encoded(COLOUR.convert(mode), "TIFF", **options)
+    image = Image.open(io.BytesIO(content))
+    expected = np.asarray(image.convert("L" if image.mode in ("1", "LA") else "RGB"))
+    assert np.array_equal(decoded(content).transpose(1, 2, 0).squeeze(), expected)
+
+
 def test_transparency_is_dropped_and_grey_stays_grey() -> None:
     clear = COLOUR.convert("RGBA")
     clear.putalpha(7)
@@ -320,6 +339,14 @@ def test_a_tiff_that_asks_for_too_much_is_refused(entry: tuple[int, int, int, in
     more = {322: [(323, 4, 1, 60_000)], 262: [(258, 3, 1, 16)], 320: [(347, 7, 120, 8)]}.get(entry[0], [])
     with pytest.raises(FileError, match=message):
         decoded(tiff(entry, *more))
+
+
+@pytest.mark.parametrize("tag", [273, 324])
+def test_a_tiff_of_many_parts_is_refused(tag: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ticketguard.data.image_container._MAX_STRIPS", 1)
+    assert decoded(tiff()).tolist() == [[[1, 2], [3, 4]]]
+    with pytest.raises(FileError, match="is in more than 1 parts"):
+        decoded(tiff((tag, 4, 2, 8)))
 
 
 def test_a_run_length_bmp_of_many_pixels_is_refused() -> None:
