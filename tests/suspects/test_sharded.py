@@ -11,7 +11,7 @@ import safetensors.numpy
 import torch
 
 from ticketguard.errors import FileError, TicketguardError
-from ticketguard.suspects import Checkpoint
+from ticketguard.suspects import Checkpoint, sharded
 
 STATE = {
     f"blocks.{index}.weight": np.random.default_rng(index).normal(size=(8, 8)).astype(np.float32) for index in range(4)
@@ -38,9 +38,38 @@ def test_the_index_and_its_folder_read_as_the_whole_network(folder: Path) -> Non
     for path in (folder, folder / "model.safetensors.index.json"):
         suspect = Checkpoint(path)
         assert set(suspect.names()) == set(STATE)
+        assert suspect.type_name("blocks.3.weight") == "F32"
         # Back and forth between the files.
         for name in (*STATE, *reversed(STATE)):
             np.testing.assert_array_equal(suspect.read(name), STATE[name])
+
+
+def test_an_index_may_start_with_white_space(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    index.write_text("\n  " + index.read_text())
+    assert set(Checkpoint(index).names()) == set(STATE)
+
+
+def test_an_index_is_found_from_inside_its_folder_and_through_a_link(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path_factory.mktemp("links") / "model"
+    link.symlink_to(folder)
+    assert set(Checkpoint(link).names()) == set(STATE)
+    monkeypatch.chdir(folder)
+    for path in (".", "model.safetensors.index.json"):
+        assert set(Checkpoint(path).names()) == set(STATE)
+
+
+@pytest.mark.parametrize("tensors", [{"blocks.0.weight": np.ones((8, 9), np.float32)}, {"other": np.ones(3)}])
+def test_a_file_that_is_replaced_after_the_index_was_read_is_noticed(
+    tensors: dict[str, np.ndarray], folder: Path
+) -> None:
+    suspect = Checkpoint(folder)
+    suspect.read("blocks.3.weight")  # lets go of the first file
+    safetensors.numpy.save_file(tensors, folder / FIRST)
+    with pytest.raises(FileError, match=rf"{FIRST}': has changed while it was read: use a copy that is at rest"):
+        suspect.read("blocks.0.weight")
 
 
 def test_shards_in_torchs_format_are_read(tmp_path: Path) -> None:
@@ -70,6 +99,25 @@ def test_a_shard_of_another_name_is_refused_by_its_index(folder: Path) -> None:
     write_index(folder, {name: file.replace(FIRST, "part_a.safetensors") for name, file in MAP.items()})
     with pytest.raises(FileError, match=r"is one file of 2 that 'model.safetensors.index.json' names"):
         Checkpoint(folder / "part_a.safetensors")
+
+
+def test_a_file_beside_an_index_that_does_not_name_it_is_a_network_of_its_own(folder: Path) -> None:
+    safetensors.numpy.save_file(STATE, folder / "adapter.safetensors")
+    assert set(Checkpoint(folder / "adapter.safetensors").names()) == set(STATE)
+
+
+def test_the_only_file_of_an_index_is_a_whole_network(tmp_path: Path) -> None:
+    safetensors.numpy.save_file(STATE, tmp_path / "model.safetensors")
+    write_index(tmp_path, dict.fromkeys(STATE, "model.safetensors"))
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        assert set(Checkpoint(path).names()) == set(STATE)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"weight_map": ["s.safetensors"]}', '{"weight_map": {"a": 3}}'])
+def test_a_file_beside_something_that_is_not_an_index_is_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "other.index.json").write_text(content)
+    safetensors.numpy.save_file(STATE, tmp_path / "s.safetensors")
+    assert set(Checkpoint(tmp_path / "s.safetensors").names()) == set(STATE)
 
 
 def test_an_index_of_some_of_the_files_is_not_a_whole_network(folder: Path) -> None:
@@ -170,6 +218,14 @@ def test_a_malformed_index_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "model.index.json").write_text(content)
     with pytest.raises(FileError, match=r"model.index.json"):
         Checkpoint(tmp_path / "model.index.json")
+
+
+def test_an_index_names_so_many_files_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharded, "MAX_SHARDS", 2)
+    assert set(Checkpoint(folder).names()) == set(STATE)
+    monkeypatch.setattr(sharded, "MAX_SHARDS", 1)
+    with pytest.raises(FileError, match="names 2 files, expected at most 1"):
+        Checkpoint(folder)
 
 
 def test_a_huge_index_is_refused_unread(tmp_path: Path) -> None:
