@@ -213,12 +213,9 @@ def _splits(name: str, tails: Mapping[str, Shape], deepest: int) -> list[tuple[s
 
 def _least_prefixes(front: str, shared: Sequence[str]) -> tuple[str, str]:
     """Return what to strip and to add so that the shared components turn into *front*: as little as possible to add."""
-    kept = next(count for count in range(len(shared) + 1) if _ends_with(front, "".join(shared[count:])))
+    # Both with a dot in front: the end of a component is not a component.
+    kept = next(count for count in range(len(shared) + 1) if f".{front}".endswith("." + "".join(shared[count:])))
     return "".join(shared[:kept]), front.removesuffix("".join(shared[kept:]))
-
-
-def _ends_with(front: str, end: str) -> bool:
-    return front.endswith(end) and (len(front) == len(end) or not end or front[-len(end) - 1] == ".")
 
 
 def _pair_by_order(reference: Mapping[str, Shape], suspect: Mapping[str, Shape], spare: Spare | None) -> dict[str, str]:
