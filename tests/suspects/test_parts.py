@@ -67,6 +67,42 @@ def test_an_attentions_mask_is_not_its_weights() -> None:
     np.testing.assert_array_equal(suspect.read("attn.weight"), DENSE)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("attn_mask", "fc.weight"),
+        ("mask_token", "fc.weight"),
+        ("mask_token", "token"),
+        ("mask_fc___weight", "fc.weight"),
+        ("fc.parametrizations.weight.0.mask", "conv.weight"),
+        ("fc.mask", "conv.weight"),
+    ],
+)
+def test_what_only_sounds_like_a_mask_is_a_tensor_of_its_own(names: tuple[str, str]) -> None:
+    sound, weight = names
+    suspect = Checkpoint({sound: np.full((2, 8), 0.5, np.float32), weight: DENSE})
+    assert suspect.names() == names
+    np.testing.assert_array_equal(suspect.read(sound), np.full((2, 8), 0.5))
+    np.testing.assert_array_equal(suspect.read(weight), DENSE)
+
+
+def test_a_mask_beside_a_weight_and_its_original_is_the_weights() -> None:
+    suspect = Checkpoint({"w": DENSE, "w_orig": DENSE * 2, "w_mask": MASK})
+    np.testing.assert_array_equal(suspect.read("w"), DENSE * MASK)
+    np.testing.assert_array_equal(suspect.read("w_orig"), DENSE * 2)
+
+
+def test_a_masked_original_does_not_hide_the_weight_beside_it() -> None:
+    suspect = Checkpoint({"fc.weight": DENSE, "fc.weight_orig": DENSE * 2, "mask_fc___weight_orig": MASK})
+    np.testing.assert_array_equal(suspect.read("fc.weight"), DENSE)
+    np.testing.assert_array_equal(suspect.read("fc.weight_orig"), DENSE * 2 * MASK)
+
+
+def test_a_soft_mask_of_torch_is_multiplied() -> None:
+    suspect = Checkpoint({"fc.weight_orig": DENSE, "fc.weight_mask": MASK * 0.5})
+    np.testing.assert_array_equal(suspect.read("fc.weight"), DENSE * MASK * 0.5)
+
+
 def test_a_mask_that_is_not_zeros_and_ones_is_refused() -> None:
     suspect = Checkpoint({"fc.weight": DENSE, "fc.weight_mask": MASK * 0.5})
     with pytest.raises(TensorError, match="'fc.weight_mask' is named as the mask of 'fc.weight' but has values other"):

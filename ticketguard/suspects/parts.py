@@ -87,12 +87,12 @@ def read_part(part: Part, values: FloatArray, source: TensorSource) -> FloatArra
                 reason=f"is named as the mask of '{part.weight}' but has values other than 0 and 1",
                 hint="multiply the weight by it and save the plain state dict",
             )
-        if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+        if not np.isfinite(mask).all():
             raise TensorError(
                 name=name, reason="has values that are NaN or infinite", hint="a mask holds zeros and ones"
             )
         with np.errstate(over="ignore"):  # Too large for float32 becomes infinite, which the caller refuses by name.
-            values *= mask != 0 if mask.dtype.kind == "b" else mask
+            values *= mask
     return values
 
 
