@@ -98,7 +98,7 @@ def swap(old: bytes, new: bytes, count: int = -1) -> Callable[[bytes], bytes]:
     return change
 
 
-def patched(magic: bytes, offset: int, form: str, value: int) -> Callable[[bytes], bytes]:
+def patched(magic: bytes, offset: int, form: str, value: int | bytes) -> Callable[[bytes], bytes]:
     """Change one number in the first header of a kind."""
 
     def change(content: bytes) -> bytes:
@@ -191,6 +191,7 @@ def test_a_longer_end_record_that_says_the_same_is_read(tmp_path: Path) -> None:
         (patched(b"PK\x03\x04", 18, "<I", 1), "differs from the directory"),
         (patched(b"PK\x03\x04", 22, "<I", 0xFFFFFFFF), "cannot be read"),
         (patched(b"PK\x03\x04", 14, "<I", 1), "differs from the directory"),
+        (patched(b"PK\x03\x04", 14, "12s", bytes(12)), "differs from the directory"),
         (patched(b"PK\x03\x04", 8, "<H", 8), "differs from the directory"),
         (patched(b"PK\x03\x04", 6, "<H", 8), "differs from the directory"),
         (patched(b"PK\x03\x04", 28, "<H", 1), "starts at byte"),
@@ -278,15 +279,35 @@ class Unseekable(io.BytesIO):
         raise io.UnsupportedOperation
 
 
-@pytest.mark.parametrize("long", [False, True])
-def test_what_zipfile_writes_is_read_streams_and_long_numbers_too(long: bool, tmp_path: Path) -> None:
+def streamed(*, long: bool, extra: bytes = b"", comment: bytes = b"") -> bytes:
     stream = Unseekable()
     with zipfile.ZipFile(io.BytesIO(saved())) as honest, zipfile.ZipFile(stream, "w") as archive:
-        for entry in honest.infolist():
-            with archive.open(entry.filename, "w", force_zip64=long) as target:
-                target.write(honest.read(entry))
-    (tmp_path / "s.pt").write_bytes(stream.getvalue())
+        for old in honest.infolist():
+            entry = zipfile.ZipInfo(old.filename)
+            entry.extra, entry.comment = extra, comment
+            with archive.open(entry, "w", force_zip64=long) as target:
+                target.write(honest.read(old))
+    return stream.getvalue()
+
+
+OTHER_EXTRA = struct.pack("<2H5s", 0x4246, 5, b"other")
+
+
+@pytest.mark.parametrize("comment", [b"", b"said of an entry"])
+@pytest.mark.parametrize("extra", [b"", OTHER_EXTRA])
+@pytest.mark.parametrize("long", [False, True])
+def test_what_zipfile_writes_is_read_streams_and_long_numbers_too(
+    long: bool, extra: bytes, comment: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "s.pt").write_bytes(streamed(long=long, extra=extra, comment=comment))
     np.testing.assert_array_equal(Checkpoint(tmp_path / "s.pt").read("w"), np.ones((2, 3)))
+
+
+def test_long_numbers_beyond_their_field_are_not_read(tmp_path: Path) -> None:
+    long, short = struct.pack("<2H", 1, 16), struct.pack("<2H", 1, 8)
+    (tmp_path / "s.pt").write_bytes(swap(long, short, 1)(streamed(long=True)))
+    with pytest.raises(FileError, match="the header of entry 'archive/data.pkl' cannot be read"):
+        Checkpoint(tmp_path / "s.pt")
 
 
 def test_offsets_beyond_4_gb_are_read(tmp_path: Path) -> None:
