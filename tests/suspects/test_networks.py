@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from ticketguard.errors import ConfigurationError, UnverifiableError
+from ticketguard.errors import ConfigurationError, FileError, UnverifiableError
 from ticketguard.suspects import Checkpoint
 from ticketguard.suspects.matching import Shape, match_networks
 from ticketguard.suspects.networks import networks_in
@@ -128,12 +128,52 @@ def test_one_state_dict_beside_the_state_of_a_training_is_one_network(tmp_path: 
     assert (suspect.names(), suspect.networks()) == (tuple(NET), ())
 
 
-def test_masks_under_a_key_of_their_own_mask_their_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("optimizer", "optim_state", "Optimizer", "scheduler", "lr_scheduler", "lr_schedulers", "scaler", "gradients"),
+        *("momentum_buffer", "loops", "callbacks", "rng_state", "random_state"),
+    ],
+)
+def test_the_state_of_a_training_is_not_a_network(key: str, tmp_path: Path) -> None:
+    torch.save({"model": arrays(NET), key: arrays(NET)}, tmp_path / "run.pt")
+    suspect = Checkpoint(tmp_path / "run.pt")
+    assert (suspect.names(), suspect.networks()) == (tuple(NET), ())
+
+
+def test_a_state_dict_is_found_three_keys_deep_and_no_deeper(tmp_path: Path) -> None:
+    torch.save({"a": {"b": {"c": arrays(NET)}}}, tmp_path / "deep.pt")
+    assert Checkpoint(tmp_path / "deep.pt").names() == tuple(NET)
+    torch.save({"a": {"b": {"c": {"d": arrays(NET)}}}}, tmp_path / "deeper.pt")
+    with pytest.raises(FileError, match=r"holds no state dict, only \['a'\]"):
+        Checkpoint(tmp_path / "deeper.pt")
+
+
+@pytest.mark.parametrize("key", ["mask", "masks", "Masks"])
+@pytest.mark.parametrize("name", ["fc.weight", "fc.weight_mask"])
+def test_masks_under_a_key_of_their_own_mask_their_weights(key: str, name: str, tmp_path: Path) -> None:
     state = arrays(NET)
-    mask = {"fc.weight": torch.rand(5, 4) < 0.5}
-    torch.save({"state_dict": state, "mask": mask}, tmp_path / "pruned.pt")
-    read = Checkpoint(tmp_path / "pruned.pt").read("fc.weight")
-    np.testing.assert_array_equal(read, (state["fc.weight"] * mask["fc.weight"]).numpy())
+    mask = torch.rand(5, 4) < 0.5
+    torch.save({"state_dict": state, key: {name: mask}}, tmp_path / "pruned.pt")
+    suspect = Checkpoint(tmp_path / "pruned.pt")
+    assert suspect.names() == tuple(NET)
+    np.testing.assert_array_equal(suspect.read("fc.weight"), (state["fc.weight"] * mask).numpy())
+
+
+def test_masks_inside_one_of_several_networks_are_its_own(tmp_path: Path) -> None:
+    generator, critic = arrays(NET), arrays(NET)
+    mask = torch.rand(5, 4) < 0.5
+    torch.save({"G": {**generator, "mask": {"fc.weight": mask}}, "D": critic}, tmp_path / "gan.pt")
+    suspect = Checkpoint(tmp_path / "gan.pt")
+    assert suspect.networks() == ("G.", "D.")
+    np.testing.assert_array_equal(suspect.read("G.fc.weight"), (generator["fc.weight"] * mask).numpy())
+    np.testing.assert_array_equal(suspect.read("D.fc.weight"), critic["fc.weight"].numpy())
+
+
+def test_a_file_of_masks_alone_is_one_network(tmp_path: Path) -> None:
+    torch.save({"masks": {name: torch.rand(shape) < 0.5 for name, shape in NET.items()}}, tmp_path / "masks.pt")
+    suspect = Checkpoint(tmp_path / "masks.pt")
+    assert (suspect.names(), suspect.networks()) == (tuple(NET), ())
 
 
 def test_absurdly_many_networks_are_asked_about() -> None:
