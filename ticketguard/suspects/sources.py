@@ -41,13 +41,12 @@ class MappingSource:
 
     Args:
         tensors: Arrays or tensors by name; they are copied when read, never changed.
-        networks: What the names of each network's tensors start with, where they were kept apart.
 
     Raises:
         TensorError: A value is no tensor, or a name no text.
     """
 
-    def __init__(self, tensors: Mapping[str, Any], *, networks: tuple[str, ...] = ()) -> None:
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
         for name, tensor in tensors.items():
             if not isinstance(name, str):
                 raise TensorError(
@@ -62,7 +61,6 @@ class MappingSource:
                     hint="give a state dict: names and tensors, nothing else",
                 )
         self._tensors = dict(tensors)
-        self.networks = networks
 
     def names(self) -> tuple[str, ...]:
         """Return the names in the mapping's order."""
