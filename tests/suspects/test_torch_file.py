@@ -493,7 +493,19 @@ def test_old_files_that_lie_are_refused(change: Callable[[bytes], bytes], reason
         (b"\x80\x02ctorch\nFloatStorage\n)R.", "holds more than tensors \\('a call of torch.FloatStorage'"),
         (b"\x80\x02ctorch._utils\n_rebuild_parameter\nN\x85R.", "its instructions are damaged"),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n)R.", "its instructions are damaged"),
-        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nNK\x00))tR.", "its instructions are damaged"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.", "its instructions are damaged"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n(NK\x00))\x89Nctorch\nint8\ntR.", "its instructions are damaged"),
+        (
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n(NK\x00))\x89Nctorch\nint8\n}U\x03neg\x88stR.",
+            "a tensor that is negated or conjugated when it is read",
+        ),
+        (b"\x80\x02ctorch\ndevice\nNR.", "its instructions are damaged"),
+        (b"\x80\x02}(NN1.", "holds no state dict"),
+        (b"\x80\x02}(N0N1.", "holds no state dict"),
+        (
+            b"\x80\x02(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06K\x01tQ.",
+            "a reference that is not a tensor's storage",
+        ),
         (b"\x80\x02ctorch\nSi\\x7ae\n.", r"torch.Si\\x7ae"),
         (b"\x80\x02ctorch\nSize", "its instructions are damaged"),
         (b"\x80\x02NN\x93.", "its instructions are damaged"),
@@ -523,6 +535,30 @@ def test_what_no_state_dict_is_made_of_is_not_unpickled(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         TorchFile(tmp_path / "nowhere.pt")
+
+
+def test_settings_beside_a_state_dict_are_passed_over(tmp_path: Path) -> None:
+    floats = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+    complexes = [torch.complex32, torch.complex64, torch.complex128]
+    smallest = [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+    integers = [torch.int64, torch.int32, torch.int16, torch.int8, torch.bool]
+    unsigned = [torch.uint64, torch.uint32, torch.uint16, torch.uint8]
+    settings = {
+        "dtypes": [*floats, *complexes, *smallest, torch.float8_e8m0fnu, *integers, *unsigned],
+        "device": torch.device("cpu"),
+        "size": torch.Size([2, 3]),
+    }
+    sets = {"frozen": frozenset({"fc.weight"}), "done": {1, 2}}
+    for protocol, more in ((2, {}), (4, sets)):  # earlier protocols make sets by a call
+        torch.save({"state_dict": STATE, **settings, **more}, tmp_path / "s.pt", pickle_protocol=protocol)
+        assert TorchFile(tmp_path / "s.pt").names() == tuple(STATE)
+
+
+def test_a_parameter_with_attributes_of_its_own_is_read(tmp_path: Path) -> None:
+    parameter = torch.nn.Parameter(STATE["fc.weight"].clone())
+    parameter.decay = False  # type: ignore[attr-defined]
+    torch.save({"fc.weight": parameter}, tmp_path / "s.pt")
+    np.testing.assert_array_equal(TorchFile(tmp_path / "s.pt").read("fc.weight"), STATE["fc.weight"].numpy())
 
 
 def test_a_whole_training_checkpoint_is_read(tmp_path: Path) -> None:

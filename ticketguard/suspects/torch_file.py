@@ -196,7 +196,7 @@ def _stored(name: str, view: View, place: _Place) -> StoredTensor:
     tensor = StoredTensor(
         element=element,
         shape=view.shape,
-        strides=None if contiguous or not elements else view.strides,
+        strides=None if contiguous else view.strides,
         start=place.start + view.offset * element.bits // 8,
     )
     if elements and (view.offset + tensor.span()) * element.bits > 8 * place.size:
