@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ticketguard.errors import ConfigurationError, FileError, TicketguardWarning
-from ticketguard.work_folder import LOCK_FILE, RECORD_FILE, delete, hold, is_spent
+from ticketguard.work_folder import LOCK_FILE, RECORD_FILE, delete, hold, is_spent, keeps_nothing
 
 LAST = ["embed.secret", LOCK_FILE, RECORD_FILE]
 STATE = ["a.checkpoint", "z.ticket", "embed.created", "x-1-0123456789abcdef.json", ".0123.part"]
@@ -117,3 +117,29 @@ def test_what_is_linked_to_stays(tmp_path: Path, folder: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "other")
     delete(folder)
     assert (tmp_path / "other" / "file").exists()
+
+
+def test_a_failed_run_leaves_no_folder_that_it_made_for_nothing(tmp_path: Path) -> None:
+    def fail(folder: Path, *, keeping: bool = False) -> None:
+        with hold(folder):
+            if keeping:
+                (folder / "embed.secret").write_bytes(b"x")
+            raise KeyboardInterrupt
+
+    (tmp_path / "given").mkdir()
+    for name in ("new", "used", "given"):
+        with pytest.raises(KeyboardInterrupt):
+            fail(tmp_path / name, keeping=name == "used")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given", "used"]
+    assert (tmp_path / "used" / "embed.secret").read_bytes() == b"x"
+
+
+def test_nothing_is_kept_in_a_folder_of_a_lock_alone(folder: Path, tmp_path: Path) -> None:
+    assert keeps_nothing(tmp_path / "nowhere")
+    assert not keeps_nothing(folder)
+    for path in folder.iterdir():
+        if path.name != LOCK_FILE:
+            path.unlink()
+    assert keeps_nothing(folder)
+    (folder / LOCK_FILE).unlink()
+    assert keeps_nothing(folder)
