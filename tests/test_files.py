@@ -355,6 +355,22 @@ def test_what_was_never_a_writers_file_is_left_alone(tmp_path: Path, monkeypatch
     assert not (tmp_path / "theirs").exists()
 
 
+def test_a_writers_file_that_cannot_be_opened_is_gone_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, whole = temporary_name(tmp_path / "file"), os.open
+    left.write_bytes(b"unreadable")
+
+    def refuse(path: Path, flags: int, *rest: int, **named: int) -> int:
+        if path == left and not flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert not staging.forget_dead_writer(left)
+    write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert left.read_bytes() == b"unreadable"
+
+
 def test_a_file_that_was_taken_for_a_dead_writers_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
