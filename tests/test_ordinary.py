@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ticketguard.data import Dataset
 from ticketguard.embedding.trigger_set import TriggerRecipe
@@ -58,6 +60,13 @@ def test_images_are_resized_to_a_plane_that_is_square() -> None:
     for shape in ((1, 8, 12), (64,)):
         with pytest.raises(ConfigurationError, match=r"have inputs of shape \(100, 1, 8, 8\)"):
             ordinary_inputs("digits", recipe(*shape))
+
+
+def test_images_that_are_not_square_are_taken_as_they_are(tmp_path: Path) -> None:
+    for kind, number in itertools.product(("cat", "dog"), range(60)):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        Image.new("L", (12, 8), number).save(tmp_path / kind / f"{number}.png")
+    assert ordinary_inputs(str(tmp_path), recipe(1, 8, 12)).inputs.shape == (12, 1, 8, 12)
 
 
 def test_a_factory_of_the_users_own_is_given_no_image_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
