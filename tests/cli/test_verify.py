@@ -467,7 +467,7 @@ def test_an_onnx_suspect_that_fills_the_memory_is_told_so(run: Run, files: Files
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("ConstantOfShape", ["s"], ["y"])],
         "g",
-        [value("x", 1, None)],
+        [value("x", 1, [1, 1, 8, 8])],
         [value("y", 1, None)],
         [size],
     )

@@ -4,6 +4,7 @@ import dataclasses
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ def test_saved_credential_is_loaded_and_opens_with_its_passphrase_alone(
 
 def test_published_sample_opens(credential: Credential) -> None:
     assert load_credential(SIGNATURES / "sample-claim.json", VECTORS / "sample.vault", PASSPHRASE) == credential
+
+
+def test_memory_for_a_vault_follows_its_size() -> None:
+    tracemalloc.start()
+    try:
+        load_credential(SIGNATURES / "sample-claim.json", VECTORS / "sample.vault", PASSPHRASE)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
 
 
 def changed(credential: Credential, **changes: Any) -> Credential:

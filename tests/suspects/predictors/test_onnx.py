@@ -99,8 +99,8 @@ def test_a_model_that_fails_did_not_answer(tmp_path: Path) -> None:
         OnnxPredictor(path).predict(INPUT, classes=4)
 
 
-def loop(path: Path, *, scans: bool) -> Path:
-    """Write a model that goes on for ever, and gathers what it computes if *scans*."""
+def loop(path: Path, *, scans: bool, rows: int = 1) -> Path:
+    """Write a model that goes on for ever over *rows* of its input, and gathers what it computes if *scans*."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["c"], ["c2"]),
@@ -113,7 +113,11 @@ def loop(path: Path, *, scans: bool) -> Path:
     )
     constants = [numpy_helper.from_array(np.array(2**62), "n"), numpy_helper.from_array(np.array(True), "go")]
     outputs = ["last", "y"] if scans else ["y"]
-    return save(path, [helper.make_node("Loop", ["n", "go", "x"], outputs, body=body)], constants=constants)
+    nodes = [
+        helper.make_node("Expand", ["x", "s"], ["v0"]),
+        helper.make_node("Loop", ["n", "go", "v0"], outputs, body=body),
+    ]
+    return save(path, nodes, constants=[*constants, sizes(rows, 4)])
 
 
 def sizes(*values: int) -> Any:
@@ -144,6 +148,13 @@ def test_an_answer_larger_than_memory_is_an_error(operator: str, tmp_path: Path)
 def test_memory_that_grows_step_by_step_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PredictorError, match=r"(needs more than|crashed .SIG\w+. under its limit of) 100 MiB"):
         OnnxPredictor(loop(tmp_path / "m", scans=True), memory_bytes=100 * 2**20).predict(INPUT, classes=4)
+
+
+def test_what_a_loop_gathers_is_an_error(tmp_path: Path) -> None:
+    """In the verifier's own process onnxruntime ended that process when there was no more memory."""
+    predictor = OnnxPredictor(loop(tmp_path / "m", scans=True, rows=2**20), timeout_s=60)
+    with pytest.raises(PredictorError, match=r"(needs more than|crashed .SIG\w+. under its limit of) 1024 MiB"):
+        predictor.predict(INPUT, classes=4)
 
 
 def test_weights_larger_than_the_limit_are_refused(tmp_path: Path) -> None:
