@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,24 @@ def test_modules_in_the_current_folder_are_found(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
     assert load_object("module_of_a_user:answer") == 42
+
+
+def test_what_lies_beside_a_users_module_is_found_by_it_and_its_own_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = "import importlib\ndef later():\n    return importlib.import_module('fourth_of_a_user').answer\n"
+    (tmp_path / "first_of_a_user.py").write_text(f"from second_of_a_user import answer\n{later}")
+    (tmp_path / "second_of_a_user.py").write_text("from third_of_a_user import answer\n")
+    for name in ("third", "fourth", "fifth"):
+        (tmp_path / f"{name}_of_a_user.py").write_text("answer = 42\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_object("first_of_a_user:answer") == 42
+    monkeypatch.chdir("/")
+    later_on = load_object("first_of_a_user:later")
+    assert callable(later_on)
+    assert later_on() == 42
+    with pytest.raises(ModuleNotFoundError, match="fifth_of_a_user"):
+        importlib.import_module("fifth_of_a_user")
 
 
 def test_another_form_is_refused() -> None:

@@ -34,7 +34,9 @@ def load_object(path: str) -> object:
     module_name, _, attributes = path.partition(":")
     if _FINDER not in sys.meta_path:
         sys.meta_path.append(_FINDER)  # last, so that nothing that is installed is shadowed
-    _FINDER.allow(module_name.partition(".")[0], Path.cwd())
+    top, _, _ = module_name.partition(".")
+    if top not in sys.modules:  # one that is there goes on to import from the folder it was found in
+        _FINDER.allow(top, Path.cwd())
     try:
         found: object = importlib.import_module(module_name)
     except ImportError as error:
