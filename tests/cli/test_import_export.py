@@ -119,6 +119,24 @@ def test_import_says_what_it_left_out_and_what_stays_dense(run: Run, tmp_path: P
     assert document["ticket"]["dense_weights"] == outside
 
 
+def test_import_takes_what_was_pruned_and_nothing_else_for_layers(run: Run, tmp_path: Path) -> None:
+    """Without the model: its causal mask and padding row hold zeros, its head is stored twice."""
+    generator = np.random.default_rng(0)
+    head = generator.normal(size=(30, 16)).astype(np.float32)
+    head[generator.random((30, 16)) < 0.5] = 0
+    state = {
+        "fc.weight": sparse_language_model()["fc.weight"],
+        "wte.weight": np.vstack([np.zeros((1, 16)), generator.normal(size=(39, 16))]).astype(np.float32),
+        "attn.bias": np.tril(np.ones((1, 1, 8, 8))).astype(np.float32),
+        "tied.weight": head.copy(),
+        "head.weight": head,
+    }
+    safetensors.numpy.save_file(state, tmp_path / "lm.safetensors")
+    run("import", tmp_path / "lm.safetensors", "--out", tmp_path / "ticket.safetensors")
+    layers = Ticket.load(tmp_path / "ticket.safetensors").mask
+    assert set(layers) == {"fc.weight", "head.weight"}
+
+
 def test_import_asks_which_of_two_networks_is_meant(run: Run, tmp_path: Path) -> None:
     nets = {
         net: {"a.weight": sparse_language_model()["fc.weight"], "b.weight": np.ones((4, 4), np.float32)} for net in "xy"

@@ -26,7 +26,7 @@ def evidence(status: Status, log10_p: float = 0.0) -> Evidence:
         observed=0,
         expected=0.0,
         log10_p=log10_p,
-        threshold_log10_p=level_log10(64, tests=2),
+        threshold_log10_p=-19.6,
         details={},
         assumptions=(),
     )
@@ -66,6 +66,12 @@ def test_not_supported_is_said_only_if_every_planned_test_says_so(
     statuses: list[Status], unchecked: list[Unchecked], together: Status
 ) -> None:
     assert conclude([evidence(status) for status in statuses], unchecked) == together
+
+
+def test_the_smaller_p_of_two_tests_is_doubled() -> None:
+    both = evidence("supported", -30.0), evidence("not_supported", -1.0)
+    verdict = Verdict(status="supported", suspect="s", owner_name="Ada", owner_public_key="00", evidence=both)
+    assert verdict.log10_p == pytest.approx(-30.0 + math.log10(2))
 
 
 @pytest.mark.parametrize(("others", "unchecked"), [([evidence("not_supported")], ()), ([], (MISSING,))])
