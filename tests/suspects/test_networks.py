@@ -33,9 +33,32 @@ def test_a_generator_and_its_discriminator_are_two_networks() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        *("discriminator", "critic", "actor", "student", "teacher", "ema", "model_ema", "ema_model", "state_dict_ema"),
+        *("target_network", "momentum_encoder", "netG", "netD", "net_g", "net_d", "G_ema"),
+    ],
+)
+def test_parts_that_are_named_as_networks_are_networks(name: str) -> None:
+    shapes = under("generator.") | {f"{name}.conv.weight": (9, 3, 3, 3)}
+    assert set(networks_in(shapes)) == {"generator.", f"{name}."}
+
+
+def test_an_average_is_told_apart_beside_a_part_of_neither() -> None:
+    assert networks_in(under("model.", "ema.") | {"head.weight": (2, 2)}) == ("ema.", "model.")
+
+
+def test_an_average_of_one_layer_is_told_apart_from_it() -> None:
+    assert networks_in({"w": (4, 4), "ema.w": (4, 4)}) == ("", "ema.")
+
+
+@pytest.mark.parametrize(
     "shapes",
     [
         NET,
+        {"model.w": (4, 4)},
+        {"w": (4, 4), "shadow.w": (4, 4)},
+        {"model.w": (3, 3), "model.block.w": (4, 4)},
         under("model."),
         under("block1.", "block2.", "block3."),
         under("0.", "1."),
@@ -111,6 +134,30 @@ def test_a_network_is_read_by_its_prefix() -> None:
     assert [match.network for match in suspect.matches(NET)] == [""]
     with pytest.raises(ConfigurationError, match=r"has no network 'emu.': its names start with ema., model."):
         Checkpoint(arrays(under("model.", "ema.")), network="emu")
+
+
+def test_a_network_that_is_missing_is_answered_with_those_there_are() -> None:
+    one = np.ones((2, 2), np.float32)
+    with pytest.raises(ConfigurationError, match=r"'x.': its names start with module.ema., module.model."):
+        Checkpoint(arrays(under("module.model.", "module.ema.")), network="x")
+    with pytest.raises(ConfigurationError, match=r"'x.': its names start with model.$"):
+        Checkpoint({"model.w": one, "bias": one[0]}, network="x")
+    with pytest.raises(ConfigurationError, match=r"'state dict' has no network 'x.': its names start with no prefix"):
+        Checkpoint({"w": one}, network="x")
+
+
+def test_several_networks_are_one_only_if_the_user_says_so() -> None:
+    state = arrays(under("model.", "ema."))
+    with pytest.raises(ConfigurationError, match=r"holds 2 networks, whose names start with 'ema.', 'model.'.*--this"):
+        Checkpoint(state).require_one_network(naming="--this")
+    Checkpoint(state, network="").require_one_network(naming="--this")
+    Checkpoint(state, network="ema").require_one_network(naming="--this")
+
+
+def test_packed_weights_count_in_the_network_that_is_read() -> None:
+    state = {**arrays({"model.a.weight": (2, 2)}), "ema.a.weight": torch.ones(2, 2, dtype=torch.int8)}
+    assert Checkpoint(state, network="model").packed() == {}
+    assert Checkpoint(state, network="ema").packed() == {"a.weight": "whole numbers"}
 
 
 def test_state_dicts_of_one_file_are_networks(tmp_path: Path) -> None:

@@ -64,9 +64,12 @@ class Checkpoint:
         stored = [name for name in self._source.names() if not name.startswith(RESERVED_PREFIX)]
         self._parts = effective_parts(stored, self._source)
         self._contents: dict[str, bytes] = {}
-        self.network = network
+        # Not yet the one that is asked for: if that is missing, the error names those there are.
+        self.network: str | None = None
         if network:
             self._narrow(network if network.endswith(".") else f"{network}.")
+        else:
+            self.network = network
 
     def _narrow(self, prefix: str) -> None:
         inside = {name.removeprefix(prefix): part for name, part in self._parts.items() if name.startswith(prefix)}
