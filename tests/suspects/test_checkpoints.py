@@ -179,6 +179,36 @@ def test_complex_integer_and_absent_tensors_are_refused() -> None:
         Checkpoint({"w": torch.ones(2, 2, device="meta")}).read("w")
 
 
+def test_a_masked_weight_of_integers_is_refused() -> None:
+    pair = {"w": np.ones((2, 2), np.int8), "w_mask": np.ones((2, 2), np.float32)}
+    with pytest.raises(TensorError, match="'w' has type int8, expected a floating-point type"):
+        Checkpoint(pair).read("w")
+
+
+def test_everything_is_read_at_once_and_counters_as_they_are() -> None:
+    steps = np.array(3, np.int64)
+    state = Checkpoint({**weights(), "steps": steps, "seen": np.array([True])}).state()
+    assert [state[name].dtype for name in ("fc.weight", "steps", "seen")] == [np.float32, np.int64, np.bool_]
+    assert state["steps"] == steps
+    np.testing.assert_array_equal(state["fc.weight"], weights()["fc.weight"])
+    with pytest.raises(TensorError, match="'w' has values that are NaN or infinite"):
+        Checkpoint({"w": np.array([1, np.nan], np.float32), "steps": steps}).state()
+
+
+def test_what_cannot_be_read_as_weights_is_told_by_name() -> None:
+    state = {**weights(), "steps": np.array(3), "w": np.array([np.inf], np.float32)}
+    assert Checkpoint(state).unreadable(state) == {
+        "steps": "has type int64, expected a floating-point type",
+        "w": "has values that are NaN or infinite (in float32)",
+    }
+
+
+def test_a_suspect_is_called_by_its_label_or_its_path(tmp_path: Path) -> None:
+    path = save(tmp_path / "s.safetensors", weights())
+    assert [Checkpoint(path).label, Checkpoint(weights()).label] == [str(path), "state dict"]
+    assert [Checkpoint(each, label="theirs").label for each in (path, weights())] == ["theirs"] * 2
+
+
 def test_a_mapping_of_something_else_is_refused() -> None:
     with pytest.raises(TensorError, match="'epoch' is a int, expected an array or tensor"):
         Checkpoint({"epoch": 3})
