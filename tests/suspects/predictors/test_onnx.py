@@ -157,13 +157,26 @@ def test_what_a_loop_gathers_is_an_error(tmp_path: Path) -> None:
         predictor.predict(INPUT, classes=4)
 
 
-def test_weights_larger_than_the_limit_are_refused(tmp_path: Path) -> None:
+def test_weights_larger_than_the_limit_are_refused_and_their_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weight = numpy_helper.from_array(np.zeros((4, 2**20), np.float32), "w")
     path = save(tmp_path / "m", [MATMUL], constants=[weight])
+    started, ask = [], OnnxProcess.ask
+
+    def watched(process: OnnxProcess, *arguments: Any, **named: Any) -> onnx_child.Frame:
+        started.append(process._process.pid)
+        return ask(process, *arguments, **named)
+
+    monkeypatch.setattr(OnnxProcess, "ask", watched)
     with pytest.raises(FileError, match=r"is not an ONNX model that can be run \(needs more than 24 MiB of memory"):
         OnnxPredictor(path, memory_bytes=24 * 2**20)
     with pytest.raises(FileError, match="needs more than 4 MiB of memory"):
         OnnxPredictor(path, memory_bytes=4 * 2**20)
+    assert len(started) == 2
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_a_large_answer_is_known_by_its_shape_alone(tmp_path: Path) -> None:
@@ -293,24 +306,35 @@ def test_a_process_that_lies_about_its_model_is_not_believed(
         OnnxPredictor(path).predict(INPUT, classes=4)
 
 
+def pack(header_bytes: int, body_bytes: int, sent: bytes = b"") -> bytes:
+    return onnx_child.LENGTHS.pack(header_bytes, body_bytes) + sent
+
+
+CUT_SHORT = r"ended its process \(status 0\) without an answer|crashed \(SIGKILL\)"
+
+
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "message"),
     [
-        b"",
-        b"short",
-        onnx_child.LENGTHS.pack(2**16 + 1, 0),
-        onnx_child.LENGTHS.pack(2, 2**40),
-        onnx_child.LENGTHS.pack(2, 0) + b"[]",
-        onnx_child.LENGTHS.pack(2, 0) + b"\xff\xff",
-        onnx_child.LENGTHS.pack(60000, 0) + b"[" * 60000,
-        onnx_child.LENGTHS.pack(2, 9) + b"{}",
+        (b"", CUT_SHORT),
+        (b"short", CUT_SHORT),
+        (pack(2, 9, b"{}"), CUT_SHORT),
+        (pack(2**16, 0, b"{}"), CUT_SHORT),
+        (pack(2**16 + 1, 0), r"is not in the child's protocol \(answered with 65537 and 0 bytes\)"),
+        (pack(2, onnx_child.MAX_ANSWER_BYTES, b"{}"), CUT_SHORT),
+        (pack(2, onnx_child.MAX_ANSWER_BYTES + 1), r"protocol \(answered with 2 and 1048577 bytes\)"),
+        (pack(2, 0, b"[]"), r"protocol \(header is not an object\)"),
+        (pack(2, 0, b"\xff\xff"), r"is not in the child's protocol \("),
+        (pack(60000, 0, b"[" * 60000), r"protocol \(header is nested too deep\)"),
     ],
 )
-def test_bytes_outside_the_protocol_are_an_error(sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_outside_the_protocol_are_an_error(
+    sent: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     liar = tmp_path / "liar.py"
     liar.write_text(f"import sys\nsys.stdout.buffer.write({sent!r})\n")
     monkeypatch.setattr(onnx_child, "__file__", str(liar))
-    with pytest.raises(FileError, match=r"is not in the child's protocol|crashed|without an answer"):
+    with pytest.raises(FileError, match=message):
         OnnxPredictor(save(tmp_path / "m", [MATMUL]))
 
 
