@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import torch
 from torch import nn
 
 import ticketguard as tg
+from ticketguard.data import load_data
 from ticketguard.errors import ConfigurationError, FileError, TensorError, TicketguardWarning
-from ticketguard.models import state_arrays
+from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning import METHODS
 from ticketguard.pruning.checks import require_dense
 
@@ -147,18 +150,56 @@ def test_what_llm_compressor_left_out_of_a_bitmask_was_pruned() -> None:
     assert list(ticket.mask) == ["a.weight"]
 
 
-@pytest.mark.parametrize(
-    "packed",
-    [
-        {"a.weight_packed": np.ones((8, 2), np.int32), "a.weight_scale": np.ones((8, 1), np.float32)},
-        {"a.qweight": np.ones((8, 2), np.int32), "a.qzeros": np.ones((8, 2), np.int32)},
-        {"a.weight": np.ones((8, 8), np.int8), "a.weight_scale": np.ones((8, 1), np.float32)},
-        {"a.weight": np.ones((64, 1), np.uint8), "a.weight.quant_state.bitsandbytes__nf4": np.ones(9, np.uint8)},
-    ],
-)
+def two_layers() -> nn.Module:
+    return nn.Sequential(OrderedDict(a=nn.Linear(8, 8, bias=False), b=nn.Linear(8, 8, bias=False)))
+
+
+PACKED = [
+    {"a.weight_packed": np.ones((8, 2), np.int32), "a.weight_scale": np.ones((8, 1), np.float32)},
+    {"a.qweight": np.ones((8, 2), np.int32), "a.qzeros": np.ones((8, 2), np.int32)},
+    {"a.weight": np.ones((8, 8), np.int8), "a.weight_scale": np.ones((8, 1), np.float32)},
+    {"a.weight": np.ones((64, 1), np.uint8), "a.weight.quant_state.bitsandbytes__nf4": np.ones(9, np.uint8)},
+]
+
+
+@pytest.mark.parametrize("packed", PACKED)
 def test_packed_weights_are_never_left_out_of_a_ticket(packed: dict[str, np.ndarray]) -> None:
     with pytest.raises(FileError, match=r"holds 1 of its weights, 'a.weight' among them, in a packed format"):
         tg.import_checkpoint({**packed, "b.weight": pruned(8, 8)})
+
+
+@pytest.mark.parametrize("packed", PACKED[:3])
+def test_packed_weights_of_the_model_are_never_left_out_either(packed: dict[str, np.ndarray]) -> None:
+    with pytest.raises(FileError, match=r"holds 1 of its weights, 'a.weight' among them, in a packed format"):
+        tg.import_checkpoint({**packed, "b.weight": pruned(8, 8)}, model=two_layers)
+
+
+def test_of_an_early_checkpoint_too_the_model_alone_is_read() -> None:
+    early = {f"model.{name}": full(8, 8) for name in ("a.weight", "b.weight")}
+    found = {"a.weight": pruned(8, 8), "b.weight": pruned(8, 8)}
+    ticket = tg.import_checkpoint(found, rewind={**early, "optimizer.step": full(3)}, model=two_layers)
+    assert ticket.rewind_weights is not None
+    assert set(ticket.rewind_weights) == set(found)
+    assert np.array_equal(ticket.rewind_weights["a.weight"], early["model.a.weight"])
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_what_the_caller_says_of_model_data_and_recipe_is_the_tickets(by_name: bool) -> None:
+    options = {"classes": 10, "input_shape": [1, 8, 8], "widths": [24]}
+    weights = state_arrays(build_model("mlp", options=options, seed=0))
+    for array in weights.values():
+        if array.ndim == 2:
+            array[np.random.default_rng(0).random(array.shape) < 0.5] = 0
+    size = {"image_size": 8} if by_name else {}
+    data = "digits" if by_name else dataclasses.replace(load_data("digits", options={}), name="own")
+    ticket = tg.import_checkpoint(
+        weights, model="mlp", model_options={"widths": [24]}, data=data, data_options=size, training={"epochs": 3}
+    )
+    info = ticket.info
+    assert (info.model, info.model_options) == ("mlp", options)
+    assert (info.data, info.data_options, info.classes) == ("digits" if by_name else "own", size, 10)
+    assert info.training["epochs"] == 3
+    assert info.accuracy is not None
 
 
 CAUSAL = np.tril(np.ones((1, 1, 8, 8)))
