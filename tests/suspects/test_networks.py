@@ -217,6 +217,14 @@ def test_masks_inside_one_of_several_networks_are_its_own(tmp_path: Path) -> Non
     np.testing.assert_array_equal(suspect.read("D.fc.weight"), critic["fc.weight"].numpy())
 
 
+def test_masks_beside_several_networks_are_those_of_none(tmp_path: Path) -> None:
+    generator, critic = arrays(NET), arrays(NET)
+    torch.save({"G": generator, "D": critic, "mask": {"fc.weight": torch.zeros(5, 4)}}, tmp_path / "gan.pt")
+    suspect = Checkpoint(tmp_path / "gan.pt")
+    for prefix, state in (("G.", generator), ("D.", critic)):
+        np.testing.assert_array_equal(suspect.read(f"{prefix}fc.weight"), state["fc.weight"].numpy())
+
+
 def test_a_file_of_masks_alone_is_one_network(tmp_path: Path) -> None:
     torch.save({"masks": {name: torch.rand(shape) < 0.5 for name, shape in NET.items()}}, tmp_path / "masks.pt")
     suspect = Checkpoint(tmp_path / "masks.pt")
