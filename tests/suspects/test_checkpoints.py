@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 import tracemalloc
+import types
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,22 @@ def test_a_suspect_is_called_by_its_label_or_its_path(tmp_path: Path) -> None:
 def test_a_mapping_of_something_else_is_refused() -> None:
     with pytest.raises(TensorError, match="'epoch' is a int, expected an array or tensor"):
         Checkpoint({"epoch": 3})
+
+
+@pytest.mark.parametrize("value", [types.SimpleNamespace(shape=(2, 2)), types.SimpleNamespace(dtype=np.float32)])
+def test_what_has_a_shape_or_a_type_alone_is_refused(value: object) -> None:
+    with pytest.raises(TensorError, match="expected an array or tensor"):
+        Checkpoint({"w": value})
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.float8_e4m3fn]
+)
+def test_floating_tensors_in_memory_read_as_float32(dtype: torch.dtype) -> None:
+    values = torch.tensor([[0.5, -2.0], [0.0, 3.0]])
+    read = Checkpoint({"w": values.to(dtype).requires_grad_()}).read("w")
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, values.numpy())
 
 
 def test_an_unknown_name_is_the_callers_bug() -> None:
