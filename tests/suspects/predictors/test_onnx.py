@@ -157,26 +157,13 @@ def test_what_a_loop_gathers_is_an_error(tmp_path: Path) -> None:
         predictor.predict(INPUT, classes=4)
 
 
-def test_weights_larger_than_the_limit_are_refused_and_their_process_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_larger_than_the_limit_are_refused(tmp_path: Path) -> None:
     weight = numpy_helper.from_array(np.zeros((4, 2**20), np.float32), "w")
     path = save(tmp_path / "m", [MATMUL], constants=[weight])
-    started, ask = [], OnnxProcess.ask
-
-    def watched(process: OnnxProcess, *arguments: Any, **named: Any) -> onnx_child.Frame:
-        started.append(process._process.pid)
-        return ask(process, *arguments, **named)
-
-    monkeypatch.setattr(OnnxProcess, "ask", watched)
     with pytest.raises(FileError, match=r"is not an ONNX model that can be run \(needs more than 24 MiB of memory"):
         OnnxPredictor(path, memory_bytes=24 * 2**20)
     with pytest.raises(FileError, match="needs more than 4 MiB of memory"):
         OnnxPredictor(path, memory_bytes=4 * 2**20)
-    assert len(started) == 2
-    for pid in started:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
 
 
 def test_a_large_answer_is_known_by_its_shape_alone(tmp_path: Path) -> None:
@@ -336,6 +323,23 @@ def test_bytes_outside_the_protocol_are_an_error(
     monkeypatch.setattr(onnx_child, "__file__", str(liar))
     with pytest.raises(FileError, match=message):
         OnnxPredictor(save(tmp_path / "m", [MATMUL]))
+
+
+@pytest.mark.parametrize("answer", [b'{"out_of_memory": "x"}', b'{"error": "x"}', b'{"missing": "numpy"}', b"[]"])
+def test_a_process_whose_model_is_refused_ends(answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lingering, pid = tmp_path / "lingering.py", tmp_path / "pid"
+    lingering.write_text(
+        "import os, sys, time\n"
+        f"open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
+        f"sys.stdout.buffer.write({pack(len(answer), 0, answer)!r})\n"
+        "sys.stdout.flush()\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setattr(onnx_child, "__file__", str(lingering))
+    with pytest.raises((FileError, MissingExtraError)):
+        OnnxPredictor(save(tmp_path / "m", [MATMUL]))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_a_model_of_unknown_input_shape_is_asked(tmp_path: Path) -> None:
