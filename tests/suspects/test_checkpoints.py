@@ -231,6 +231,21 @@ def test_floating_tensors_in_memory_read_as_float32(dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(read, values.numpy())
 
 
+@pytest.mark.parametrize(
+    "value",
+    [torch.eye(2).to_sparse(), torch.ones(2, 2, device="meta"), types.SimpleNamespace(shape=(2, 2), dtype="f4")],
+)
+def test_tensors_whose_values_numpy_cannot_hold_are_refused(value: object) -> None:
+    with pytest.raises(TensorError, match="expected a floating-point type"):
+        Checkpoint({"w": value}).stored("w")
+
+
+@pytest.mark.parametrize("value", [np.ones((2, 2), np.complex64), np.full((2, 2), None), np.full((2, 2), "text")])
+def test_arrays_that_are_not_numbers_are_refused_as_they_are_too(value: np.ndarray) -> None:
+    with pytest.raises(TensorError, match="expected a floating-point type"):
+        Checkpoint({"w": value}).state()
+
+
 def test_an_unknown_name_is_the_callers_bug() -> None:
     with pytest.raises(KeyError, match="nothing"):
         Checkpoint(weights()).read("nothing")

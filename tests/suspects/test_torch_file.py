@@ -55,7 +55,9 @@ def test_code_in_a_torch_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
 def test_code_in_a_plain_pickle_is_not_run(protocol: int, tmp_path: Path) -> None:
     witness, path = tmp_path / "witness", tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps({"w": TouchesAFile(witness)}, protocol=protocol))
-    with pytest.raises(FileError, match=r"is a pickle, which can hold code|expected a safetensors or torch checkpoint"):
+    # The first two protocols are text, and start like one.
+    reason = "is a pickle, which can hold code" if protocol >= 2 else "expected a safetensors or torch checkpoint"
+    with pytest.raises(FileError, match=reason):
         Checkpoint(path)
     assert not witness.exists()
     pickle.loads(path.read_bytes())

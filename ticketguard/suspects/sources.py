@@ -83,7 +83,7 @@ class MappingSource:
             # numpy has no bfloat16 or float8, so torch widens every floating tensor before it is handed over.
             widened = tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.detach().cpu()
             return to_float32(widened.numpy(), name=name)
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        except (AttributeError, RuntimeError, TypeError) as error:
             raise unreadable_type(name, self.type_name(name)) from error
 
 
