@@ -18,8 +18,8 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import secret_edges
 from ticketguard.keyed import commit
 from ticketguard.ticket import Mask, Ticket
+from ticketguard.verification.readings import READINGS, read_layer
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
-from ticketguard.verification.white_box import READINGS, read_layer
 
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 SECRET_PPM = 10_000

@@ -27,8 +27,9 @@ from ticketguard.embedding.trigger_set import draw_triggers
 from ticketguard.graph import align
 from ticketguard.keyed import commit
 from ticketguard.suspects.predictors.patience import Patience
-from ticketguard.verification import black_box, statistics, white_box
+from ticketguard.verification import planted_graph, statistics, trigger_set
 from ticketguard.verification.journal import Journal
+from ticketguard.verification.readings import READINGS, Layers, read_layer
 
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # Stated before anything is drawn: the probability that any of all comparisons fails although every p is exact.
@@ -59,21 +60,21 @@ def binding_of(name: str, index: int, *, digest: bytes, scheme: str, parameters:
 def weights_p_values(claim: Claim, secrets: int) -> Doubles:
     """Return log10 p of every reading of every pass and, last, of the corrected minimum; shape (secrets, readings)."""
     digest = claim.reference.digest()
-    stored = white_box.Layers(read=claim.suspect.__getitem__, names={name: name for name in claim.suspect})
+    stored = Layers(read=claim.suspect.__getitem__, names={name: name for name in claim.suspect})
     passes = [stored]
     if claim.groups:
         # The alignment sees the reference and the suspect, no secret: it is the same for all.
         alignment = align(stored, claim.reference, claim.groups)
         aligned = {name: alignment.apply(name, layer) for name, layer in stored.items()}
-        passes.append(white_box.Layers(read=aligned.__getitem__, names={name: name for name in aligned}))
-    looks = len(white_box.READINGS) * len(passes)
+        passes.append(Layers(read=aligned.__getitem__, names={name: name for name in aligned}))
+    looks = len(READINGS) * len(passes)
     rows = []
     for index in range(secrets):
         binding = binding_of(
             claim.name, index, digest=digest, scheme="planted-graph", parameters=repr(claim.parameters)
         )
-        passages = [white_box.examine(layers, claim.reference.mask, binding, claim.parameters) for layers in passes]
-        evidence = white_box.to_evidence(passages, threshold_log10_p=NEVER, looks=looks, missing=())
+        passages = [planted_graph.examine(layers, claim.reference.mask, binding, claim.parameters) for layers in passes]
+        evidence = planted_graph.to_evidence(passages, threshold_log10_p=NEVER, looks=looks, missing=())
         rows.append([p for passage in passages for p in passage.readings_log10_p] + [evidence.log10_p])
     return np.array(rows)
 
@@ -86,10 +87,10 @@ def answers_p_values(answering: Answering, secrets: int) -> Doubles:
             answering.name, index, digest=bytes(32), scheme="trigger-set", parameters=str(answering.recipe.to_json())
         )
         triggers = draw_triggers(binding, answering.recipe)
-        witness = black_box.Witness(
+        witness = trigger_set.Witness(
             predictor=answering.predictor(), classes=answering.recipe.classes, patience=Patience(0)
         )
-        evidence = black_box.interrogate(witness, triggers, Journal(), threshold_log10_p=NEVER, controls=None)
+        evidence = trigger_set.interrogate(witness, triggers, Journal(), threshold_log10_p=NEVER, controls=None)
         rows.append([evidence.log10_p])
     return np.array(rows)
 
@@ -145,14 +146,14 @@ def _tail(layers: tuple[tuple[int, int, int], ...], hits: int) -> float:
 @functools.cache
 def without_repetition() -> None:
     """Leave out what no p-value depends on: repeated computations of one value, and 19 of the 20 decoy keys."""
-    white_box.log10_upper_tail = _memoised_tail  # type: ignore[attr-defined]
-    white_box.decoy_bindings = functools.partial(white_box.decoy_bindings, count=1)
+    planted_graph.log10_upper_tail = _memoised_tail  # type: ignore[attr-defined]
+    planted_graph.decoy_bindings = functools.partial(planted_graph.decoy_bindings, count=1)
     read = functools.lru_cache(maxsize=1000)(
-        lambda content, shape, edges, found_later: _read_layer(
+        lambda content, shape, edges, found_later: read_layer(
             np.frombuffer(content, dtype=np.float32).reshape(shape), edges=edges, found_later=found_later
         )
     )
-    white_box.read_layer = lambda layer, *, edges, found_later=False: read(
+    planted_graph.read_layer = lambda layer, *, edges, found_later=False: read(
         layer.tobytes(), layer.shape, edges, found_later
     )
     log10_e: Callable[[float, int, int], float] = functools.lru_cache(maxsize=200_000)(
@@ -161,7 +162,6 @@ def without_repetition() -> None:
     statistics.EProcess.log10_e = property(lambda self: log10_e(self.chance, self.queries, self.matches))  # type: ignore[method-assign,assignment]
 
 
-_read_layer = white_box.read_layer
 _log10_e = statistics.EProcess.log10_e.fget  # type: ignore[attr-defined]
 
 

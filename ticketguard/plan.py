@@ -34,10 +34,10 @@ from ticketguard.errors import CapacityError, ConfigurationError, TensorError, T
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES, commit
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
-from ticketguard.verification.black_box import attainable_log10_p
+from ticketguard.verification.planted_graph import count_hits, edges_to_read
 from ticketguard.verification.statistics import log10_upper_tail
+from ticketguard.verification.trigger_set import attainable_log10_p
 from ticketguard.verification.verdict import level_log10
-from ticketguard.verification.white_box import count_hits, edges_to_read
 
 if TYPE_CHECKING:
     import torch

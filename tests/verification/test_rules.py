@@ -101,7 +101,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "PG13": {PAGE: ("every_reading_is_what_the_page_says",)},
     "PG14": {"": ("a_permuted_copy_is_aligned_to_the_reference_by_bound_groups",
                   "what_the_commitment_does_not_give_is_refused")},
-    "PG15": {"verification/test_white_box.py": ("an_alignment_that_was_cut_short_does_not_acquit",)},
+    "PG15": {"verification/test_planted_graph.py": ("an_alignment_that_was_cut_short_does_not_acquit",)},
     "PG16": {"": ("every_reading_is_paid_for_as_stored_and_aligned",)},
     "PG17": {"": ("every_network_is_paid_for",)},
     "PG18": {"": ("ownership_is_supported_down_to_the_level_itself",)},
@@ -122,10 +122,10 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "TS10": {PAGE: ("the_e_process_is_what_the_page_computes",)},
     "TS11": {PAGE: ("the_questioning_ends_at_the_level_and_the_largest_e_counts",)},
     "TS12": {PAGE: ("an_answer_that_is_not_a_class_is_a_miss",)},
-    "TS13": {"verification/test_black_box.py": ("recorded_answers_are_final",
+    "TS13": {"verification/test_trigger_set.py": ("recorded_answers_are_final",
                                                 "a_later_run_goes_on_and_never_asks_twice")},
     "TS14": {PAGE: ("answers_acquit_only_if_all_were_classes_and_not_all_the_same",),
-             "verification/test_black_box.py": ("a_questioning_that_was_cut_short_never_says_not_supported",)},
+             "verification/test_trigger_set.py": ("a_questioning_that_was_cut_short_never_says_not_supported",)},
     # verdict.md
     "VD1": {"": ("a_claim_may_ask_for_more_than_the_verifier_does_and_never_for_less",)},
     "VD2": {"": ("a_claim_by_another_key_than_the_owners_is_refused",)},
@@ -137,7 +137,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "VD6": {"verification/test_verdict.py": ("the_three_states_meet_where_they_are_said_to",)},
     "VD7": {PAGE: ("what_cannot_be_checked_is_an_error",)},
     "VD8": {PAGE: ("decoys_go_through_the_same_steps_and_decide_nothing",)},
-    "VD9": {"verification/test_black_box.py": ("ordinary_inputs_at_chance_are_inconclusive",)},
+    "VD9": {"verification/test_trigger_set.py": ("ordinary_inputs_at_chance_are_inconclusive",)},
 }  # fmt: skip
 
 

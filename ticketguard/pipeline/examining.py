@@ -14,7 +14,8 @@ from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.matching import LayerMatch
 from ticketguard.suspects.packed import describe
 from ticketguard.ticket import Mask, Reference
-from ticketguard.verification import white_box
+from ticketguard.verification import planted_graph
+from ticketguard.verification.readings import READINGS, Layers
 from ticketguard.verification.verdict import Evidence
 
 
@@ -59,20 +60,20 @@ def examine_networks(
         FileError: The file is gone or has changed.
     """
     networks = _readable_networks(suspect, {name: reference.mask[name].shape for name in reference.mask})
-    looks = len(white_box.READINGS) * (2 if groups else 1) * len(networks)
-    passages: list[tuple[white_box.Passage, _Network]] = []
+    looks = len(READINGS) * (2 if groups else 1) * len(networks)
+    passages: list[tuple[planted_graph.Passage, _Network]] = []
     for aligned in (False, True) if groups else (False,):
         if passages and min(seen.log10_p for seen, _ in passages) + math.log10(looks) <= threshold_log10_p:
             break
         for network in networks:
-            layers = white_box.Layers(read=suspect.read, names=network.names)
+            layers = Layers(read=suspect.read, names=network.names)
             if aligned:
                 alignment = align(layers, reference, groups)
-                layers = white_box.Layers(read=suspect.read, names=network.names, alignment=alignment)
+                layers = Layers(read=suspect.read, names=network.names, alignment=alignment)
             present = Mask(layers={name: reference.mask[name] for name in network.names})
-            passages.append((white_box.examine(layers, present, binding, parameters), network))
+            passages.append((planted_graph.examine(layers, present, binding, parameters), network))
     best = min(passages, key=lambda passage: passage[0].log10_p)[1]
-    evidence = white_box.to_evidence(
+    evidence = planted_graph.to_evidence(
         [seen for seen, _ in passages],
         threshold_log10_p=threshold_log10_p,
         looks=looks,

@@ -29,8 +29,8 @@ from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.suspects.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
 from ticketguard.ticket import Mask, Reference
-from ticketguard.verification import black_box
 from ticketguard.verification.journal import Questioned, open_journal
+from ticketguard.verification.trigger_set import Witness, interrogate
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
 
 # The schemes this release verifies, with the version of each.
@@ -166,11 +166,11 @@ def _plan_answers(
         suspect=suspect.target,
     )
     journal = open_files.enter_context(open_journal(path, questioned, classes=recipe.classes))
-    witness = black_box.Witness(predictor=suspect, classes=recipe.classes, patience=patience)
+    witness = Witness(predictor=suspect, classes=recipe.classes, patience=patience)
 
     def run(threshold_log10_p: float) -> Evidence:
         triggers = _draw_triggers(credential, mark, recipe)
-        return black_box.interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
+        return interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
 
     return _Test(mark=mark, suspect=suspect.target, run=run)
 

@@ -14,17 +14,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.alignment import Alignment
-from ticketguard.graph.similarity import balanced
-from ticketguard.ticket import BoolArray, FloatArray, Mask
+from ticketguard.ticket import FloatArray, Mask
+from ticketguard.verification.readings import READINGS, Layers, Reading, largest_overall, ordered_bits, read_layer
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.verdict import Evidence, decide
 
@@ -36,125 +35,6 @@ ASSUMPTIONS = (
     "the weights are the accused model's own: their origin is for the auditor to establish",
     "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
 )
-
-
-class Layers(Mapping[str, FloatArray]):
-    """A suspect's weights under the reference's layer names, read one layer at a time.
-
-    Args:
-        read: Reads a tensor by the suspect's name.
-        names: The suspect's name of each reference layer it has.
-        alignment: Puts the suspect's channels into the reference's order.
-    """
-
-    def __init__(
-        self, *, read: Callable[[str], FloatArray], names: Mapping[str, str], alignment: Alignment | None = None
-    ) -> None:
-        self._read = read
-        self._names = names
-        self.alignment = alignment
-
-    def __getitem__(self, name: str) -> FloatArray:
-        layer = self._read(self._names[name])
-        return layer if self.alignment is None else self.alignment.apply(name, layer)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
-    """One way to read a mask from weights.
-
-    Attributes:
-        name: As evidence names it.
-        share_of_reference: Keep the largest weights, this multiple of the reference's edges in each layer; None
-            reads what is not zero.
-        relative: Weights are compared relative to their rows and columns, which rescaling channels, free for a thief
-            to do, leaves alone.
-    """
-
-    name: str
-    share_of_reference: float | None
-    relative: bool = False
-
-
-READINGS = (
-    Reading(name="weights that are not zero", share_of_reference=None),
-    Reading(name="largest weights, as many as the reference has edges", share_of_reference=1.0),
-    Reading(name="largest weights, half the reference's edges", share_of_reference=0.5),
-    Reading(name="largest weights, a quarter of the reference's edges", share_of_reference=0.25),
-    Reading(
-        name="weights largest for their channels, as many as the reference has edges",
-        share_of_reference=1.0,
-        relative=True,
-    ),
-)
-
-
-def kept_among(magnitudes: FloatArray, keep: int) -> BoolArray:
-    """Tell which positions are among the *keep* largest magnitudes; ties go to the earlier position.
-
-    Args:
-        magnitudes: Flat absolute weights.
-        keep: How many positions to keep; at most those that are not zero are.
-    """
-    alive = magnitudes[magnitudes > 0]
-    if keep >= len(alive):
-        return np.asarray(magnitudes > 0)
-    if keep == 0:
-        return np.zeros(len(magnitudes), dtype=np.bool_)
-    threshold = np.partition(alive, len(alive) - keep)[len(alive) - keep]
-    kept = np.asarray(magnitudes > threshold)
-    ties = np.flatnonzero(magnitudes == threshold)
-    kept[ties[: keep - int(np.count_nonzero(kept))]] = True
-    return kept
-
-
-def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> tuple[list[int], npt.NDArray[np.uint8]]:
-    """Take every reading of one layer.
-
-    Args:
-        layer: The suspect's weights.
-        edges: Edges of the reference in this layer.
-        found_later: Whether the reference keeps everything, because the ticket was found after the secret edges were
-            drawn: relative weights then say by themselves how many of them are edges.
-
-    Returns:
-        Per reading how many positions it keeps; and per flat position a byte whose bit *r* says that reading *r* keeps
-        it: a key that looks positions up pays for all readings at once.
-    """
-    magnitudes = np.abs(layer).reshape(-1)
-    alive = int(np.count_nonzero(magnitudes))
-    # Where no more weights are alive than are asked for, their sizes do not matter.
-    relative = np.abs(balanced(layer)).reshape(-1) if found_later or alive > edges else magnitudes
-    relative_edges = edges_that_stand_out(relative) if found_later else edges
-    keeps: list[int] = []
-    kept = np.zeros(layer.size, dtype=np.uint8)
-    for bit, reading in enumerate(READINGS):
-        share = reading.share_of_reference
-        wanted = relative_edges if reading.relative else edges
-        keeps.append(alive if share is None else min(alive, round(share * wanted)))
-        kept |= kept_among(relative if reading.relative else magnitudes, keeps[-1]).view(np.uint8) << np.uint8(bit)
-    return keeps, kept
-
-
-def edges_that_stand_out(magnitudes: FloatArray) -> int:
-    """Return how many magnitudes stand out from the rest, whatever scale they have: Otsu's split of their square roots.
-
-    A thief can rescale whole layers for free and fill pruned positions with noise; this count does not see it.
-    (Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979, equation 14.)
-    """
-    roots = np.sqrt(np.sort(magnitudes[magnitudes > 0].astype(np.float64))[::-1])
-    if len(roots) < 2:
-        return len(roots)
-    sums, first = np.cumsum(roots), np.arange(1, len(roots))
-    rest = len(roots) - first
-    apart = (sums[:-1] / first - (sums[-1] - sums[:-1]) / rest) ** 2 * first * rest
-    return int(first[apart.argmax()])
 
 
 def count_hits(
@@ -206,33 +86,12 @@ def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters
     if not parameters.density_ppm:
         return {name: parameters.edges_of_a_copy(reference[name]) for name in reference}
     keep = max(1, reference.size * parameters.density_ppm // planted_graph.PARTS)
-    threshold = _largest_overall(suspect, list(reference), keep)
+    threshold = largest_overall(suspect, list(reference), keep)
     return {
         name: int(np.count_nonzero((bits >= threshold) & (bits > 0)))
         for name in reference
-        for bits in (_ordered_bits(suspect[name]),)
+        for bits in (ordered_bits(suspect[name]),)
     }
-
-
-def _ordered_bits(layer: FloatArray) -> npt.NDArray[np.uint32]:
-    """Return magnitudes as the integers that their bits are: those of floats that are not negative sort alike."""
-    return np.abs(np.ascontiguousarray(layer, dtype=np.float32)).reshape(-1).view(np.uint32)
-
-
-def _largest_overall(suspect: Mapping[str, FloatArray], names: Sequence[str], keep: int) -> int:
-    """Return the bits of the *keep*-th largest magnitude of all layers, found half a word at a time."""
-    known = 0
-    for shift in (16, 0):
-        counts = np.zeros(2**16, dtype=np.int64)
-        for name in names:
-            bits = _ordered_bits(suspect[name])
-            here = bits if shift else bits[bits >> 16 == known >> 16]
-            counts += np.bincount((here >> shift) & 0xFFFF, minlength=2**16)
-        at_least = np.cumsum(counts[::-1])[::-1]
-        half = int(np.flatnonzero(at_least >= keep)[-1])
-        keep -= int(at_least[half + 1]) if half + 1 < len(at_least) else 0
-        known |= half << shift
-    return known
 
 
 def decoy_bindings(commitment: bytes, count: int = DECOYS) -> list[Binding]:

@@ -14,8 +14,8 @@ from tests.cli.conftest import network, unmarked_ticket
 from ticketguard.embedding.interface import Binding
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, PredictorError, UnusableAnswerError
 from ticketguard.suspects.predictors import patience
-from ticketguard.verification import black_box
 from ticketguard.verification import journal as journals
+from ticketguard.verification import trigger_set as verification
 from ticketguard.verification.controls import Controls
 
 COUNT = 60
@@ -413,9 +413,9 @@ def test_no_way_to_answer_or_to_stop_reaches_a_level_more_often_than_it_says() -
     generator = np.random.default_rng(0)
     threshold, statuses = np.log10(0.05), []
     for _ in range(400):
-        witness = black_box.Witness(predictor=Evasive(generator), classes=CLASSES, patience=patience.Patience(0))
+        witness = verification.Witness(predictor=Evasive(generator), classes=CLASSES, patience=patience.Patience(0))
         try:
-            evidence = black_box.interrogate(
+            evidence = verification.interrogate(
                 witness,
                 Drawn(generator),  # type: ignore[arg-type]
                 journals.Journal(),

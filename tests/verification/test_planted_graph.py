@@ -12,19 +12,10 @@ from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters, secret_edges
 from ticketguard.graph import Alignment
 from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.verification.planted_graph import count_hits, edges_to_read, examine, to_evidence
+from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, kept_among, read_layer
 from ticketguard.verification.statistics import log10_upper_tail
 from ticketguard.verification.verdict import Evidence, level_log10
-from ticketguard.verification.white_box import (
-    READINGS,
-    Layers,
-    count_hits,
-    edges_that_stand_out,
-    edges_to_read,
-    examine,
-    kept_among,
-    read_layer,
-    to_evidence,
-)
 
 BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
 SHAPES = {"conv.weight": (32, 16, 3, 3), "fc.weight": (100, 200)}
