@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from ticketguard.pipeline.embedding import embed
 from ticketguard.pipeline.finding import find, find_marked
-from ticketguard.pipeline.judging import verify
-from ticketguard.pipeline.marking import embed
+from ticketguard.pipeline.verifying import verify
 
 __all__ = ["embed", "find", "find_marked", "verify"]
