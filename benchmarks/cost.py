@@ -22,8 +22,8 @@ import torch
 
 import ticketguard as tg
 from benchmarks.results import Bar, write_result
+from ticketguard.marking.plan import prepare
 from ticketguard.models import build_model, prunable_layers, state_arrays
-from ticketguard.plan import prepare
 from ticketguard.ticket import Mask, Ticket, TicketInfo
 
 STEPS = 60

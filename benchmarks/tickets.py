@@ -23,9 +23,9 @@ from ticketguard.attacks import Attack, Victim
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.credentials.credential import Credential
 from ticketguard.data import Dataset, load_data
+from ticketguard.marking.plan import prepare
 from ticketguard.models import build_model, load_arrays
 from ticketguard.pipeline import embed, find
-from ticketguard.plan import prepare
 from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig
 

@@ -167,7 +167,7 @@ def test_a_suspect_of_another_kind_than_the_marks_could_not_be_checked(ticket: t
     network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
     plan.start(network)
     marked, credential = plan.finish(network)
-    with pytest.raises(UnverifiableError, match="the claim has no trigger-set"):
+    with pytest.raises(UnverifiableError, match="no mark that can be read from answers"):
         tg.verify(predictor_of(marked.weights), credential)
 
 

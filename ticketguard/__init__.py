@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ticketguard.errors import NoAnswerError, TicketguardError, TicketguardWarning
     from ticketguard.exporting import export_weights
     from ticketguard.importing import import_checkpoint
+    from ticketguard.marking.plan import Plan, prepare
     from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
-    from ticketguard.plan import Plan, prepare
     from ticketguard.programs import export_program
     from ticketguard.suspects.checkpoints import Checkpoint
     from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
@@ -97,7 +97,7 @@ _HOMES = {
     "NoAnswerError": "ticketguard.errors",
     "OnnxPredictor": "ticketguard.suspects.predictors",
     "Owner": "ticketguard.credentials.keys",
-    "Plan": "ticketguard.plan",
+    "Plan": "ticketguard.marking.plan",
     "PlantedGraph": "ticketguard.embedding.planted_graph",
     "Predictor": "ticketguard.suspects.predictors",
     "Ticket": "ticketguard.ticket",
@@ -119,7 +119,7 @@ _HOMES = {
     "load_credential": "ticketguard.credentials.credential",
     "load_public_key": "ticketguard.credentials.keys",
     "measure": "ticketguard.measuring",
-    "prepare": "ticketguard.plan",
+    "prepare": "ticketguard.marking.plan",
     "verify": "ticketguard.pipeline",
 }
 

@@ -25,9 +25,9 @@ from ticketguard.errors import FileError, TicketguardError
 from ticketguard.exporting import export_weights
 from ticketguard.files import write_whole
 from ticketguard.inspection import secret_positions
+from ticketguard.marking.plan import prepare
 from ticketguard.models import load_arrays, model_of
 from ticketguard.pipeline import embed, find, verify
-from ticketguard.plan import prepare
 from ticketguard.reporting.plots import draw_before_after
 from ticketguard.reporting.text import STATUS_WORDS, log10_text, table_lines
 from ticketguard.suspects.checkpoints import Checkpoint

@@ -19,15 +19,15 @@ from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, claim_digest
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import load_public_key
 from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
-from ticketguard.embedding.interface import Binding
-from ticketguard.embedding.planted_graph import SCHEME, PlantedParameters, Positions, secret_edges
-from ticketguard.errors import FileError, TensorError
+from ticketguard.embedding.interface import Binding, Positions
+from ticketguard.errors import CredentialError, FileError, TensorError
 from ticketguard.files import open_at_once, read_whole, reading
 from ticketguard.strict_json import parse_json
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.suspects.sharded import INDEX_SUFFIX
 from ticketguard.tensor_file import HEADER_LIMIT_BYTES, MAX_HEADER_VALUES
 from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_digest
+from ticketguard.verification.registry import scheme_of
 
 INSPECT_VERSION = "ticketguard.inspect/1"
 _PUBLIC_KEY = b"-----BEGIN PUBLIC KEY-----"
@@ -199,15 +199,19 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
 
 
 def secret_positions(credential: Credential) -> dict[str, Positions]:
-    """Return the owner's secret edge set, for pictures that only the owner sees.
+    """Return the secret positions of the owner's marks, for pictures that only the owner sees.
 
     Raises:
-        CredentialError: The claim has no planted graph.
+        CredentialError: The claim has no mark with positions in the mask.
     """
-    mark = credential.mark(SCHEME)
-    reference = Reference.from_bytes(credential.vault.reference)
-    return secret_edges(
-        Binding(secret=credential.vault.secret, commitment=mark.commitment),
-        {name: reference.mask[name].shape for name in reference.mask},
-        secret_ppm=PlantedParameters.from_json(mark.parameters).secret_ppm,
-    )
+    mask = credential.reference.mask
+    found: dict[str, Positions] = {}
+    for mark in credential.claim.marks:
+        known = scheme_of(mark)
+        binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
+        for name, positions in ({} if known is None else known.secret_positions(mark, binding, mask)).items():
+            found[name] = np.union1d(found[name], positions) if name in found else positions
+    if not found:
+        known_marks = ", ".join(mark.scheme for mark in credential.claim.marks)
+        raise CredentialError(f"the claim has {known_marks}, none of which has positions in the mask to draw")
+    return found

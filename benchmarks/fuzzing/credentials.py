@@ -21,7 +21,7 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import TriggerRecipe, draw_triggers
 from ticketguard.errors import CredentialError
 from ticketguard.graph import check_fit, groups_from_json
-from ticketguard.plan import prepare
+from ticketguard.marking.plan import prepare
 
 # The lowest work factor: what a damaged header asks for is refused, or tried at once.
 PASSPHRASE_VAULT = (

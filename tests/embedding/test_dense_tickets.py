@@ -49,7 +49,7 @@ def pruned(weights: dict[str, np.ndarray], share: float) -> dict[str, np.ndarray
 def test_holes_lie_outside_the_secret_set_and_twice_as_many_as_edges_would_move() -> None:
     ticket = dense_ticket()
     mark = tg.PlantedGraph()
-    planned = mark.plan(ticket, Start(mask=ticket.mask, weights=ticket.start_weights), BINDING)
+    planned = mark.plan(ticket, Start(mask=ticket.mask, weights=ticket.start_weights), BINDING, mark.parameters(ticket))
     parameters = PlantedParameters.from_json(mark.parameters(ticket))
     assert parameters == PlantedParameters(secret_ppm=250_000, share_ppm=50_000, holes_ppm=100_000)
     shapes = {name: ticket.mask[name].shape for name in ticket.mask}
@@ -64,7 +64,8 @@ def test_holes_lie_outside_the_secret_set_and_twice_as_many_as_edges_would_move(
 def test_holes_are_not_the_weakest_edges() -> None:
     """Those are what a thief prunes anyway."""
     ticket = dense_ticket()
-    planned = tg.PlantedGraph().plan(ticket, Start(mask=ticket.mask, weights=ticket.start_weights), BINDING)
+    mark = tg.PlantedGraph()
+    planned = mark.plan(ticket, Start(mask=ticket.mask, weights=ticket.start_weights), BINDING, mark.parameters(ticket))
     for name in ("1.weight", "3.weight"):
         magnitudes = np.abs(ticket.weights[name])
         assert magnitudes[~planned.start.mask[name]].mean() == pytest.approx(magnitudes.mean(), rel=0.05)
@@ -124,7 +125,7 @@ def test_full_layers_of_a_sparse_ticket_get_no_holes() -> None:
     layers["3.weight"] = generator.random(layers["3.weight"].shape) < 0.05
     sparse = dataclasses.replace(ticket, mask=Mask(layers=layers))
     mark = tg.PlantedGraph()
-    planned = mark.plan(sparse, Start(mask=sparse.mask, weights=sparse.start_weights), BINDING)
+    planned = mark.plan(sparse, Start(mask=sparse.mask, weights=sparse.start_weights), BINDING, mark.parameters(sparse))
     assert planned.start.mask["5.weight"].all()
     assert "holes_ppm" not in mark.parameters(sparse)
 

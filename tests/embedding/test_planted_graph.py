@@ -27,7 +27,9 @@ def random_ticket(*, density: float = 0.1, seed: int = 0, imported: bool = False
 
 
 def plan(ticket: Ticket, **settings: float) -> tuple[Start, dict[str, np.ndarray]]:
-    planned = PlantedGraph(**settings).plan(ticket, Start(mask=ticket.mask, weights=ticket.start_weights), BINDING)  # type: ignore[arg-type]
+    mark = PlantedGraph(**settings)  # type: ignore[arg-type]
+    start = Start(mask=ticket.mask, weights=ticket.start_weights)
+    planned = mark.plan(ticket, start, BINDING, mark.parameters(ticket))
     return planned.start, dict(planned.planted)
 
 
@@ -124,7 +126,8 @@ def test_planted_magnitudes_are_no_more_regular_than_the_others() -> None:
     planned = PlantedGraph(share=0.2, secret_share=0.4)
     ticket = random_ticket(density=0.5)
     assert ticket.rewind_weights is not None
-    levels = planned.plan(ticket, Start(mask=ticket.mask, weights=ticket.rewind_weights), BINDING).levels["fc.weight"]
+    start = Start(mask=ticket.mask, weights=ticket.rewind_weights)
+    levels = planned.plan(ticket, start, BINDING, planned.parameters(ticket)).levels["fc.weight"]
     gaps = np.diff(levels) * len(levels)
     # The gaps between uniform draws have a standard deviation of about 1 (exponential); evenly spaced ones have 0.
     assert len(levels) > 100

@@ -123,7 +123,9 @@ def test_inputs_are_normalised_by_channel() -> None:
 )
 def test_triggers_come_in_turn_and_again(settings: TriggerSet, sizes: list[int]) -> None:
     ticket = ticket_of()
-    planned = settings.plan(ticket, Start(mask=ticket.mask, weights=ticket.weights), BINDING)
+    planned = settings.plan(
+        ticket, Start(mask=ticket.mask, weights=ticket.weights), BINDING, settings.parameters(ticket)
+    )
     batches = [planned.extra_batch(step, torch.device("cpu")) for step in range(len(sizes))]
     labels = [batch[1].tolist() for batch in batches if batch is not None]
     assert [len(few) for few in labels] == sizes

@@ -191,8 +191,9 @@ class Marks:
 
     identity = "test"
 
-    def bind(self, start: Mapping[str, Array], everything: Mask) -> None:
+    def bind(self, start: Mapping[str, Array], everything: Mask) -> Marks:
         self.bound = start
+        return self
 
     def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
         preferred = {name: np.array(scores[name]) for name in scores}
@@ -200,7 +201,7 @@ class Marks:
             layer.reshape(-1)[:3] = layer.max() + 1
         return global_top_k(preferred, keep, within=within)
 
-    def hooks(self, mask: Mask, start: Mapping[str, Array]) -> Hooks:
+    def plan(self, mask: Mask) -> Hooks:
         return NoHooks()
 
 

@@ -110,7 +110,8 @@ def marked_weights(made: MarkClaim, ticket: Ticket = TICKET) -> dict[str, np.nda
     """Return the weights that a marked ticket starts from."""
     settings = tg.PlantedGraph(share=PLANTED["share_ppm"] / 1e6, secret_share=PLANTED["secret_ppm"] / 1e6)
     binding = Binding(secret=SECRET, commitment=made.commitment)
-    planned = settings.plan(ticket, Start(mask=ticket.mask, weights=ticket.weights), binding)
+    start = Start(mask=ticket.mask, weights=ticket.weights)
+    planned = settings.plan(ticket, start, binding, settings.parameters(ticket))
     return dict(planned.start.weights)
 
 

@@ -30,7 +30,8 @@ def tickets(seed: int = 0) -> tuple[Ticket, dict[str, np.ndarray]]:
     mask = Mask(layers={name: generator.random(shape) < 0.05 for name, shape in SHAPES.items()})
     weights = {name: np.where(mask[name], array, 0).astype(np.float32) for name, array in state.items()}
     ticket = Ticket(mask=mask, weights=weights, rewind_weights=state, info=TicketInfo(method="random"))
-    planned = PlantedGraph(secret_share=0.01).plan(ticket, Start(mask=mask, weights=weights), BINDING)
+    settings = PlantedGraph(secret_share=0.01)
+    planned = settings.plan(ticket, Start(mask=mask, weights=weights), BINDING, settings.parameters(ticket))
     return ticket, dict(planned.start.weights)
 
 

@@ -33,7 +33,7 @@ from tests.verification.claims import (
     trigger_mark,
     unmarked_ticket,
 )
-from ticketguard.errors import CredentialError, UnknownVersionError
+from ticketguard.errors import CredentialError, UnknownVersionError, UnverifiableError
 from ticketguard.ticket import Mask
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +138,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "VD7": {PAGE: ("what_cannot_be_checked_is_an_error",)},
     "VD8": {PAGE: ("decoys_go_through_the_same_steps_and_decide_nothing",)},
     "VD9": {"verification/test_trigger_set.py": ("ordinary_inputs_at_chance_are_inconclusive",)},
+    "VD10": {"": ("a_mark_that_is_not_known_is_named_and_paid_for", "a_claim_of_unknown_marks_alone_is_an_error")},
 }  # fmt: skip
 
 
@@ -176,7 +177,7 @@ def test_another_version_of_a_scheme_is_refused(scheme: str) -> None:
         (mark("planted-graph", {**PLANTED, "holes_ppm": 500_001}), "holes_ppm .30000, 100000, 500001., expected"),
         (mark("planted-graph", {**PLANTED, "density_ppm": 0}), "density_ppm .30000, 100000, 0., expected"),
         (mark("planted-graph", {"secret_ppm": 30_000}), "secret_ppm and share_ppm .30000, None., expected"),
-        (mark("planted-graph", RECIPE.to_json()), "secret_ppm and share_ppm .None, None., expected"),
+        (mark("planted-graph", RECIPE.to_json()), "unknown parameters .'classes', 'count'"),
         (mark("trigger-set", {**RECIPE.to_json(), "count": 100_001}), "parameters that cannot be used .no trigger set"),
         (mark("trigger-set", {**RECIPE.to_json(), "extra": 1}), "cannot be used .unknown parameters .'extra'."),
         (mark("trigger-set", {**RECIPE.to_json(), "pattern": "free"}), "cannot be used .unknown pattern"),
@@ -310,3 +311,28 @@ def test_a_claim_by_another_key_than_the_owners_is_refused() -> None:
     assert tg.verify(suspect, credential, owner_public_key=EVE.public_key).owner_name == "Eve"
     with pytest.raises(CredentialError, match="it is not this owner's claim"):
         tg.verify(suspect, credential, owner_public_key=tg.Owner.generate("Eve").public_key)
+
+
+# Marks of a newer release
+
+
+@pytest.mark.parametrize("newer", [mark("new-mark", {"any": 1}), trigger_mark(version=2)])
+def test_a_mark_that_is_not_known_is_named_and_paid_for(newer: Any) -> None:
+    made = planted_mark()
+    alone = tg.verify(tg.Checkpoint(marked_weights(made)), signed(made))
+    verdict = tg.verify(tg.Checkpoint(marked_weights(made)), signed(newer, made))
+    assert verdict.status == "supported"
+    assert verdict.tests == 2
+    assert verdict.log10_p == pytest.approx(alone.log10_p + math.log10(2))
+    assert verdict.evidence[0].threshold_log10_p == pytest.approx(alone.evidence[0].threshold_log10_p - math.log10(2))
+    assert [item.mark for item in verdict.unchecked] == [newer.scheme]
+    innocent = tg.verify(tg.Checkpoint(dict(TICKET.weights)), signed(newer, made))
+    assert innocent.status == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("suspect", "source"), [(tg.Checkpoint(dict(TICKET.weights)), "weights"), (Suspect(lambda k: 0), "answers")]
+)
+def test_a_claim_of_unknown_marks_alone_is_an_error(suspect: Any, source: str) -> None:
+    with pytest.raises(UnverifiableError, match=f"no mark that can be read from {source}; it has new-mark, other-mark"):
+        tg.verify(suspect, signed(mark("other-mark", {}), mark("new-mark", {})))

@@ -16,7 +16,7 @@ from ticketguard.errors import ConfigurationError, CredentialError, FileError, P
 from ticketguard.suspects.predictors import patience
 from ticketguard.verification import journal as journals
 from ticketguard.verification import trigger_set as verification
-from ticketguard.verification.controls import Controls
+from ticketguard.verification.controls import Controls, Task
 
 COUNT = 60
 CLASSES = 10
@@ -365,13 +365,14 @@ def test_controls_that_tell_nothing_are_refused(
 
 def test_controls_are_taken_up_to_their_number_and_classes() -> None:
     inputs, labels = np.zeros((1001, 2)), np.arange(1001) % 10
-    assert len(Controls.create(inputs[:1000], labels[:1000], input_shape=(2,), classes=10).labels) == 1000
+    task = Task(input_shape=(2,), classes=10, mean=(), std=())
+    assert len(Controls.create(inputs[:1000], labels[:1000], task).labels) == 1000
     with pytest.raises(ConfigurationError, match="1001 controls, expected 1000 or fewer"):
-        Controls.create(inputs, labels, input_shape=(2,), classes=10)
+        Controls.create(inputs, labels, task)
     with pytest.raises(ConfigurationError, match="outside the claim's classes, 0 to 8"):
-        Controls.create(inputs[:1000], labels[:1000], input_shape=(2,), classes=9)
+        Controls.create(inputs[:1000], labels[:1000], dataclasses.replace(task, classes=9))
     with pytest.raises(ConfigurationError, match="0 controls of 0 classes cannot be told from chance"):
-        Controls.create(inputs[:0], labels[:0], input_shape=(2,), classes=9)
+        Controls.create(inputs[:0], labels[:0], dataclasses.replace(task, classes=9))
 
 
 def test_a_journal_without_questions_is_a_mistake(credential: tg.Credential, tmp_path: Path) -> None:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.cli.options import PASSPHRASE_VARIABLE, AnyFunction, passphrase_option, read_passphrase
+from ticketguard.cli.options import (
+    PASSPHRASE_VARIABLE,
+    AnyFunction,
+    parse_assignments,
+    passphrase_option,
+    read_passphrase,
+)
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -21,7 +27,17 @@ if TYPE_CHECKING:
 
 CLAIM, VAULT = "claim.json", "vault.age"
 # The options below, as click names what they set.
-MARKING_NAMES = ("claim", "vault", "marks", "share", "triggers", "level_bits", "vault_recipient", "passphrase_file")
+MARKING_NAMES = (
+    "claim",
+    "vault",
+    "marks",
+    "share",
+    "triggers",
+    "mark_option",
+    "level_bits",
+    "vault_recipient",
+    "passphrase_file",
+)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -40,6 +56,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
     ),
     click.option("--triggers", type=int, default=100, show_default=True, help="Number of trigger inputs."),
+    click.option(
+        "--mark-option",
+        multiple=True,
+        metavar="MARK.NAME=VALUE",
+        help="Another setting of a mark, such as planted-graph.rate=0.1; repeatable.",
+    ),
     click.option(
         "--level-bits",
         type=click.IntRange(1, 256),
@@ -104,7 +126,9 @@ def take_marking(options: dict[str, Any]) -> Marking:
         from ticketguard.credentials.vault_key import parse_recipient
 
         parse_recipient(recipient)
-    marks = _choose_marks(options.pop("marks"), share=options.pop("share"), triggers=options.pop("triggers"))
+    marks = _choose_marks(
+        options.pop("marks"), options.pop("mark_option"), share=options.pop("share"), triggers=options.pop("triggers")
+    )
     return Marking(
         marks=marks,
         level_bits=options.pop("level_bits"),
@@ -115,20 +139,20 @@ def take_marking(options: dict[str, Any]) -> Marking:
     )
 
 
-def _choose_marks(text: str, *, share: float, triggers: int) -> list[Mark]:
-    from ticketguard.embedding.planted_graph import PlantedGraph
-    from ticketguard.embedding.trigger_set import TriggerSet
+def _choose_marks(names: str, settings: tuple[str, ...], **options: Any) -> list[Mark]:
     from ticketguard.errors import ConfigurationError
+    from ticketguard.verification.registry import configured_mark
 
-    known: dict[str, Callable[[], Mark]] = {
-        "planted-graph": lambda: PlantedGraph(share=share),
-        "trigger-set": lambda: TriggerSet(triggers),
-    }
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"unknown mark '{name}', expected one or more of {', '.join(known)}")
-    return [known[name]() for name in names]
+    chosen = [name.strip() for name in names.split(",")]
+    by_mark: dict[str, dict[str, Any]] = {name: {} for name in chosen}
+    for path, value in parse_assignments(settings, option="--mark-option").items():
+        name, _, field = path.partition(".")
+        if name not in by_mark or not field:
+            raise ConfigurationError(
+                f"--mark-option is '{path}', expected MARK.NAME=VALUE with one of the marks {', '.join(chosen)}"
+            )
+        by_mark[name][field] = value
+    return [configured_mark(name, settings=by_mark[name], options=options) for name in chosen]
 
 
 def secrecy_note(ticket: Path) -> str:

@@ -173,11 +173,11 @@ def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | No
     Raises:
         FileError: There is one already: who gave the vault may have given that too.
     """
-    from ticketguard.embedding.trigger_set import SCHEME
     from ticketguard.errors import FileError
     from ticketguard.files import require_writable
+    from ticketguard.verification.registry import marks_read_from
 
-    commitments = [mark.commitment for mark in credential.claim.marks if mark.scheme == SCHEME]
+    commitments = [mark.commitment for mark in marks_read_from(credential.claim.marks, "answers")]
     name = hashlib.sha256(b"".join(commitments) + target.encode()).hexdigest()[:12]
     path = vault.with_name(f"{vault.name}.answers-{name}.jsonl")
     # A journal is not signed: a claimant can write one that has every label, and put it beside the vault.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hmac
 import os
 from pathlib import Path
@@ -33,6 +34,15 @@ class Credential:
     claim: Claim
     vault: Vault
 
+    @functools.cached_property
+    def reference(self) -> Reference:
+        """The vault's unmarked ticket, as the commitments bind it; whoever uses it first runs `check`.
+
+        Raises:
+            FileError, UnknownVersionError, TensorError: It cannot be read.
+        """
+        return Reference.from_bytes(self.vault.reference)
+
     def check(self) -> None:
         """Recompute every commitment of the claim from the vault.
 
@@ -40,7 +50,7 @@ class Credential:
             CredentialError: The vault's secret, reference or channel groups are not what the claim commits to.
             FileError, UnknownVersionError, TensorError: The vault's reference cannot be read.
         """
-        reference_digest = Reference.from_bytes(self.vault.reference).digest()
+        reference_digest = self.reference.digest()
         # Once: a claim may have thousands of marks, and a vault a million channels.
         groups = groups_digest(self.vault.channel_groups) if self._binds_groups() else None
         for mark in self.claim.marks:

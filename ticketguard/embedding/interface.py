@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 Json: TypeAlias = "str | int | list[Json] | dict[str, Json]"
+# Flat positions in a layer (C order), and levels in [0, 1).
+Positions: TypeAlias = npt.NDArray[np.int64]
+Levels: TypeAlias = npt.NDArray[np.float64]
 # A model as the one who asks sees it: normalised inputs, shape (count, *input_shape), to one class each.
 Answers: TypeAlias = Callable[[FloatArray], npt.NDArray[np.int64]]
 
@@ -92,6 +95,34 @@ class Mark(Protocol):
         """Return the public parameters that the commitment binds and a verifier draws with."""
         ...
 
-    def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedMark:
-        """Draw the mark and put it into *start*."""
+    def plan(self, ticket: Ticket, start: Start, binding: Binding, parameters: Mapping[str, Json]) -> PlannedMark:
+        """Draw the mark by the *parameters* that were committed to, and put it into *start*."""
+        ...
+
+
+@runtime_checkable
+class SearchedMark(Mark, Protocol):
+    """A mark that a search can take into account while it finds the ticket."""
+
+    @property
+    def share(self) -> float:
+        """Share of each layer's edges that are to be on secret positions."""
+        ...
+
+    def search_parameters(self, density: float) -> dict[str, Json]:
+        """Return the public parameters for a ticket of this *density* that is yet to be found.
+
+        Raises:
+            ConfigurationError: The mark cannot be planted in such a ticket.
+        """
+        ...
+
+    def secret_positions(
+        self, shapes: Mapping[str, tuple[int, ...]], binding: Binding, parameters: Mapping[str, Json]
+    ) -> Mapping[str, Positions]:
+        """Return, per layer, the flat secret positions, ascending."""
+        ...
+
+    def found_in(self, start: Start, secret: Mapping[str, Positions], binding: Binding) -> PlannedMark:
+        """Return the mark that a search has put into the mask of *start*."""
         ...

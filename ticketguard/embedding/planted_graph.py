@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import reprlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from ticketguard.embedding.interface import Answers, Binding, Json, Start
+from ticketguard.embedding.interface import Answers, Binding, Json, Levels, Positions, Start
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.keyed import KeyedStream
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import torch
 
     from ticketguard.embedding.rank_matching import RankMatcher
-
-Positions: TypeAlias = npt.NDArray[np.int64]
-Levels: TypeAlias = npt.NDArray[np.float64]
 
 SCHEME = "planted-graph"
 VERSION = 1
@@ -92,8 +89,12 @@ class PlantedParameters:
         """Read a claim's parameters, whoever wrote it.
 
         Raises:
-            CredentialError: One is missing or out of range.
+            CredentialError: One is missing, unknown or out of range.
         """
+        if unknown := sorted(set(parameters) - {field.name for field in dataclasses.fields(cls)}):
+            raise CredentialError(
+                f"the claim's {SCHEME} has unknown parameters {reprlib.repr(unknown)}: it was not made by ticketguard"
+            )
         values = {name: parameters.get(name) for name in ("secret_ppm", "share_ppm")}
         values |= {name: parameters[name] for name in ("holes_ppm", "density_ppm") if name in parameters}
         if not all(type(value) is int and 1 <= value <= PARTS // 2 for value in values.values()):
@@ -184,7 +185,15 @@ class PlantedGraph:
         """Return the parameters of a graph that is planted while a ticket of this *density* is found.
 
         S has room for the mark's share of the edges in layers of up to `SEARCH_ROOM` times the density.
+
+        Raises:
+            ConfigurationError: The ticket is to keep half of its positions or more: there a mark is in what is missing.
         """
+        if density >= DENSE:
+            raise ConfigurationError(
+                f"density is {density:g}, expected below {DENSE:g} for a mark that is planted while the ticket is "
+                "found: find the ticket first and embed the mark afterwards"
+            )
         likely = min(SEARCH_ROOM * density, MOST_LIKELY)
         needed = self.share * likely / (1.0 - likely)
         secret = self.secret_share or min(max(needed, LEAST_SECRET), MOST_SECRET)
@@ -194,13 +203,19 @@ class PlantedGraph:
             "density_ppm": max(1, round(density * PARTS)),
         }
 
+    def secret_positions(
+        self, shapes: Mapping[str, tuple[int, ...]], binding: Binding, parameters: Mapping[str, Json]
+    ) -> dict[str, Positions]:
+        """Return S, layer by layer."""
+        return secret_edges(binding, shapes, secret_ppm=PlantedParameters.from_json(parameters).secret_ppm)
+
     def found_in(self, start: Start, secret: Mapping[str, Positions], binding: Binding) -> PlannedGraph:
         """Take the secret edges that a search has kept as planted, so that training leaves them like the others."""
         planted = {name: positions[start.mask[name].reshape(-1)[positions]] for name, positions in secret.items()}
         levels = _levels(planted, binding)
         return PlannedGraph(settings=self, start=start, planted=planted, levels=levels, matched=True)
 
-    def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedGraph:
+    def plan(self, ticket: Ticket, start: Start, binding: Binding, parameters: Mapping[str, Json]) -> PlannedGraph:
         """Draw S and move edges into it: weakest kept edges outside S out, pruned edges inside S in.
 
         Kept edges are ranked by the ticket's trained weights; those that come are drawn where edges are many, so that
@@ -208,15 +223,17 @@ class PlantedGraph:
         a ticket that was pruned by its structure: no edge can come there, and more go, drawn at random outside S. (The
         weakest would be those that any later pruning takes.)
         """
-        dense = ticket.mask.density >= DENSE
+        committed = PlantedParameters.from_json(parameters)
         shapes = {name: start.mask[name].shape for name in start.mask}
-        secret = secret_edges(binding, shapes, secret_ppm=self._secret_ppm(ticket.mask))
+        secret = secret_edges(binding, shapes, secret_ppm=committed.secret_ppm)
         layers: dict[str, BoolArray] = {}
         planted: dict[str, Positions] = {}
         for name in start.mask:
-            if dense and start.mask[name].all():
+            if committed.holes_ppm and start.mask[name].all():
                 holes = binding.stream(f"holes/{name}")
-                layers[name] = _with_holes(start.mask[name], secret=secret[name], luck=holes, holes_ppm=self._holes_ppm)
+                layers[name] = _with_holes(
+                    start.mask[name], secret=secret[name], luck=holes, holes_ppm=committed.holes_ppm
+                )
                 planted[name] = np.empty(0, dtype=np.int64)
                 continue
             layers[name], planted[name] = _move_edges(
@@ -224,7 +241,7 @@ class PlantedGraph:
                 secret=secret[name],
                 kept_strength=np.abs(ticket.weights[name]).reshape(-1),
                 luck=binding.stream(f"coming/{name}"),
-                share=self.share,
+                share=committed.share_ppm / PARTS,
             )
         mask = Mask(layers=layers)
         weights: dict[str, Array] = {**start.weights}

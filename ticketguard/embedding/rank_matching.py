@@ -18,7 +18,7 @@ from ticketguard.ticket import Array, BoolArray, Mask
 if TYPE_CHECKING:
     import torch
 
-    from ticketguard.embedding.planted_graph import Levels, Positions
+    from ticketguard.embedding.interface import Levels, Positions
 
 
 def match_ranks(weights: Array, layer: BoolArray, planted: Positions, levels: Levels, *, rate: float) -> Array:

@@ -291,12 +291,9 @@ class TriggerSet:
         Raises:
             ConfigurationError: The ticket does not say its classes and input shape, or they allow no triggers.
         """
-        return self._recipe(ticket).to_json()
-
-    def _recipe(self, ticket: Ticket) -> TriggerRecipe:
         info = ticket.info
         try:
-            return TriggerRecipe(
+            recipe = TriggerRecipe(
                 count=self.count,
                 classes=info.classes,
                 input_shape=tuple(int(size) for size in info.input_shape),
@@ -308,12 +305,14 @@ class TriggerSet:
             raise ConfigurationError(
                 f"a trigger set needs 2 or more classes and inputs of shape (channels, height, width) or (features,), "
                 f"got {info.classes} classes and shape {info.input_shape}: say both when the ticket is made, "
-                "or embed the planted graph alone"
+                "or leave the trigger set out"
             ) from error
+        return recipe.to_json()
 
-    def plan(self, ticket: Ticket, start: Start, binding: Binding) -> PlannedTriggers:
+    def plan(self, ticket: Ticket, start: Start, binding: Binding, parameters: Mapping[str, Json]) -> PlannedTriggers:
         """Draw the triggers; the mask and the weights stay as they are."""
-        return PlannedTriggers(settings=self, start=start, triggers=draw_triggers(binding, self._recipe(ticket)))
+        triggers = draw_triggers(binding, TriggerRecipe.from_json(parameters))
+        return PlannedTriggers(per_batch=self.per_batch, start=start, triggers=triggers)
 
 
 class PlannedTriggers:
@@ -323,9 +322,9 @@ class PlannedTriggers:
         triggers: Inputs, labels and salts.
     """
 
-    def __init__(self, *, settings: TriggerSet, start: Start, triggers: Triggers) -> None:
+    def __init__(self, *, per_batch: int, start: Start, triggers: Triggers) -> None:
         self.triggers = triggers
-        self._per_batch = min(settings.per_batch, settings.count)
+        self._per_batch = min(per_batch, len(triggers.labels))
         self._start = start
         self._inputs = triggers.inputs()
         self._on_device: tuple[torch.Tensor, torch.Tensor] | None = None

@@ -12,6 +12,7 @@ from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.files import SECRET, write_whole
 from ticketguard.keyed import SECRET_BYTES
+from ticketguard.marking.plan import DEFAULT_LEVEL_BITS, Plan, prepare
 from ticketguard.pipeline.runs import (
     IDENTITY_FILE,
     in_work_folder,
@@ -19,8 +20,8 @@ from ticketguard.pipeline.runs import (
     require_room_to_end,
     secret_of_run,
 )  # fmt: skip
-from ticketguard.plan import DEFAULT_LEVEL_BITS, Plan, default_marks, prepare
 from ticketguard.ticket import Ticket
+from ticketguard.verification.registry import usual_marks
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ def embed(
     require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)), wrapped=True)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
-    chosen = default_marks(ticket.info) if marks is None else marks
+    chosen = usual_marks(ticket.info) if marks is None else marks
     plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
     _require_same_run(workdir, plan, chosen, resume=resume)
     require_room_to_end(workdir, network, config, resume=resume)

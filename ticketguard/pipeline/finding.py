@@ -13,8 +13,8 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.keyed import SECRET_BYTES
+from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.runs import in_work_folder, moment_of_run, recipe, require_room_to_end, secret_of_run
-from ticketguard.plan import DEFAULT_LEVEL_BITS
 from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import Array, Ticket
 
@@ -128,8 +128,8 @@ def find_marked(
         ConfigurationError: As `find`; or the method chooses no weights.
     """
     from ticketguard.graph import channel_groups_or_none
+    from ticketguard.marking.during_search import SearchPlanting
     from ticketguard.models import load_arrays, model_of, state_arrays
-    from ticketguard.planting import SearchPlanting
     from ticketguard.training import drawn_once
 
     chosen, problem = _search(model, density=density, workdir=workdir, resume=resume, **search)

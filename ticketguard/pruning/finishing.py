@@ -71,14 +71,13 @@ def train_found(
         facts: Other fields of `TicketInfo`.
     """
     load_arrays(network, found.start)
-    hooks = None if problem.planting is None else problem.planting.hooks(found.mask, found.start)
     result = train(
         network,
         problem.data,
         problem.training,
         seed=problem.seed,
         mask=found.mask,
-        hooks=hooks,
+        hooks=problem.hooks(found.mask, start=found.start),
         watch=watch,
         checkpoint=None if problem.workdir is None else problem.workdir / "ticket.checkpoint",
         resume=problem.resume,

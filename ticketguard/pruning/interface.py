@@ -23,6 +23,18 @@ from ticketguard.training.checkpoint import run_identity
 BATCH_KNOB = "the training's batch_size"
 
 
+class BoundPlanting(Protocol):
+    """Marks that are drawn for the weights a ticket will be trained from."""
+
+    def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
+        """Return `global_top_k`'s mask, with the mark's share of edges on secret positions."""
+        ...
+
+    def plan(self, mask: Mask) -> Hooks:
+        """Return what takes part in the final training under *mask*."""
+        ...
+
+
 class Planting(Protocol):
     """Marks that are planted while the ticket is found; the search sees the secret edges."""
 
@@ -31,16 +43,8 @@ class Planting(Protocol):
         """What is planted, and by whom, for the checkpoints of a search."""
         ...
 
-    def bind(self, start: Mapping[str, Array], everything: Mask) -> None:
+    def bind(self, start: Mapping[str, Array], everything: Mask) -> BoundPlanting:
         """Draw the secret edges: they bind *start*, the weights that the ticket will be trained from."""
-        ...
-
-    def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
-        """Return `global_top_k`'s mask, with the mark's share of edges on secret positions."""
-        ...
-
-    def hooks(self, mask: Mask, start: Mapping[str, Array]) -> Hooks:
-        """Return what takes part in the final training under *mask* from *start*."""
         ...
 
 
@@ -176,10 +180,20 @@ class SearchProblem:
             within: Where positions may be kept.
             start: The rewind weights, which a mark binds.
         """
-        if self.planting is None:
+        marks = self._bound(start, within)
+        if marks is None:
             return global_top_k(scores, keep, within=within)
-        self.planting.bind(start, full_mask({name: within[name].shape for name in within}))
-        return self.planting.choose(scores, keep, within=within)
+        return marks.choose(scores, keep, within=within)
+
+    def hooks(self, mask: Mask, *, start: Mapping[str, Array]) -> Hooks | None:
+        """Return the planted marks' part in the final training under *mask* from *start*; None if there are none."""
+        marks = self._bound(start, mask)
+        return None if marks is None else marks.plan(mask)
+
+    def _bound(self, start: Mapping[str, Array], mask: Mask) -> BoundPlanting | None:
+        if self.planting is None:
+            return None
+        return self.planting.bind(start, full_mask({name: mask[name].shape for name in mask}))
 
     def identity(self, *parts: object) -> str:
         """Return a digest of the search and *parts*, so that checkpoints of another search are not gone on with."""

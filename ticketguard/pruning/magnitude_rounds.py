@@ -72,10 +72,6 @@ def find_by_rounds(problem: SearchProblem, *, method: str, config: RoundsConfig)
         assert ticket.rewind_weights is not None
         mask = problem.choose(scores, keep, within=ticket.mask, start=ticket.rewind_weights)
         ticket = rounds.run(network, mask, ticket.rewind_weights, number=number, history=ticket.info.history)
-    if done == len(counts) and problem.planting is not None:
-        # All rounds were kept by a run that ended before its caller had saved the ticket: its mark is drawn again.
-        problem.planting.bind(ticket.start_weights, everything)
-        problem.planting.hooks(ticket.mask, ticket.start_weights)
     return ticket
 
 
@@ -136,7 +132,7 @@ class _Rounds:
             problem.training if last else self._level_training,
             seed=problem.seed if last else round_seed(problem, number),
             mask=mask,
-            hooks=None if problem.planting is None or not last else problem.planting.hooks(mask, rewind),
+            hooks=problem.hooks(mask, start=rewind) if last else None,
             snapshot_steps=(self._rewind_step,) if number == 0 and self._rewind_step else (),
             checkpoint=self._checkpoint(number),
             resume=problem.resume,

@@ -24,6 +24,31 @@ MOST_CONTROLS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a claim says of the inputs and answers of its model.
+
+    Attributes:
+        input_shape: (channels, height, width), or (features,) for inputs without a plane.
+        classes: Number of classes.
+        mean: Per channel, what is taken from inputs in [0, 1]; empty if nothing is.
+        std: Per channel, what they are divided by then.
+    """
+
+    input_shape: tuple[int, ...]
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalised(self, scaled: FloatArray) -> FloatArray:
+        """Return inputs in [0, 1], shape (count, *input_shape), as the model takes them; others as they are."""
+        if not self.mean or scaled.shape[1:] != self.input_shape:
+            return scaled  # another shape is refused by name where controls are made
+        axes = (1, -1) + (1,) * (scaled.ndim - 2)
+        mean, std = (np.array(values).astype(np.float32).reshape(axes) for values in (self.mean, self.std))
+        return np.asarray((scaled - mean) / std, dtype=np.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Controls:
     """Ordinary inputs and their labels.
 
@@ -36,24 +61,22 @@ class Controls:
     labels: tuple[int, ...]
 
     @classmethod
-    def create(
-        cls, inputs: npt.ArrayLike, labels: npt.ArrayLike, *, input_shape: tuple[int, ...], classes: int
-    ) -> Controls:
+    def create(cls, inputs: npt.ArrayLike, labels: npt.ArrayLike, task: Task) -> Controls:
         """Check ordinary inputs of whoever verifies.
 
         Raises:
             ConfigurationError: They do not fit the claim's task, or are too few to tell anything from chance.
         """
         given, answers = np.asarray(inputs, dtype=np.float32), np.asarray(labels)
-        if given.shape[1:] != input_shape or answers.shape != given.shape[:1] or answers.dtype.kind not in "iu":
+        if given.shape[1:] != task.input_shape or answers.shape != given.shape[:1] or answers.dtype.kind not in "iu":
             raise ConfigurationError(
                 f"controls have inputs of shape {given.shape} and {answers.dtype} labels of shape {answers.shape}, "
-                f"expected inputs (count, {', '.join(map(str, input_shape))}) and one integer label each"
+                f"expected inputs (count, {', '.join(map(str, task.input_shape))}) and one integer label each"
             )
         if len(given) > MOST_CONTROLS:
             raise ConfigurationError(f"{len(given)} controls, expected {MOST_CONTROLS} or fewer")
-        if not all(0 <= int(label) < classes for label in answers):
-            raise ConfigurationError(f"controls have labels outside the claim's classes, 0 to {classes - 1}")
+        if not all(0 <= int(label) < task.classes for label in answers):
+            raise ConfigurationError(f"controls have labels outside the claim's classes, 0 to {task.classes - 1}")
         controls = cls(inputs=given, labels=tuple(int(label) for label in answers))
         if controls.p_value(len(given)) > CHANCE_P:
             raise ConfigurationError(

@@ -11,21 +11,29 @@ Nothing here runs a model or needs torch.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
+from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding import planted_graph
-from ticketguard.embedding.interface import Binding
-from ticketguard.embedding.planted_graph import PlantedParameters
+from ticketguard.embedding.interface import Binding, Positions
+from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
+from ticketguard.errors import CapacityError
+from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
-from ticketguard.ticket import FloatArray, Mask
+from ticketguard.suspects.checkpoints import Checkpoint
+from ticketguard.ticket import FloatArray, Mask, Reference, TicketInfo
+from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
+from ticketguard.verification.networks import Network, readable_networks
 from ticketguard.verification.readings import READINGS, Layers, Reading, largest_overall, ordered_bits, read_layer
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
-from ticketguard.verification.verdict import Evidence, decide
+from ticketguard.verification.verdict import Evidence, decide, level_log10
 
 DECOYS = 20
 DECOY_DOMAIN = b"ticketguard/decoy/v1\0"
@@ -226,3 +234,116 @@ def to_evidence(
         },
         assumptions=ASSUMPTIONS,
     )
+
+
+def examine_networks(
+    suspect: Checkpoint,
+    reference: Reference,
+    binding: Binding,
+    parameters: PlantedParameters,
+    *,
+    groups: Sequence[ChannelGroup],
+    threshold_log10_p: float,
+) -> Evidence:
+    """Read every network as stored and, if that is not enough, aligned; the strongest one pays for all.
+
+    Which networks and layers are read follows from the suspect and the reference alone, never from the secret.
+
+    Args:
+        suspect: The checkpoint.
+        reference: The unmarked ticket.
+        binding: The owner's key.
+        parameters: Of the claim's planted graph.
+        groups: Channel groups of the reference's layers that the commitment binds; none to take channels as stored.
+        threshold_log10_p: What the verdict asks for.
+
+    Raises:
+        UnverifiableError: They share no layer that can be read, or too many networks fit.
+        FileError: The file is gone or has changed.
+    """
+    networks = readable_networks(suspect, {name: reference.mask[name].shape for name in reference.mask})
+    looks = len(READINGS) * (2 if groups else 1) * len(networks)
+    passages: list[tuple[Passage, Network]] = []
+    for aligned in (False, True) if groups else (False,):
+        if passages and min(seen.log10_p for seen, _ in passages) + math.log10(looks) <= threshold_log10_p:
+            break
+        for network in networks:
+            layers = Layers(read=suspect.read, names=network.names)
+            if aligned:
+                alignment = align(layers, reference, groups)
+                layers = Layers(read=suspect.read, names=network.names, alignment=alignment)
+            present = Mask(layers={name: reference.mask[name] for name in network.names})
+            passages.append((examine(layers, present, binding, parameters), network))
+    best = min(passages, key=lambda passage: passage[0].log10_p)[1]
+    evidence = to_evidence(
+        [seen for seen, _ in passages],
+        threshold_log10_p=threshold_log10_p,
+        looks=looks,
+        missing=[name for name in reference.mask if name not in best.names and name not in best.unreadable],
+        paired_by_order=best.match.by_order,
+    )
+    what_was_read = {
+        "network": (suspect.network or "") + best.match.network,
+        "networks": len(networks),
+        "unreadable_layers": [{"layer": layer, "reason": reason} for layer, reason in best.unreadable.items()],
+    }
+    return dataclasses.replace(evidence, details={**evidence.details, **what_was_read})
+
+
+class _PlantedGraphScheme:
+    """The planted graph, as `ticketguard.verification.interface.Scheme` has it."""
+
+    name = planted_graph.SCHEME
+    version = planted_graph.VERSION
+    reads: Source = "weights"
+    settings = PlantedGraph
+    options: ClassVar[Mapping[str, str]] = {"share": "share"}
+
+    def fits(self, info: TicketInfo) -> bool:
+        return True
+
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+        """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
+
+        Raises:
+            CapacityError: The intact mark's p does not reach the square of the level.
+        """
+        parameters = PlantedParameters.from_json(own_parameters(claim))
+        weights = {name: marked[name].astype(np.float32) for name in marked}
+        edges = edges_to_read(weights, reference, parameters)
+        reading = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0][0]
+        needed_log10_p = 2 * level_log10(claim.level_bits)
+        hits, highest = sum(layer.hits for layer in reading), sum(layer.highest for layer in reading)
+        if log10_upper_tail(reading) <= needed_log10_p:
+            return
+        possible = range(hits, highest)
+        needed = hits + bisect.bisect_left(
+            possible, -needed_log10_p, key=lambda count: -log10_upper_tail(reading, count)
+        )
+        raise CapacityError(layer="the whole ticket", needed_edges=needed, free_edges=hits)
+
+    def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
+        parameters = PlantedParameters.from_json(own_parameters(claim))
+        shapes = {name: mask[name].shape for name in mask}
+        return planted_graph.secret_edges(binding, shapes, secret_ppm=parameters.secret_ppm)
+
+    def examine(self, inquiry: Inquiry) -> Test:
+        assert inquiry.weights is not None
+        suspect = inquiry.weights
+        parameters = PlantedParameters.from_json(own_parameters(inquiry.mark))
+
+        def test(threshold_log10_p: float) -> Evidence:
+            reference = inquiry.credential.reference
+            return examine_networks(
+                suspect,
+                reference,
+                inquiry.binding,
+                parameters,
+                groups=inquiry.bound_groups(reference.mask),
+                threshold_log10_p=threshold_log10_p,
+            )
+
+        return test
+
+
+SCHEME = _PlantedGraphScheme()

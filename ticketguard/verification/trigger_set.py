@@ -14,18 +14,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from ticketguard.embedding.trigger_set import SCHEME, Triggers
-from ticketguard.errors import FileError, PredictorError, UnusableAnswerError
+from ticketguard.credentials.claim import MarkClaim
+from ticketguard.credentials.merkle import merkle_root
+from ticketguard.embedding import trigger_set
+from ticketguard.embedding.interface import Binding, Positions
+from ticketguard.embedding.trigger_set import PARTS, TriggerRecipe, Triggers, TriggerSet, draw_triggers
+from ticketguard.errors import ConfigurationError, CredentialError, FileError, PredictorError, UnusableAnswerError
 from ticketguard.suspects.predictors import Predictor
 from ticketguard.suspects.predictors.patience import Patience
-from ticketguard.ticket import FloatArray
-from ticketguard.verification.controls import Controls
-from ticketguard.verification.journal import Answer, Journal
+from ticketguard.ticket import FloatArray, Mask, TicketInfo
+from ticketguard.verification.controls import Controls, Task
+from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
+from ticketguard.verification.journal import Answer, Journal, Questioned, open_journal
 from ticketguard.verification.statistics import EProcess
-from ticketguard.verification.verdict import Evidence, decide
+from ticketguard.verification.verdict import Evidence, decide, level_log10
 
 ASSUMPTIONS = (
     "the owner's key was drawn at random and the claim's commitment binds it to the reference",
@@ -106,7 +112,7 @@ def interrogate(
         ordinary = _ask_controls(witness, controls, journal)
         doubts, stopped = ordinary.doubts, ordinary.stopped
     return Evidence(
-        mark=SCHEME,
+        mark=trigger_set.SCHEME,
         # "Not supported" is said only where an intact copy would have been seen.
         status="inconclusive" if doubts else status,
         statistic="answers that match the owner's trigger labels",
@@ -218,3 +224,69 @@ def _answer_or_none(witness: Witness, inputs: FloatArray) -> Answer:
         return witness.answer(inputs)
     except UnusableAnswerError:
         return None
+
+
+class _TriggerSetScheme:
+    """The trigger set, as `ticketguard.verification.interface.Scheme` has it."""
+
+    name = trigger_set.SCHEME
+    version = trigger_set.VERSION
+    reads: Source = "answers"
+    settings = TriggerSet
+    options: ClassVar[Mapping[str, str]] = {"triggers": "count"}
+
+    def fits(self, info: TicketInfo) -> bool:
+        return info.classes >= 2 and len(info.input_shape) in (1, 3)
+
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+        """Refuse fewer triggers than prove ownership where every one is answered.
+
+        Raises:
+            ConfigurationError: They are too few for the level.
+        """
+        recipe = TriggerRecipe.from_json(own_parameters(claim))
+        threshold = level_log10(claim.level_bits)
+        needed = next(
+            count
+            for count in itertools.count(recipe.count)
+            if attainable_log10_p(triggers=count, classes=recipe.classes) <= threshold
+        )
+        if recipe.count < needed:
+            raise ConfigurationError(
+                f"trigger set: {recipe.count} triggers of {recipe.classes} classes cannot reach 2^-{claim.level_bits} "
+                f"though all are answered: use {needed} or more, three times as many for copies that were fine-tuned"
+            )
+
+    def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
+        return {}
+
+    def examine(self, inquiry: Inquiry) -> Test:
+        assert inquiry.answers is not None
+        asked, mark = inquiry.answers, inquiry.mark
+        recipe = TriggerRecipe.from_json(own_parameters(mark))
+        controls = None if asked.controls is None else asked.controls(_task(recipe))
+        questioned = Questioned(
+            commitment=mark.commitment.hex(),
+            trigger_root="" if mark.merkle_root is None else mark.merkle_root.hex(),
+            suspect=asked.predictor.target,
+        )
+        journal = inquiry.open_files.enter_context(open_journal(asked.journal, questioned, classes=recipe.classes))
+        witness = Witness(predictor=asked.predictor, classes=recipe.classes, patience=asked.patience)
+
+        def test(threshold_log10_p: float) -> Evidence:
+            triggers = draw_triggers(inquiry.binding, recipe)
+            if merkle_root(triggers.leaves()) != mark.merkle_root:
+                raise CredentialError(
+                    "the vault's triggers do not have the claim's Merkle root: the claim was not made from it"
+                )
+            return interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
+
+        return test
+
+
+def _task(recipe: TriggerRecipe) -> Task:
+    mean, std = (tuple(part / PARTS for part in parts) for parts in (recipe.mean_ppm, recipe.std_ppm))
+    return Task(input_shape=recipe.input_shape, classes=recipe.classes, mean=mean, std=std)
+
+
+SCHEME = _TriggerSetScheme()

@@ -6,11 +6,9 @@ the credential.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import datetime
 import functools
-import itertools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,25 +17,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.claim import Claim, MarkClaim
-from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
+from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
-from ticketguard.credentials.merkle import merkle_root
-from ticketguard.credentials.vault import Vault, groups_digest
-from ticketguard.embedding.interface import Answers, Binding, Json, Mark, PlannedMark, Start
-from ticketguard.embedding.planted_graph import SCHEME as PLANTED_GRAPH
-from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
-from ticketguard.embedding.trigger_set import SCHEME as TRIGGER_SET
-from ticketguard.embedding.trigger_set import TriggerRecipe, TriggerSet
-from ticketguard.errors import CapacityError, ConfigurationError, TensorError, TicketguardError, TicketguardWarning
+from ticketguard.credentials.vault import Vault
+from ticketguard.embedding.interface import Answers, Binding, Mark, PlannedMark, Start
+from ticketguard.errors import ConfigurationError, TensorError, TicketguardError, TicketguardWarning
 from ticketguard.graph import channel_groups_or_none
-from ticketguard.keyed import SECRET_BYTES, commit
+from ticketguard.keyed import SECRET_BYTES
+from ticketguard.marking.commitments import claim_of, with_leaves
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
-from ticketguard.verification.planted_graph import count_hits, edges_to_read
-from ticketguard.verification.statistics import log10_upper_tail
-from ticketguard.verification.trigger_set import attainable_log10_p
-from ticketguard.verification.verdict import level_log10
+from ticketguard.verification.interface import own_parameters
+from ticketguard.verification.registry import checked_marks, scheme, usual_marks
 
 if TYPE_CHECKING:
     import torch
@@ -47,12 +38,6 @@ if TYPE_CHECKING:
 DEFAULT_LEVEL_BITS = 64
 # A trained model that carries less of a mark than this is released with a warning.
 LEARNED_SHARE = 0.95
-
-
-def default_marks(info: TicketInfo) -> tuple[Mark, ...]:
-    """Return a planted graph, and a trigger set where the ticket says what its inputs and classes are."""
-    can_trigger = info.classes >= 2 and len(info.input_shape) in (1, 3)
-    return (PlantedGraph(), TriggerSet()) if can_trigger else (PlantedGraph(),)
 
 
 def prepare(
@@ -88,7 +73,7 @@ def prepare(
         ConfigurationError: A scheme is named twice, a mark cannot work on this ticket, or the model does not answer.
         TensorError: The ticket's mask covers what is not a parameter of the model.
     """
-    chosen = checked_marks(default_marks(ticket.info) if marks is None else marks, level_bits=level_bits)
+    chosen = checked_marks(usual_marks(ticket.info) if marks is None else marks, level_bits=level_bits)
     if model is not None:
         from ticketguard.models import require_parameters
 
@@ -106,10 +91,9 @@ def prepare(
     for mark in chosen:
         claim = claim_of(mark, mark.parameters(ticket), vault, reference.digest(), owner=owner, level_bits=level_bits)
         binding = Binding(secret=key, commitment=claim.commitment)
-        planned.append(mark.plan(ticket, start, binding))
+        planned.append(mark.plan(ticket, start, binding, own_parameters(claim)))
         start = planned[-1].start
-        if mark.scheme == PLANTED_GRAPH:
-            check_capacity(start.mask, reference.mask, binding, claim)
+        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=reference.mask)
         claims.append(with_leaves(claim, planned[-1]))
     plan = Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=planned, claims=tuple(claims), ask=ask)
     if model is not None:
@@ -117,102 +101,10 @@ def prepare(
     return plan
 
 
-def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]:
-    """Return *marks* if there are any, each scheme once, at a level that can be asked for.
-
-    Raises:
-        ConfigurationError: There are none, a scheme is named twice, or the level is out of range.
-    """
-    if not marks or len({mark.scheme for mark in marks}) != len(marks):
-        raise ConfigurationError(
-            f"marks are {[mark.scheme for mark in marks]}, expected at least one, each scheme once"
-        )
-    if not 1 <= level_bits <= 256:
-        raise ConfigurationError(f"level is 2^-{level_bits}, expected 1 to 256 bits")
-    return tuple(marks)
-
-
-def claim_of(
-    mark: Mark, parameters: dict[str, Json], vault: Vault, reference_digest: bytes, *, owner: Owner, level_bits: int
-) -> MarkClaim:
-    """Commit to a mark's parameters, the vault's secret and the reference; every draw is a function of that.
-
-    Raises:
-        ConfigurationError: There are too few triggers for the level.
-    """
-    if vault.channel_groups is not None and mark.scheme == PLANTED_GRAPH:
-        parameters = {**parameters, GROUPS_PARAMETER: groups_digest(vault.channel_groups)}
-    commitment = commit(
-        secret=vault.secret,
-        owner_public_key=owner.public_key,
-        reference_digest=reference_digest,
-        scheme=mark.scheme,
-        version=mark.version,
-        level_bits=level_bits,
-        parameters=canonical_json(parameters),
-    )
-    claim = MarkClaim(
-        scheme=mark.scheme,
-        version=mark.version,
-        level_bits=level_bits,
-        parameters=parameters,
-        commitment=commitment,
-        merkle_root=None,
-    )
-    if mark.scheme == TRIGGER_SET:
-        _check_triggers(claim)
-    return claim
-
-
-def with_leaves(claim: MarkClaim, planned: PlannedMark) -> MarkClaim:
-    """Return *claim* with the Merkle root of the mark's parts, if it has any."""
-    leaves = planned.leaves()
-    return dataclasses.replace(claim, merkle_root=merkle_root(leaves)) if leaves else claim
-
-
 def _for_release(info: TicketInfo) -> TicketInfo:
     """Forget where the owner keeps the data: a ticket that is given away tells nobody's folders."""
     options = {name: value for name, value in info.data_options.items() if name not in ("folder", "test_path")}
     return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options)
-
-
-def check_capacity(marked: Mask, reference: Mask, binding: Binding, mark: MarkClaim) -> None:
-    """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
-
-    Raises:
-        CapacityError: The intact mark's p does not reach the square of the level.
-    """
-    parameters = PlantedParameters.from_json(mark.parameters)
-    weights = {name: marked[name].astype(np.float32) for name in marked}
-    edges = edges_to_read(weights, reference, parameters)
-    reading = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0][0]
-    needed_log10_p = 2 * level_log10(mark.level_bits)
-    hits, highest = sum(layer.hits for layer in reading), sum(layer.highest for layer in reading)
-    if log10_upper_tail(reading) <= needed_log10_p:
-        return
-    possible = range(hits, highest)
-    needed = hits + bisect.bisect_left(possible, -needed_log10_p, key=lambda count: -log10_upper_tail(reading, count))
-    raise CapacityError(layer="the whole ticket", needed_edges=needed, free_edges=hits)
-
-
-def _check_triggers(mark: MarkClaim) -> None:
-    """Refuse fewer triggers than prove ownership where every one is answered.
-
-    Raises:
-        ConfigurationError: They are too few for the level.
-    """
-    recipe = TriggerRecipe.from_json(mark.parameters)
-    threshold = level_log10(mark.level_bits)
-    needed = next(
-        count
-        for count in itertools.count(recipe.count)
-        if attainable_log10_p(triggers=count, classes=recipe.classes) <= threshold
-    )
-    if recipe.count < needed:
-        raise ConfigurationError(
-            f"trigger set: {recipe.count} triggers of {recipe.classes} classes cannot reach 2^-{mark.level_bits} "
-            f"though all are answered: use {needed} or more, three times as many for copies that were fine-tuned"
-        )
 
 
 class Plan:
@@ -307,8 +199,8 @@ class Plan:
         self._step += 1
         with torch.no_grad():
             torch._foreach_mul_(layers, self._live_masks)
-        for mark in self._planned:
-            mark.after_step(self._step, parameters)
+            for mark in self._planned:
+                mark.after_step(self._step, parameters)
 
     def finish(
         self,

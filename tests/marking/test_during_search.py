@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import ticketguard as tg
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph import group_channels, groups_from_json, permute
-from ticketguard.planting import SearchPlanting
+from ticketguard.marking.during_search import SearchPlanting
 from ticketguard.pruning.core import full_mask, global_top_k, with_quota
 from ticketguard.ticket import Reference, TicketInfo
 from ticketguard.training import NoProgress, TrainingConfig, loop
@@ -159,16 +159,13 @@ def test_dense_noise_and_rescaled_layers_do_not_hide_the_mark(found: tuple[tg.Ti
     assert tg.verify(tg.Checkpoint(stolen), credential).status == "supported"
 
 
-def test_what_is_planted_once_is_not_planted_for_another_start(owner: tg.Owner) -> None:
+def test_a_start_has_its_own_marks_whatever_was_bound_before(owner: tg.Owner) -> None:
     info = TicketInfo(method="imp", classes=10, input_shape=(1, 8, 8))
     planting = SearchPlanting(owner=owner, info=info, density=0.1, marks=[tg.PlantedGraph()])
     everything = full_mask({"a": (50, 60)})
-    with pytest.raises(ValueError, match="no rewind weights were bound"):
-        planting.choose({"a": np.ones((50, 60))}, 10, within=everything)
-    planting.bind({"a": np.ones((50, 60), np.float32)}, everything)
-    planting.bind({"a": np.ones((50, 60), np.float32)}, everything)
-    with pytest.raises(ValueError, match="one search has one start"):
-        planting.bind({"a": np.zeros((50, 60), np.float32)}, everything)
+    starts = [{"a": np.full((50, 60), value, np.float32)} for value in (1, 0, 1)]
+    first, other, again = (planting.bind(start, everything).secret["a"].tolist() for start in starts)
+    assert first == again != other
 
 
 def test_a_dense_ticket_is_marked_afterwards(owner: tg.Owner) -> None:
@@ -198,7 +195,10 @@ def test_marks_that_the_ticket_has_no_room_for_are_refused_before_any_training(
 
 
 def test_marks_that_no_search_can_plant_are_refused(owner: tg.Owner) -> None:
-    with pytest.raises(ConfigurationError, match="only a planted graph can be planted while a ticket is found"):
+    with pytest.raises(
+        ConfigurationError,
+        match="marks are trigger-set: none .* name one that can, planted-graph",
+    ):
         tg.find_marked("mlp", owner=owner, marks=[tg.TriggerSet()], **SEARCH)
 
 

@@ -1,0 +1,49 @@
+"""What a claim says about a mark: parameters, the commitment to them, and the root of its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.claim import MarkClaim
+from ticketguard.credentials.credential import GROUPS_PARAMETER
+from ticketguard.credentials.keys import Owner
+from ticketguard.credentials.merkle import merkle_root
+from ticketguard.credentials.vault import Vault, groups_digest
+from ticketguard.embedding.interface import Json, Mark, PlannedMark
+from ticketguard.keyed import commit
+from ticketguard.verification.registry import scheme
+
+
+def claim_of(
+    mark: Mark, parameters: dict[str, Json], vault: Vault, reference_digest: bytes, *, owner: Owner, level_bits: int
+) -> MarkClaim:
+    """Commit to a mark's parameters, the vault's secret and the reference; every draw is a function of that.
+
+    What is read from weights is aligned first where it can be, so it binds the channel groups.
+    """
+    if vault.channel_groups is not None and scheme(mark.scheme).reads == "weights":
+        parameters = {**parameters, GROUPS_PARAMETER: groups_digest(vault.channel_groups)}
+    commitment = commit(
+        secret=vault.secret,
+        owner_public_key=owner.public_key,
+        reference_digest=reference_digest,
+        scheme=mark.scheme,
+        version=mark.version,
+        level_bits=level_bits,
+        parameters=canonical_json(parameters),
+    )
+    return MarkClaim(
+        scheme=mark.scheme,
+        version=mark.version,
+        level_bits=level_bits,
+        parameters=parameters,
+        commitment=commitment,
+        merkle_root=None,
+    )
+
+
+def with_leaves(claim: MarkClaim, planned: PlannedMark) -> MarkClaim:
+    """Return *claim* with the Merkle root of the mark's parts, if it has any."""
+    leaves = planned.leaves()
+    return dataclasses.replace(claim, merkle_root=merkle_root(leaves)) if leaves else claim

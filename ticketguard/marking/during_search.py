@@ -1,0 +1,203 @@
+"""Marks that are planted while the ticket is found: the search sees the secret edges.
+
+Before the search there are only the rewind weights, so they alone are the reference: the commitment binds them, the
+secret edges follow from it, and whatever the search scores, each layer gives the mark its share of edges, the best of
+the secret ones. Nothing has to be moved afterwards.
+
+`SearchPlanting.bind` makes `BoundMarks` of the rewind weights; they choose masks, and make a `Plan` of the last one.
+Each is a function of what it is given, so that a search which is resumed draws the same marks again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ticketguard.credentials.claim import MarkClaim
+from ticketguard.credentials.credential import Credential
+from ticketguard.credentials.keys import Owner
+from ticketguard.credentials.vault import Vault
+from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Positions, SearchedMark, Start
+from ticketguard.errors import ConfigurationError
+from ticketguard.keyed import SECRET_BYTES
+from ticketguard.marking.commitments import claim_of, with_leaves
+from ticketguard.marking.plan import DEFAULT_LEVEL_BITS, Plan
+from ticketguard.pruning.core import full_mask, global_top_k, with_quota
+from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
+from ticketguard.verification.interface import own_parameters
+from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundMarks:
+    """Marks that are drawn for the weights a ticket will be trained from.
+
+    Attributes:
+        ticket: The rewind weights, with a mask that keeps everything.
+        owner: Whose marks they are.
+        vault: The owner's.
+        marks: The marks, each with what the claim will say of it.
+        searched: Of them, the one that the search sees.
+        secret: Its secret edges: flat positions a layer, ascending.
+    """
+
+    ticket: Ticket
+    owner: Owner
+    vault: Vault
+    marks: Sequence[tuple[Mark, MarkClaim]]
+    searched: SearchedMark
+    secret: Mapping[str, Positions]
+
+    def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
+        """Return `global_top_k`'s mask, with the mark's share of edges on secret positions."""
+        mask = global_top_k(scores, keep, within=within)
+        return with_quota(scores, mask, within=within, secret=self.secret, share=self.searched.share)
+
+    def plan(self, mask: Mask) -> Plan:
+        """Return the marks' part in the final training under *mask* from the rewind weights.
+
+        Raises:
+            CapacityError: The mask is too small for a mark of this level.
+            ConfigurationError: The level cannot be reached with so few triggers.
+        """
+        start = Start(mask=mask, weights=mask.applied(self.ticket.start_weights))
+        planned: list[PlannedMark] = []
+        claims: list[MarkClaim] = []
+        for mark, claim in self.marks:
+            binding = Binding(secret=self.vault.secret, commitment=claim.commitment)
+            if mark is self.searched:
+                drawn = self.searched.found_in(start, self.secret, binding)
+            else:
+                drawn = mark.plan(self.ticket, start, binding, own_parameters(claim))
+            start = drawn.start
+            scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=self.ticket.mask)
+            planned.append(drawn)
+            claims.append(with_leaves(claim, drawn))
+        return Plan(
+            ticket=self.ticket, owner=self.owner, vault=self.vault, start=start, planned=planned, claims=tuple(claims)
+        )
+
+
+class SearchPlanting:
+    """Marks that wait for a search; a `ticketguard.pruning.Planting`.
+
+    Args:
+        owner: Whose marks they are.
+        info: What will be known of the ticket: model, classes, input shape and normalisation.
+        density: The ticket's density, in (0, 1).
+        marks: Kinds of marks, one that a search can see among them; by default those that tickets usually get.
+        groups: The model's channel groups as plain JSON; None if they are unknown.
+        level_bits: A verdict will need p ≤ 2^-level_bits.
+        secret: 32 secret bytes; by default fresh from the operating system.
+
+    Raises:
+        ConfigurationError: No search can see any of the marks, the level is out of range, or the ticket is to keep half
+            of its positions or more: there a mark is in what is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: Owner,
+        info: TicketInfo,
+        density: float,
+        marks: Sequence[Mark] | None = None,
+        groups: Sequence[Sequence[Sequence[str | int]]] | None = None,
+        level_bits: int = DEFAULT_LEVEL_BITS,
+        secret: bytes | None = None,
+    ) -> None:
+        self._marks = checked_marks(usual_marks(info) if marks is None else marks, level_bits=level_bits)
+        searched = next((mark for mark in self._marks if isinstance(mark, SearchedMark)), None)
+        if searched is None:
+            able = [name for name in SCHEMES if isinstance(scheme(name).settings(), SearchedMark)]
+            raise ConfigurationError(
+                f"marks are {', '.join(mark.scheme for mark in self._marks)}: none of them can be planted while a "
+                f"ticket is found; name one that can, {' or '.join(able)}, or embed them afterwards"
+            )
+        self._searched, self._parameters = searched, searched.search_parameters(density)
+        self._owner, self._info = owner, info
+        self._groups, self._level_bits = groups, level_bits
+        self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
+        self._last: tuple[Mapping[str, Array], BoundMarks] | None = None
+
+    @property
+    def identity(self) -> str:
+        """What is planted, and by whom; the secret's part in it is not to be undone."""
+        binding = Binding(secret=self._secret, commitment=bytes(32))
+        trace = binding.stream("identity").integers(2**53, 2)
+        return f"{self._owner.public_key.hex()} {self._marks!r} {self._level_bits} {trace.tolist()}"
+
+    def rehearse(self, start: Mapping[str, Array], everything: Mask, keep: int) -> None:
+        """Refuse marks that tickets of this density have no room for, before hours of search.
+
+        A random mask stands for the one to be found: what a mark can prove follows from how many edges it has.
+
+        Args:
+            start: Weights of the model, trained or not.
+            everything: The mask that keeps all of its prunable ones.
+            keep: Number of weights that the ticket will keep.
+
+        Raises:
+            CapacityError: The ticket would be too small for a mark of this level.
+            ConfigurationError: The level cannot be reached with so few triggers.
+        """
+        generator = np.random.default_rng(0)
+        scores = {name: generator.random(everything[name].shape, dtype=np.float32) for name in everything}
+        bound = self._draw(start, everything)
+        bound.plan(bound.choose(scores, keep, within=everything))
+
+    def bind(self, start: Mapping[str, Array], everything: Mask) -> BoundMarks:
+        """Commit to the rewind weights and draw the secret edges."""
+        # A search asks in every round; drawing again would give the same.
+        if self._last is None or self._last[0] is not start:
+            self._last = (start, self._draw(start, everything))
+        return self._last[1]
+
+    def _draw(self, start: Mapping[str, Array], everything: Mask) -> BoundMarks:
+        ticket = Ticket(mask=everything, weights=start, rewind_weights=start, info=self._info)
+        reference = ticket.reference()
+        vault = Vault(secret=self._secret, reference=reference.to_bytes(), channel_groups=self._groups)
+        marks = []
+        for mark in self._marks:
+            parameters = self._parameters if mark is self._searched else mark.parameters(ticket)
+            claim = claim_of(
+                mark, parameters, vault, reference.digest(), owner=self._owner, level_bits=self._level_bits
+            )
+            marks.append((mark, claim))
+        commitment = next(claim.commitment for mark, claim in marks if mark is self._searched)
+        return BoundMarks(
+            ticket=ticket,
+            owner=self._owner,
+            vault=vault,
+            marks=tuple(marks),
+            searched=self._searched,
+            secret=self._searched.secret_positions(
+                {name: everything[name].shape for name in everything},
+                Binding(secret=self._secret, commitment=commitment),
+                self._parameters,
+            ),
+        )
+
+    def finish(
+        self, ticket: Ticket, network: torch.nn.Module, *, created: datetime.datetime | None = None
+    ) -> tuple[Ticket, Credential]:
+        """Return the marked ticket, made for release, and the owner's credential.
+
+        Args:
+            ticket: What the search returned, with its rewind weights.
+            network: Its model, holding the trained weights.
+            created: When the claim says it was made; by default now.
+        """
+        everything = full_mask({name: ticket.mask[name].shape for name in ticket.mask})
+        plan = self.bind(ticket.start_weights, everything).plan(ticket.mask)
+        marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created)
+        found = dataclasses.replace(ticket.info, data=marked.info.data, data_options=marked.info.data_options)
+        return dataclasses.replace(marked, info=found), credential

@@ -1,0 +1,158 @@
+"""What the verifier asks of a scheme: settings, room, and a test of a suspect."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from ticketguard.credentials.claim import MarkClaim
+from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
+from ticketguard.embedding.interface import Binding, Json, Mark, Positions
+from ticketguard.errors import CredentialError
+from ticketguard.graph import ChannelGroup, check_fit, groups_from_json
+from ticketguard.suspects.checkpoints import Checkpoint
+from ticketguard.suspects.predictors import Predictor
+from ticketguard.suspects.predictors.patience import Patience
+from ticketguard.ticket import Mask, TicketInfo
+from ticketguard.verification.controls import Controls, Task
+from ticketguard.verification.verdict import Evidence
+
+# What of a suspect a mark is read from.
+Source: TypeAlias = Literal["weights", "answers"]
+SOURCES: tuple[Source, ...] = ("weights", "answers")
+# One test of a suspect, ready to be made: takes the log10 p that it must reach.
+Test: TypeAlias = Callable[[float], Evidence]
+
+
+def own_parameters(mark: MarkClaim) -> dict[str, Json]:
+    """Return what a claim says for the scheme of *mark* to read; the rest is for all schemes alike."""
+    return {name: value for name, value in mark.parameters.items() if name != GROUPS_PARAMETER}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A suspect that is asked for answers, and on what terms.
+
+    Attributes:
+        predictor: What is asked.
+        patience: What its faults may cost, all tests together.
+        journal: File for the answers; None to keep none.
+        controls: Makes ordinary inputs of the task that a claim names; None to ask none.
+    """
+
+    predictor: Predictor
+    patience: Patience
+    journal: Path | None = None
+    controls: Callable[[Task], Controls] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inquiry:
+    """A suspect, and the mark to be looked for in it.
+
+    Attributes:
+        credential: The owner's, whose commitments were checked.
+        mark: What its claim says about the mark.
+        weights: The suspect's checkpoint, if it is given.
+        answers: The suspect as something that answers, if it is given.
+        open_files: Closes what a test opened, after the verdict.
+    """
+
+    credential: Credential
+    mark: MarkClaim
+    weights: Checkpoint | None
+    answers: Asked | None
+    open_files: contextlib.ExitStack
+
+    @property
+    def binding(self) -> Binding:
+        """What every draw of the mark is a function of."""
+        return Binding(secret=self.credential.vault.secret, commitment=self.mark.commitment)
+
+    def bound_groups(self, mask: Mask) -> Sequence[ChannelGroup]:
+        """Return the vault's channel groups of *mask*'s layers if the commitment binds them, else none.
+
+        Groups that it does not bind could be made to steer an alignment.
+
+        Raises:
+            CredentialError: They are malformed.
+        """
+        if GROUPS_PARAMETER not in self.mark.parameters:
+            return ()
+        try:
+            groups = groups_from_json(self.credential.vault.channel_groups)
+            check_fit(groups, {name: mask[name].shape for name in mask})
+        except ValueError as error:
+            raise CredentialError(
+                f"the vault's channel groups are malformed ({error}): use another copy of it"
+            ) from error
+        return [group for group in groups if any(member.tensor in mask.layers for member in group)]
+
+
+class Scheme(Protocol):
+    """A kind of mark: how it is set up, what it needs, and how it is found again."""
+
+    @property
+    def name(self) -> str:
+        """Its name in claims."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The version that this release writes and reads."""
+        ...
+
+    @property
+    def reads(self) -> Source:
+        """What of a suspect it is read from."""
+        ...
+
+    @property
+    def settings(self) -> type[Mark]:
+        """The frozen dataclass of a mark's settings, each with a default; an instance is the mark."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Settings that have an option of their own on the command line: name of the option → name of the field."""
+        ...
+
+    def fits(self, info: TicketInfo) -> bool:
+        """Tell whether a ticket says all that this mark needs."""
+        ...
+
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+        """Refuse a mark that an untouched copy could not prove at the claim's level.
+
+        Args:
+            claim: What the claim will say about the mark.
+            binding: What it is drawn from.
+            marked: The mask that it is in.
+            reference: The mask of the unmarked ticket.
+
+        Raises:
+            CapacityError, ConfigurationError: It could not.
+        """
+        ...
+
+    def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
+        """Return, per layer of the reference's *mask*, the secret positions that a picture may show to the owner.
+
+        None for a mark that is not in the mask.
+
+        Raises:
+            CredentialError: The claim's parameters cannot be used.
+        """
+        ...
+
+    def examine(self, inquiry: Inquiry) -> Test:
+        """Check what is given, and return the test; nothing of the suspect is read before the test is made.
+
+        Raises:
+            CredentialError: The claim's parameters cannot be used.
+            ConfigurationError, FileError: Something that was given beside the suspect cannot be.
+        """
+        ...

@@ -1,0 +1,96 @@
+"""The schemes of this release: a new one needs a line here, and nothing else outside its own files."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ticketguard.credentials.claim import MarkClaim
+from ticketguard.embedding.interface import Mark
+from ticketguard.errors import ConfigurationError, UnknownVersionError
+from ticketguard.ticket import TicketInfo
+from ticketguard.verification.interface import Scheme, Source
+
+# Name in claims → module:name of the scheme, loaded when it is first asked for.
+SCHEMES: dict[str, str] = {
+    "planted-graph": "ticketguard.verification.planted_graph:SCHEME",
+    "trigger-set": "ticketguard.verification.trigger_set:SCHEME",
+}
+# The marks that a ticket gets where none are named, as far as they fit it.
+USUAL = ("planted-graph", "trigger-set")
+
+
+def scheme(name: str) -> Scheme:
+    """Return the scheme of this name.
+
+    Raises:
+        ConfigurationError: This release has none.
+    """
+    if name not in SCHEMES:
+        raise ConfigurationError(f"unknown mark '{name}', expected one or more of {', '.join(SCHEMES)}")
+    module, attribute = SCHEMES[name].split(":")
+    found: Scheme = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def scheme_of(mark: MarkClaim) -> Scheme | None:
+    """Return the scheme that reads a claim's *mark*; None if this release knows no scheme of its name.
+
+    Raises:
+        UnknownVersionError: It knows the scheme, but not in this version.
+    """
+    if mark.scheme not in SCHEMES:
+        return None
+    known = scheme(mark.scheme)
+    if mark.version != known.version:
+        raise UnknownVersionError(what=f"the claim's {mark.scheme}", found=mark.version, known=(str(known.version),))
+    return known
+
+
+def marks_read_from(marks: Sequence[MarkClaim], source: Source) -> list[MarkClaim]:
+    """Return those of a claim's *marks* that this release reads from *source*, whatever their version."""
+    return [mark for mark in marks if mark.scheme in SCHEMES and scheme(mark.scheme).reads == source]
+
+
+def usual_marks(info: TicketInfo) -> tuple[Mark, ...]:
+    """Return the marks of a ticket for which none are named."""
+    return tuple(found.settings() for found in map(scheme, USUAL) if found.fits(info))
+
+
+def configured_mark(name: str, *, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Mark:
+    """Return a mark by its scheme's name.
+
+    Args:
+        name: The scheme's name.
+        settings: Fields of its settings.
+        options: Values of the command line's options; those of other schemes are passed over.
+
+    Raises:
+        ConfigurationError: There is no such scheme or setting, or a value is out of range.
+    """
+    found = scheme(name)
+    fields = [field.name for field in dataclasses.fields(found.settings)]  # type: ignore[arg-type]
+    for given in settings:
+        if given not in fields:
+            raise ConfigurationError(f"unknown setting '{given}' of {name}, expected one of {', '.join(fields)}")
+    usual = {field: options[option] for option, field in found.options.items() if option in options}
+    return found.settings(**{**usual, **settings})
+
+
+def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]:
+    """Return *marks* if there are any, each scheme once and known, at a level that can be asked for.
+
+    Raises:
+        ConfigurationError: There are none, a scheme is named twice or unknown, or the level is out of range.
+    """
+    if not marks or len({mark.scheme for mark in marks}) != len(marks):
+        raise ConfigurationError(
+            f"marks are {[mark.scheme for mark in marks]}, expected at least one, each scheme once"
+        )
+    for mark in marks:
+        scheme(mark.scheme)
+    if not 1 <= level_bits <= 256:
+        raise ConfigurationError(f"level is 2^-{level_bits}, expected 1 to 256 bits")
+    return tuple(marks)
