@@ -14,7 +14,7 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import TriggerRecipe, draw_triggers
 from ticketguard.models import load_arrays
 from ticketguard.pipeline import verify
-from ticketguard.suspects.predictors import CallablePredictor
+from ticketguard.predictors import CallablePredictor
 from ticketguard.ticket import FloatArray, Ticket
 
 ATTACKS = (

@@ -26,7 +26,7 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import draw_triggers
 from ticketguard.graph import align
 from ticketguard.keyed import commit
-from ticketguard.suspects.predictors.patience import Patience
+from ticketguard.predictors.patience import Patience
 from ticketguard.verification import planted_graph, statistics, trigger_set
 from ticketguard.verification.journal import Journal
 from ticketguard.verification.readings import READINGS, Layers, read_layer

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ticketguard.checking import TicketCheck, check_ticket
+    from ticketguard.checkpoints.checkpoints import Checkpoint
     from ticketguard.credentials.credential import Credential, load_credential
     from ticketguard.credentials.keys import Owner, load_public_key
     from ticketguard.credentials.vault_key import VaultKey
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
     from ticketguard.marking.plan import Plan, prepare
     from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
+    from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
     from ticketguard.programs import export_program
-    from ticketguard.suspects.checkpoints import Checkpoint
-    from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
     from ticketguard.ticket import Mask, Ticket, TicketInfo
     from ticketguard.training import TrainingConfig
     from ticketguard.verification.verdict import Evidence, Verdict
@@ -86,20 +86,20 @@ __all__ = [
 
 # Where each public name lives, for the loading on first use (PEP 562); a test keeps the three lists alike.
 _HOMES = {
-    "CallablePredictor": "ticketguard.suspects.predictors",
-    "Checkpoint": "ticketguard.suspects.checkpoints",
+    "CallablePredictor": "ticketguard.predictors",
+    "Checkpoint": "ticketguard.checkpoints.checkpoints",
     "Credential": "ticketguard.credentials.credential",
     "Dataset": "ticketguard.data",
     "Evidence": "ticketguard.verification.verdict",
-    "HttpPredictor": "ticketguard.suspects.predictors",
+    "HttpPredictor": "ticketguard.predictors",
     "Mask": "ticketguard.ticket",
     "Measurement": "ticketguard.measuring",
     "NoAnswerError": "ticketguard.errors",
-    "OnnxPredictor": "ticketguard.suspects.predictors",
+    "OnnxPredictor": "ticketguard.predictors",
     "Owner": "ticketguard.credentials.keys",
     "Plan": "ticketguard.marking.plan",
     "PlantedGraph": "ticketguard.embedding.planted_graph",
-    "Predictor": "ticketguard.suspects.predictors",
+    "Predictor": "ticketguard.predictors",
     "Ticket": "ticketguard.ticket",
     "TicketCheck": "ticketguard.checking",
     "TicketInfo": "ticketguard.ticket",

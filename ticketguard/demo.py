@@ -18,6 +18,7 @@ import torch
 from ticketguard.attacks.interface import Attack, Victim
 from ticketguard.attacks.removal.fine_tuning import FineTuning
 from ticketguard.attacks.removal.pruning import MagnitudePruning
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import ENCRYPTED_LABEL, Owner
 from ticketguard.data import Dataset, load_data
@@ -28,10 +29,9 @@ from ticketguard.inspection import secret_positions
 from ticketguard.marking.plan import prepare
 from ticketguard.models import load_arrays, model_of
 from ticketguard.pipeline import embed, find, verify
+from ticketguard.predictors import CallablePredictor
 from ticketguard.reporting.plots import draw_before_after
 from ticketguard.reporting.text import STATUS_WORDS, log10_text, table_lines
-from ticketguard.suspects.checkpoints import Checkpoint
-from ticketguard.suspects.predictors import CallablePredictor
 from ticketguard.ticket import Array, FloatArray, Ticket
 from ticketguard.training import Progress, TrainingConfig, evaluate, train
 from ticketguard.verification.verdict import Verdict

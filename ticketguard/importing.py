@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.errors import ConfigurationError, FileError, TensorError, TicketguardWarning
-from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
 from ticketguard.zeros import FEWEST_PRUNED_SHARE, read_zeros, reason_for_zeros
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
+from ticketguard.checkpoints.sharded import INDEX_SUFFIX
 from ticketguard.credentials import age_passphrase
 from ticketguard.credentials.canonical import as_written
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, claim_digest, read_claim
@@ -23,8 +25,6 @@ from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.errors import CredentialError, FileError, TensorError
 from ticketguard.files import open_at_once, read_whole, reading
 from ticketguard.strict_json import parse_json
-from ticketguard.suspects.checkpoints import Checkpoint
-from ticketguard.suspects.sharded import INDEX_SUFFIX
 from ticketguard.tensor_file import HEADER_LIMIT_BYTES, MAX_HEADER_VALUES
 from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_digest
 from ticketguard.verification.registry import scheme_of

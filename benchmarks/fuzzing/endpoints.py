@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.fuzzing.target import Scratch, Target
 from ticketguard.errors import PredictorError
-from ticketguard.suspects.predictors.interface import read_answer
-from ticketguard.suspects.predictors.open_inference import ProtocolError, read_metadata, read_output
+from ticketguard.predictors.interface import read_answer
+from ticketguard.predictors.open_inference import ProtocolError, read_metadata, read_output
 from ticketguard.verification.journal import Questioned, open_journal
 
 QUESTIONED = Questioned(commitment="00" * 32, trigger_root="11" * 32, suspect="fuzzed")

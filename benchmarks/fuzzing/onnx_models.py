@@ -18,9 +18,9 @@ import onnxruntime  # noqa: F401  # before the fork, as in the real child
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.fuzzing.target import Scratch, Target
-from ticketguard.suspects.predictors import onnx_child
-from ticketguard.suspects.predictors.onnx import OnnxPredictor
-from ticketguard.suspects.predictors.onnx_process import ChildError
+from ticketguard.predictors import onnx_child
+from ticketguard.predictors.onnx import OnnxPredictor
+from ticketguard.predictors.onnx_process import ChildError
 
 ANSWER_SECONDS = 1.0
 CHILD_BYTES = 200 * 10**6
@@ -28,7 +28,7 @@ MODELS_A_CHILD = 500
 
 
 class ForkedProcess:
-    """A child like `ticketguard.suspects.predictors.onnx_process.OnnxProcess`, forked from this process.
+    """A child like `ticketguard.predictors.onnx_process.OnnxProcess`, forked from this process.
 
     Args:
         memory_bytes: As there.
@@ -134,7 +134,7 @@ def targets(scratch: Scratch) -> tuple[Target, ...]:
     def ask(content: bytes) -> object:
         path.write_bytes(content)
         with (
-            mock.patch("ticketguard.suspects.predictors.onnx.OnnxProcess", children.one),
+            mock.patch("ticketguard.predictors.onnx.OnnxProcess", children.one),
             OnnxPredictor(path, timeout_s=ANSWER_SECONDS, memory_bytes=CHILD_BYTES) as predictor,
         ):
             return predictor.predict(inputs, classes=4)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import ticketguard as tg
-from ticketguard.suspects.predictors import patience
+from ticketguard.predictors import patience
 from ticketguard.verification.journal import Questioned, open_journal
 
 from .conftest import PASSPHRASE, Files, Run, unmarked_ticket, validate

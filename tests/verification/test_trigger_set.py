@@ -13,7 +13,7 @@ import ticketguard as tg
 from tests.cli.conftest import network, unmarked_ticket
 from ticketguard.embedding.interface import Binding
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, PredictorError, UnusableAnswerError
-from ticketguard.suspects.predictors import patience
+from ticketguard.predictors import patience
 from ticketguard.verification import journal as journals
 from ticketguard.verification import trigger_set as verification
 from ticketguard.verification.controls import Controls, Task

@@ -27,7 +27,7 @@ from ticketguard.cli.runs import Result, open_run
 from ticketguard.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.checkpoints.checkpoints import Checkpoint
 
 
 def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -197,7 +197,7 @@ def command(
 
 def _open(path: Path | None, network: str | None) -> Path | Checkpoint | None:
     """Return a file of weights, or the network in it if it holds several and one was named."""
-    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.checkpoints.checkpoints import Checkpoint
 
     if path is None or network is None or not Checkpoint(path).networks():
         return path

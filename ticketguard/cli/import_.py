@@ -20,7 +20,7 @@ from ticketguard.cli.options import (
 from ticketguard.cli.output import dense_summary, print_document
 
 if TYPE_CHECKING:
-    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.checkpoints.checkpoints import Checkpoint
 
 
 @click.command(name="import", short_help="Turn a sparse checkpoint into a ticket: its zeros are the mask.")
@@ -106,7 +106,7 @@ def command(
 
 def _open(path: Path, network: str | None, *, everywhere: bool = True) -> Checkpoint:
     """Open a checkpoint, or one network in it; an early one may hold that network alone."""
-    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.checkpoints.checkpoints import Checkpoint
 
     opened = Checkpoint(path)
     return opened if network is None or not (everywhere or opened.networks()) else Checkpoint(path, network=network)

@@ -104,7 +104,7 @@ def _draw(
 
 def _layers(file: Path) -> dict[str, Array]:
     """Read a suspect's tensors of two axes or more, what is not finite in them too."""
-    from ticketguard.suspects.checkpoints import Checkpoint
+    from ticketguard.checkpoints.checkpoints import Checkpoint
 
     suspect = Checkpoint(file)
     return {name: suspect.stored(name) for name in suspect.layer_names()}

@@ -147,7 +147,7 @@ def _open(
     suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float, network: str | None
 ) -> list[Any]:
     """Return what is examined: a checkpoint, something that answers, or first one and then the other."""
-    from ticketguard.suspects.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
+    from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
 
     if network is not None and (suspect is None or _is_onnx(suspect)):
         raise click.UsageError("--network names a part of a checkpoint's weights: give a checkpoint as SUSPECT.")
@@ -157,7 +157,7 @@ def _open(
             raise click.UsageError("An .onnx file is asked for answers: give it alone, or a checkpoint of weights.")
         parts.append(OnnxPredictor(suspect, timeout_s=timeout))
     elif suspect is not None:
-        from ticketguard.suspects.checkpoints import Checkpoint
+        from ticketguard.checkpoints.checkpoints import Checkpoint
 
         parts.append(Checkpoint(suspect, network=network))
     if endpoint is not None:

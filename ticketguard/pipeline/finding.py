@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
@@ -15,7 +16,6 @@ from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.runs import in_work_folder, moment_of_run, recipe, require_room_to_end, secret_of_run
-from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import Array, Ticket
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import Credential
 from ticketguard.errors import (
@@ -20,9 +21,8 @@ from ticketguard.errors import (
 )
 from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.ordinary import ControlsLike, ordinary_inputs
-from ticketguard.suspects.checkpoints import Checkpoint
-from ticketguard.suspects.predictors import Predictor
-from ticketguard.suspects.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
+from ticketguard.predictors import Predictor
+from ticketguard.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
 from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, Source, Test
 from ticketguard.verification.registry import SCHEMES, scheme_of
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10

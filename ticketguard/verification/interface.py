@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential
 from ticketguard.embedding.interface import Binding, Json, Mark, Positions
 from ticketguard.errors import CredentialError
 from ticketguard.graph import ChannelGroup, check_fit, groups_from_json
-from ticketguard.suspects.checkpoints import Checkpoint
-from ticketguard.suspects.predictors import Predictor
-from ticketguard.suspects.predictors.patience import Patience
+from ticketguard.predictors import Predictor
+from ticketguard.predictors.patience import Patience
 from ticketguard.ticket import Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
 from ticketguard.verification.verdict import Evidence

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
+from ticketguard.checkpoints.matching import LayerMatch
+from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
-from ticketguard.suspects.checkpoints import Checkpoint
-from ticketguard.suspects.matching import LayerMatch
-from ticketguard.suspects.packed import describe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding, Positions
@@ -27,7 +28,6 @@ from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.errors import CapacityError
 from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
-from ticketguard.suspects.checkpoints import Checkpoint
 from ticketguard.ticket import FloatArray, Mask, Reference, TicketInfo
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
 from ticketguard.verification.networks import Network, readable_networks

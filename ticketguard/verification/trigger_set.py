@@ -24,8 +24,8 @@ from ticketguard.embedding import trigger_set
 from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.trigger_set import PARTS, TriggerRecipe, Triggers, TriggerSet, draw_triggers
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, PredictorError, UnusableAnswerError
-from ticketguard.suspects.predictors import Predictor
-from ticketguard.suspects.predictors.patience import Patience
+from ticketguard.predictors import Predictor
+from ticketguard.predictors.patience import Patience
 from ticketguard.ticket import FloatArray, Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters

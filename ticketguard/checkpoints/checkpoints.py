@@ -1,0 +1,296 @@
+"""A white-box suspect: named tensors, read one at a time as float32, without running anything it brings.
+
+The format is told from the bytes, never from the file's name. Reading a file needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ticketguard.checkpoints.bitmask import with_compressed
+from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
+from ticketguard.checkpoints.networks import networks_in
+from ticketguard.checkpoints.packed import describe, is_integer, packed_weights
+from ticketguard.checkpoints.parts import effective_parts, read_part
+from ticketguard.checkpoints.sharded import open_checkpoint
+from ticketguard.checkpoints.sources import MappingSource, TensorSource, unreadable_type
+from ticketguard.errors import ConfigurationError, FileError, TensorError, UnverifiableError
+from ticketguard.ticket import RESERVED_PREFIX, Array, FloatArray
+from ticketguard.zeros import is_mask_name
+
+
+class Checkpoint:
+    """A suspect's state dict: a safetensors or torch file, one in several files, or a mapping of arrays or tensors.
+
+    A pruning mask that is stored beside its weight is part of the weight (`ticketguard.checkpoints.parts`), one that
+    is stored as a bitmask is read as what it was, and ``parametrizations.NAME.original`` is ``NAME``. Other names are
+    kept; `match` sees through prefixes.
+
+    Args:
+        suspect: The file, the ``*.index.json`` of a sharded checkpoint or the folder of one, or tensors by name.
+        label: What errors and reports call it; default: the path.
+        network: Read only the tensors whose names start so, as one network, and leave that prefix off; an empty text
+            says that the whole file is one.
+
+    Raises:
+        FileError: The file is missing, truncated, foreign, or holds code (which is not run).
+        TensorError: A tensor is impossible.
+        ConfigurationError: It has no such network.
+    """
+
+    def __init__(
+        self,
+        suspect: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        label: str | None = None,
+        network: str | None = None,
+    ) -> None:
+        if isinstance(suspect, Mapping):
+            self.label = label or "state dict"
+            source: TensorSource = MappingSource(suspect)
+        else:
+            self.label = label or os.fspath(suspect)
+            source = open_checkpoint(suspect)
+        # Only formats that nest keep networks apart.
+        self._apart: tuple[str, ...] = getattr(source, "networks", ())
+        self._source = with_compressed(source)
+        # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
+        stored = [name for name in self._source.names() if not name.startswith(RESERVED_PREFIX)]
+        self._parts = effective_parts(stored, self._source)
+        self._contents: dict[str, bytes] = {}
+        # Not yet the one that is asked for: if that is missing, the error names those there are.
+        self.network: str | None = None
+        if network:
+            self._narrow(network if network.endswith(".") else f"{network}.")
+        else:
+            self.network = network
+
+    def _narrow(self, prefix: str) -> None:
+        inside = {name.removeprefix(prefix): part for name, part in self._parts.items() if name.startswith(prefix)}
+        if not inside:
+            known = self.networks() or sorted({f"{name.partition('.')[0]}." for name in self._parts if "." in name})[:8]
+            raise ConfigurationError(
+                f"'{self.label}' has no network '{prefix}': its names start with {', '.join(known) or 'no prefix'}"
+            )
+        self._parts, self.network = inside, prefix
+
+    def networks(self) -> tuple[str, ...]:
+        """Return the name prefixes of the networks it holds; none if it is one, or was said to be."""
+        if self.network is not None:
+            return ()
+        return networks_in({name: self.shape(name) for name in self._parts}, stored_apart=self._apart)
+
+    def packed(self) -> dict[str, str]:
+        """Return the format of every weight that is stored quantised or packed, which is not read, by its name."""
+        prefix = self.network or ""
+        found = packed_weights(self._source)
+        return {name.removeprefix(prefix): form for name, form in found.items() if name.startswith(prefix)}
+
+    def require_unpacked(self) -> None:
+        """Check that all of its weights are stored as floating-point numbers.
+
+        Raises:
+            FileError: Some are quantised or packed.
+        """
+        if packed := self.packed():
+            raise FileError(
+                path=self.label,
+                reason=f"holds {describe(packed)}, which is not read",
+                hint="load it with the library that wrote it, and save the weights as floating-point numbers",
+            )
+
+    def require_one_network(self, *, naming: str) -> None:
+        """Check that it holds one network, or that the user said which one.
+
+        Args:
+            naming: How the user names one, such as "--network".
+
+        Raises:
+            ConfigurationError: It holds several.
+        """
+        found = self.networks()
+        if found:
+            shown = ", ".join(f"'{prefix}'" for prefix in found[:8])
+            raise ConfigurationError(
+                f"'{self.label}' holds {len(found)} networks, whose names start with {shown}: say which one is meant "
+                f"with {naming}, or that all of them are one with an empty text"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        """Return every tensor's name, in stored order."""
+        return tuple(self._parts)
+
+    def layer_names(self) -> tuple[str, ...]:
+        """Return the names of the tensors with two axes or more, in stored order."""
+        return tuple(name for name in self._parts if len(self.shape(name)) >= 2)
+
+    def shape(self, name: str) -> Shape:
+        """Return a tensor's shape without reading it.
+
+        Raises:
+            KeyError: There is no such tensor.
+        """
+        return self._source.shape(self._parts[name].weight)
+
+    def type_name(self, name: str) -> str:
+        """Return the element type a tensor is stored in, as its format calls it.
+
+        Raises:
+            KeyError: There is no such tensor.
+        """
+        return self._source.type_name(self._parts[name].weight)
+
+    def read(self, name: str) -> FloatArray:
+        """Read one tensor into a new float32 array, its pruning mask applied if it has one.
+
+        Raises:
+            KeyError: There is no such tensor.
+            FileError: The file is gone or has changed.
+            TensorError: The values are not floating-point, not finite, or do not fit their mask.
+        """
+        values = self.stored(name)
+        if values.dtype != np.float32:
+            raise unreadable_type(name, self.type_name(name))
+        _require_finite(values, name=name)
+        return values
+
+    def stored(self, name: str) -> Array:
+        """Read one tensor as `read` does, but integers as they are, and NaN and infinity let through.
+
+        Raises:
+            KeyError: There is no such tensor.
+            FileError: The file is gone or has changed.
+            TensorError: The element type cannot be read, or its mask does not fit.
+        """
+        part = self._parts[name]
+        values = self._source.read(part.weight)
+        if not part.masks:
+            return values
+        if values.dtype != np.float32:
+            raise unreadable_type(name, self.type_name(name))
+        return read_part(part, values, self._source)
+
+    def state(self) -> dict[str, Array]:
+        """Read everything: floating tensors as `read` does, integer and boolean ones (counters, indices) as stored.
+
+        Raises:
+            FileError: The file is gone or has changed.
+            TensorError: A tensor's values are not finite or not readable.
+        """
+        whole: dict[str, Array] = {}
+        for name in self._parts:
+            values = self.stored(name)
+            if values.dtype.kind not in "iub":
+                _require_finite(values, name=name)
+            whole[name] = values
+        return whole
+
+    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
+        """Return what is wrong with those of some tensors that cannot be read as weights, by name.
+
+        Raises:
+            FileError: The file is gone or has changed.
+        """
+        wrong: dict[str, str] = {}
+        for name in names:
+            try:
+                self.read(name)
+            except TensorError as error:
+                wrong[name] = error.reason
+        return wrong
+
+    def fits(self, shapes: Mapping[str, Shape]) -> tuple[Mapping[str, str], ...]:
+        """Return its tensors that a model knows, by the model's names, in each network that has most of them.
+
+        Args:
+            shapes: Shapes of the model's tensors.
+        """
+        return fitting_names(shapes, {name: self.shape(name) for name in self._parts})
+
+    def match(self, shapes: Mapping[str, Shape]) -> LayerMatch:
+        """Return the first of `matches`.
+
+        Raises:
+            UnverifiableError: No layer has a tensor, or too many networks fit.
+        """
+        return self.matches(shapes)[0]
+
+    def matches(self, shapes: Mapping[str, Shape]) -> tuple[LayerMatch, ...]:
+        """Pair reference layers with this suspect's tensors, in each network of it that fits equally well.
+
+        Names and shapes decide, and which tensors are the same: nothing that depends on a key.
+
+        Args:
+            shapes: Shapes of the reference's layers.
+
+        Raises:
+            UnverifiableError: No layer has one; the message names some of each side. Or too many networks fit.
+        """
+        found = match_networks(shapes, {name: self.shape(name) for name in self.layer_names()}, spare=self._spare)
+        if not found[0].pairs:
+            raise UnverifiableError(_no_overlap(self, shapes, found[0]))
+        if len(found) > MAX_NETWORKS:
+            names = ", ".join(f"'{match.network}'" for match in found[:4])
+            raise UnverifiableError(
+                f"'{self.label}' has more than {MAX_NETWORKS} networks that fit the reference equally well ({names} "
+                "and others): say which one is meant, with --network (network=)"
+            )
+        return found
+
+    def _spare(self, names: Sequence[str]) -> set[str]:
+        """Return those of some tensors of one shape that are no layer: masks, whole numbers, an earlier one again."""
+        first: dict[bytes, str] = {}
+        return {
+            name
+            for name in names
+            if is_mask_name(name)
+            or is_integer(self.type_name(name))
+            or first.setdefault(self._content(name), name) != name
+        }
+
+    def _content(self, name: str) -> bytes:
+        if name not in self._contents:
+            try:
+                content = np.ascontiguousarray(self.stored(name))
+            except TensorError:
+                return name.encode("utf-8", "surrogatepass")  # What cannot be read is like nothing else.
+            self._contents[name] = hashlib.sha256(content.data if content.size else b"").digest()
+        return self._contents[name]
+
+
+def _require_finite(values: Array, *, name: str) -> None:
+    # Smallest and largest see a NaN or infinity anywhere, and need no second array.
+    if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        raise TensorError(
+            name=name,
+            reason="has values that are NaN or infinite (in float32)",
+            hint="such a network cannot answer; ask for the weights that are in use",
+        )
+
+
+def _no_overlap(suspect: Checkpoint, shapes: Mapping[str, Shape], found: LayerMatch) -> str:
+    wanted = ", ".join(f"'{name}' {tuple(shapes[name])}" for name in sorted(shapes)[:3])
+    if found.wrong_shapes:
+        has = ", ".join(f"'{name}' {shape}" for name, shape in list(found.wrong_shapes.values())[:3])
+        return (
+            f"'{suspect.label}' has the reference's tensors in other shapes: expected {wanted}, got {has}: "
+            "it is another architecture, or was restructured; verify by its answers instead"
+        )
+    if packed := suspect.packed():
+        return (
+            f"'{suspect.label}' holds {describe(packed)}, which is not read: load it with the library that wrote it "
+            "and save the weights as floating-point numbers, or verify by its answers"
+        )
+    has = (
+        ", ".join(f"'{name}' {suspect.shape(name)}" for name in suspect.layer_names()[:3]) or "no tensor with two axes"
+    )
+    return (
+        f"'{suspect.label}' and the reference have no tensor in common: expected {wanted}, got {has}: "
+        "check that it is the suspect you meant, or verify by its answers"
+    )
