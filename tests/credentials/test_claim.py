@@ -274,6 +274,16 @@ def test_claims_with_fields_of_another_length_cannot_be_made(credential: Credent
         dataclasses.replace(credential.claim, **{field: bytes(31)})
 
 
+@pytest.mark.parametrize(("field", "highest"), [("version", 2**31 - 1), ("level_bits", 256)])
+def test_marks_are_numbered_from_one_to_a_limit(credential: Credential, field: str, highest: int) -> None:
+    (mark,) = credential.claim.marks
+    for number in (1, highest):
+        assert getattr(dataclasses.replace(mark, **{field: number}), field) == number
+    for number in (0, highest + 1, True, "1"):
+        with pytest.raises(ValueError, match=f"{field} is '?{number}'?, expected an integer from 1 to {highest}$"):
+            dataclasses.replace(mark, **{field: number})
+
+
 @pytest.mark.parametrize("field", ["commitment", "merkle_root"])
 def test_marks_with_fields_of_another_length_cannot_be_made(credential: Credential, field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} has 33 bytes, expected 32"):

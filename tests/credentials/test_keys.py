@@ -203,7 +203,7 @@ def test_der_that_ends_early_or_has_no_bottom_is_refused_before_it_is_opened(con
         check_key_cost(pem(content))
 
 
-@pytest.mark.parametrize("content", [b"\x30", b"\x30\x81"])
+@pytest.mark.parametrize("content", [b"\x30", b"\x30\x81", nested(9)])
 def test_der_without_a_length_holds_nothing(content: bytes) -> None:
     check_key_cost(pem(content))
 

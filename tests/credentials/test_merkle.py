@@ -56,9 +56,18 @@ def test_indices_outside_the_tree_are_never_proved(index: int, size: int) -> Non
     assert not verify_inclusion(root=merkle_root(LEAVES[:3]), leaf=LEAVES[0], index=index, size=size, proof=())
 
 
-def test_siblings_of_another_length_are_refused() -> None:
-    root, (sibling,) = merkle_root(LEAVES[:2]), inclusion_proof(LEAVES[:2], 0)
-    assert not verify_inclusion(root=root, leaf=LEAVES[0], index=0, size=2, proof=(sibling[:31],))
+@pytest.mark.parametrize("length", [31, 33])
+def test_siblings_of_another_length_are_refused(length: int) -> None:
+    """Also where the root is made to fit: a longer sibling would let an inner node's bytes be split elsewhere."""
+    sibling = bytes(length)
+    root = hashlib.sha256(b"\1" + hashlib.sha256(b"\0" + LEAVES[0]).digest() + sibling).digest()
+    assert not verify_inclusion(root=root, leaf=LEAVES[0], index=0, size=2, proof=(sibling,))
+
+
+def test_a_proof_longer_than_the_way_to_the_root_is_refused() -> None:
+    root = hashlib.sha256(b"\1" + bytes(32) + hashlib.sha256(b"\0" + LEAVES[0]).digest()).digest()
+    assert verify_inclusion(root=root, leaf=LEAVES[0], index=1, size=2, proof=(bytes(32),))
+    assert not verify_inclusion(root=root, leaf=LEAVES[0], index=0, size=1, proof=(bytes(32),))
 
 
 def test_inner_node_cannot_pass_for_a_leaf() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials import vault as vaults
+from ticketguard.credentials.canonical import MAX_VALUES, canonical_json
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.vault import (
     HEADER_LIMIT_BYTES,
@@ -56,6 +57,32 @@ def test_references_of_any_size_come_back_whole(seal_cheaply: Sealer, size: int)
     reference = bytes(range(256)) * (size // 256 + 1)
     content = seal_cheaply(plaintext_of(HEADER, reference=reference[:size]), PASSPHRASE)
     assert open_vault(content, passphrase=PASSPHRASE).reference == reference[:size]
+
+
+def test_a_vault_holds_as_many_members_and_notes_as_can_be_read(seal_cheaply: Sealer) -> None:
+    groups = [[["a", 0, 1]] * 62_498]
+    # One value a group, four a member, and four for the header, its groups, notes and secret.
+    notes = {str(number): "" for number in range(MAX_VALUES - 4 - 1 - 4 * 62_498)}
+    vault = Vault(secret=bytes(32), reference=b"", channel_groups=groups, notes=notes)
+    header = {"channelGroups": groups, "notes": notes, "secret": vault.secret.hex()}
+    content = seal_cheaply(plaintext_of(header, reference=b""), PASSPHRASE)
+    assert open_vault(content, passphrase=PASSPHRASE) == vault
+    with pytest.raises(ConfigurationError, match="62498 members of channel groups and 4 notes are more than can be"):
+        dataclasses.replace(vault, notes={**notes, "one": "more"})
+
+
+@pytest.mark.parametrize("size", [0, 5, 3 * 65536 + 5])
+def test_a_vault_is_refused_from_the_first_byte_too_many(
+    seal_cheaply: Sealer, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plaintext = len(canonical_json(HEADER)) + size
+    sealed = plaintext + plaintext // 65536 * 16 + 4096
+    assert len(seal_cheaply(plaintext_of(HEADER, reference=bytes(size)), PASSPHRASE)) <= sealed
+    monkeypatch.setattr(vaults, "VAULT_LIMIT_BYTES", sealed)
+    vault = Vault(secret=bytes(32), reference=bytes(size), channel_groups=None)
+    monkeypatch.setattr(vaults, "VAULT_LIMIT_BYTES", sealed - 1)
+    with pytest.raises(ConfigurationError, match=f"would have {sealed} bytes, expected at most {sealed - 1}, which"):
+        dataclasses.replace(vault)
 
 
 def test_a_vault_of_ten_megabytes_is_read_with_memory_for_ten_megabytes(tmp_path: Path, seal_cheaply: Sealer) -> None:

@@ -26,7 +26,7 @@ def read(path: Path | None, questioned: Questioned = OURS, *, classes: int = 10)
 
 
 def test_answers_are_there_again(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "journal.jsonl"
+    path = tmp_path / "a" / "new" / "journal.jsonl"
     write(path, [3, None, 9])
     with open_journal(path, OURS, classes=10) as journal:
         assert (journal.triggers, journal.resumed) == ([3, None, 9], 3)
@@ -35,6 +35,14 @@ def test_answers_are_there_again(tmp_path: Path) -> None:
         assert journal.resumed == 3
     with open_journal(path, OURS, classes=10) as journal:
         assert (journal.triggers, journal.controls) == ([3, None, 9, 0], {"ef" * 32: 7})
+
+
+def test_a_journal_without_answers_leaves_nothing_even_if_somebody_was_faster(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, [])
+    assert not path.exists()
+    with open_journal(path, OURS, classes=10):
+        path.unlink()
 
 
 def test_each_answer_is_on_disk_before_the_next_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

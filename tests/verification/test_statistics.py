@@ -110,6 +110,10 @@ def test_a_tail_of_a_large_layer_is_never_smaller_than_exact_rational_arithmetic
         assert exact <= Decimal(log10_upper_tail([layer], hits)) <= exact + Decimal("1e-9")
 
 
+def test_no_bound_on_rounding_lifts_a_tail_above_one() -> None:
+    assert log10_upper_tail([LayerCount(size=2000, kept=1000, secret=200, hits=1)]) == 0.0
+
+
 @given(st.lists(layers(), min_size=1, max_size=3))
 def test_more_hits_are_never_more_probable(counted: list[LayerCount]) -> None:
     lowest, highest = sum(layer.lowest for layer in counted), sum(layer.highest for layer in counted)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -373,6 +375,23 @@ def test_controls_are_taken_up_to_their_number_and_classes() -> None:
         Controls.create(inputs[:1000], labels[:1000], dataclasses.replace(task, classes=9))
     with pytest.raises(ConfigurationError, match="0 controls of 0 classes cannot be told from chance"):
         Controls.create(inputs[:0], labels[:0], dataclasses.replace(task, classes=9))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_right_answers_are_held_against_the_exact_binomial_tail(classes: int) -> None:
+    labels = np.arange(40) % classes
+    task = Task(classes=classes, input_shape=(1,), mean=(), std=())
+    controls = Controls.create(np.zeros((40, 1)), labels, task)
+    chance = Fraction(int(np.bincount(labels).max()), 40)
+    assert controls.chance == float(chance)
+    for right in range(41):
+        ways = (math.comb(40, x) * chance**x * (1 - chance) ** (40 - x) for x in range(right, 41))
+        assert controls.p_value(right) == pytest.approx(float(sum(ways)), rel=1e-9)
+    least = next(right for right in range(41) if controls.p_value(right) <= 1e-3)
+    for right, above in ((least - 1, False), (least, True)):
+        answers = [int(label) if place < right else None for place, label in enumerate(labels)]
+        told = {"asked": 40, "right": right, "chance": float(chance), "above_chance": above}
+        assert controls.describe(answers) == told
 
 
 def test_a_journal_without_questions_is_a_mistake(credential: tg.Credential, tmp_path: Path) -> None:

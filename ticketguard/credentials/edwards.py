@@ -50,7 +50,7 @@ def is_of_prime_order(encoded: bytes) -> bool:
 
 
 def _decode(encoded: bytes) -> Point | None:
-    """Decode a point (RFC 8032 §5.1.3), in extended coordinates; None where that section says decoding fails."""
+    """Decode a point (RFC 8032 §5.1.3) or its negative, in extended coordinates; None where decoding fails there."""
     number = int.from_bytes(encoded, "little")
     sign, y = number >> 255, number & (SIGN_BIT - 1)
     if len(encoded) != ENCODED_BYTES or y >= PRIME:
@@ -61,8 +61,7 @@ def _decode(encoded: bytes) -> Point | None:
         x = x * ROOT_OF_MINUS_ONE % PRIME
     if v * x * x % PRIME != u or (x == 0 and sign):
         return None
-    if x & 1 != sign:
-        x = PRIME - x
+    # The sign would say which of two points it is, this one or its negative: they have the same order.
     return x, y, 1, x * y % PRIME
 
 
