@@ -1,4 +1,5 @@
 # make demo: the whole story on a small data set. make test: the tests. make lint: the linters.
+# make mutate: small changes to what decides a verdict must make a test fail (half an hour).
 # Each sets up .venv first. Where pip can see a CPU build of the pinned torch, it is taken and no CUDA packages come.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 COVERAGE := --cov=ticketguard.verification --cov=ticketguard.credentials --cov-branch --cov-report= --cov-fail-under=99
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint dist clean
+.PHONY: demo test lint mutate dist clean
 
 demo: $(READY)
 	$(BIN)/ticketguard demo --out demo-output
@@ -21,6 +22,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutate: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,mutate]'
+	nice $(BIN)/python -m benchmarks.mutants
 
 dist: $(READY)
 	$(BIN)/python -m build --no-isolation
