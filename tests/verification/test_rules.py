@@ -39,6 +39,7 @@ from ticketguard.ticket import Mask
 ROOT = Path(__file__).parents[2]
 
 PAGE = "verification/test_by_the_page.py"
+TICKET_PAGE = "test_ticket_by_the_page.py"
 
 # Number of the rule → files under tests/ and their tests; "" is this file.
 RULES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -126,6 +127,26 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
                                                 "a_later_run_goes_on_and_never_asks_twice")},
     "TS14": {PAGE: ("answers_acquit_only_if_all_were_classes_and_not_all_the_same",),
              "verification/test_trigger_set.py": ("a_questioning_that_was_cut_short_never_says_not_supported",)},
+    # ticket-file.md
+    "TF1": {"test_tensor_file.py": ("limits_are_reached_and_not_passed",
+                                    "a_file_of_any_size_costs_its_header_if_it_is_not_a_ticket")},
+    "TF2": {"test_tensor_file.py": ("headers_of_another_form_are_refused",),
+            "test_ticket.py": ("numbers_that_are_none_are_refused",)},
+    "TF3": {"test_tensor_file.py": ("weights_of_other_types_are_refused_by_name",
+                                    "weights_of_shapes_that_no_memory_holds_are_refused")},
+    "TF4": {"test_ticket.py": ("an_unknown_version_is_refused",),
+            TICKET_PAGE: ("the_published_files_are_read_as_the_page_says",)},
+    "TF5": {"test_ticket.py": ("padding_bits_must_be_zero",),
+            TICKET_PAGE: ("the_published_files_that_no_reader_accepts_are_refused",)},
+    "TF6": {"test_ticket.py": ("masks_that_do_not_fit_their_list_are_refused", "a_mask_without_weights_is_refused"),
+            "test_tensor_file.py": ("masks_of_shapes_that_are_none_are_refused",)},
+    "TF7": {TICKET_PAGE: ("rewind_weights_that_lack_a_masked_tensor_are_refused",)},
+    "TF8": {"test_tensor_file.py": ("names_that_are_taken_are_refused_in_a_file_and_in_memory",)},
+    "TF9": {"test_ticket.py": ("weights_that_are_not_finite_are_refused",)},
+    "TF10": {"test_ticket.py": ("metadata_of_another_kind_are_refused_by_name", "damaged_metadata_is_refused"),
+             TICKET_PAGE: ("the_published_files_are_read_as_the_page_says",)},
+    "TF11": {"cli/test_trust.py": ("a_tickets_model_runs_no_command", "a_tickets_data_runs_no_command",
+                                   "places_and_sizes_that_a_ticket_names_need_the_users_word")},
     # verdict.md
     "VD1": {"": ("a_claim_may_ask_for_more_than_the_verifier_does_and_never_for_less",)},
     "VD2": {"": ("a_claim_by_another_key_than_the_owners_is_refused",)},
