@@ -4,7 +4,7 @@ The changes are those of cosmic-ray (the extra ``mutate``): operators, compariso
 decorators, exceptions. A place is drawn, then one of the changes that can be made there; annotations, which are never
 run, are left out. Each mutant lies in a copy of the tree and is tested in a forked process by the tests that run its
 line, the quick ones first. ``python -m benchmarks.mutants`` takes half an hour; survivors are argued in
-``docs/decisions/0070-mutants-of-a-verdict.md``.
+``docs/decisions/0071-mutants-of-a-verdict.md``.
 """
 
 from __future__ import annotations
