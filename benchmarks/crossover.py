@@ -36,10 +36,10 @@ from benchmarks.results import Bar, write_result
 from benchmarks.searches import FOLDER, Setting, measured_once, paired
 from ticketguard.data import Dataset
 from ticketguard.pruning import METHODS
-from ticketguard.pruning.batch_norm import batch_statistics
-from ticketguard.pruning.concrete_search import ConcreteConfig, ConcreteSearch, TaskLoss
-from ticketguard.pruning.cts import cross_entropy
-from ticketguard.pruning.cts_kl import reverse_divergence
+from ticketguard.pruning.engine.batch_norm import batch_statistics
+from ticketguard.pruning.engine.concrete_search import ConcreteConfig, ConcreteSearch, TaskLoss
+from ticketguard.pruning.methods.cts import cross_entropy
+from ticketguard.pruning.methods.cts_kl import reverse_divergence
 from ticketguard.training import TrainingConfig, train
 from ticketguard.training.config import NoHooks
 

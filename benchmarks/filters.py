@@ -25,9 +25,9 @@ from benchmarks.searches import FOLDER, Setting, measured_once, paired
 from ticketguard.data import Dataset
 from ticketguard.models import load_arrays, model_of, resize_to, state_arrays
 from ticketguard.pruning import METHODS
-from ticketguard.pruning.channel_gates import ChannelGates
-from ticketguard.pruning.controls import make_control
-from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.engine.channel_gates import ChannelGates
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.methods.controls import make_control
 from ticketguard.ticket import Array
 from ticketguard.training import TrainingConfig, train
 

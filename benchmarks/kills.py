@@ -35,7 +35,7 @@ from ticketguard.credentials.claim import read_claim
 from ticketguard.credentials.credential import load_credential
 from ticketguard.credentials.keys import load_public_key
 from ticketguard.credentials.vault_key import VaultKey
-from ticketguard.pruning import searching
+from ticketguard.pruning.engine import stepped
 from ticketguard.training import loop
 
 SMALL = ("--train-limit", "300", "--test-limit", "100", "--epochs", "3", "--batch-size", "32")
@@ -351,7 +351,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.umask(0o022)
-    loop.CHECKPOINT_SECONDS = searching.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
+    loop.CHECKPOINT_SECONDS = stepped.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
     # Small steps of the same way: what is judged here is what becomes of its files.
     demo.TRAINING, demo.ROUNDS, demo.FINE_TUNING = {"epochs": 2}, {"level_epochs": 1}, {"epochs": 1}
     with scratch() as base:

@@ -21,7 +21,7 @@ from benchmarks.searches import FOLDER, Setting, measured_once, paired, shuffled
 from ticketguard.data import Dataset
 from ticketguard.models import load_arrays
 from ticketguard.pruning import METHODS, SearchProblem
-from ticketguard.pruning.rewinding import rewind_state
+from ticketguard.pruning.engine.rewinding import rewind_state
 from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, train
 

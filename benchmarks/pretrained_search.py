@@ -35,7 +35,7 @@ from ticketguard.files import write_whole
 from ticketguard.models import build_model, load_arrays
 from ticketguard.models.mlp import mlp
 from ticketguard.pruning import METHODS, SearchProblem
-from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import TrainingConfig, TrainingResult, evaluate, train
 

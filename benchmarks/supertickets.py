@@ -27,7 +27,7 @@ from ticketguard.data import Dataset, load_data
 from ticketguard.models import build_model, load_arrays, model_of, state_arrays
 from ticketguard.models.counting import uses_per_weight
 from ticketguard.pipeline import find
-from ticketguard.pruning.core import full_mask
+from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig, train
 

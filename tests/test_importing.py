@@ -20,7 +20,7 @@ from ticketguard.data import load_data
 from ticketguard.errors import ConfigurationError, FileError, TensorError, TicketguardWarning
 from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning import METHODS
-from ticketguard.pruning.checks import require_dense
+from ticketguard.pruning.engine.requirements import require_dense
 
 
 def state(seed: int = 0) -> dict[str, np.ndarray]:

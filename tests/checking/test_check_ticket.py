@@ -12,8 +12,8 @@ from ticketguard.checking import runs
 from ticketguard.data import load_data
 from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.models import build_model, state_arrays
-from ticketguard.pruning.controls import make_control
-from ticketguard.pruning.core import full_mask
+from ticketguard.pruning.engine.selection import full_mask
+from ticketguard.pruning.methods.controls import make_control
 from ticketguard.training import NoProgress, train
 
 DATA_OPTIONS = {"train_limit": 300, "test_limit": 200}

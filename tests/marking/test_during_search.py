@@ -14,7 +14,7 @@ import ticketguard as tg
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.marking.during_search import SearchPlanting
-from ticketguard.pruning.core import full_mask, global_top_k, with_quota
+from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.ticket import Reference, TicketInfo
 from ticketguard.training import NoProgress, TrainingConfig, loop
 

@@ -17,7 +17,7 @@ from ticketguard.models import (
     resize_to,
     state_arrays,
 )
-from ticketguard.pruning.core import full_mask
+from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.ticket import Ticket, TicketInfo
 
 IMAGES = {"classes": 10, "input_shape": (3, 16, 16)}

@@ -10,7 +10,7 @@ from torch import nn
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, drop_missing_branches, load_arrays, model_of, resize_to, state_arrays
 from ticketguard.models.counting import uses_per_weight
-from ticketguard.pruning.core import full_mask
+from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.ticket import Ticket, TicketInfo
 
 OPTIONS: dict[str, Any] = {"classes": 5, "input_shape": (2, 9, 9), "widths": [4, 6], "depths": [2, 1]}

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, named_parameters
-from ticketguard.pruning import METHODS, SearchProblem, finishing
-from ticketguard.pruning.core import full_mask, global_top_k
-from ticketguard.pruning.grasp import balanced_sample
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
+from ticketguard.pruning.methods.grasp import balanced_sample
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import TrainingConfig
 from ticketguard.training.feeding import Feeder
@@ -142,7 +143,7 @@ def test_grasp_takes_as_many_of_each_class_and_all_of_a_small_one(digits: Datase
 
 def test_grasp_in_parts_is_grasp_at_once(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = METHODS["grasp"].find(problem(digits))
-    monkeypatch.setattr("ticketguard.pruning.grasp.PART", 60)
+    monkeypatch.setattr("ticketguard.pruning.methods.grasp.PART", 60)
     parts = METHODS["grasp"].find(problem(digits))
     assert np.mean([(whole.mask[name] == parts.mask[name]).mean() for name in whole.mask]) > 0.999
     assert (whole.info.cost["search_steps"], parts.info.cost["search_steps"]) == (3, 15)
@@ -170,7 +171,7 @@ def test_synflow_in_rounds_prunes_exponentially_within_the_mask_so_far(
         assert all((within[name] | ~masks[-1][name]).all() for name in within)
         return masks[-1]
 
-    monkeypatch.setattr("ticketguard.pruning.synflow.global_top_k", recorded)
+    monkeypatch.setattr("ticketguard.pruning.methods.synflow.global_top_k", recorded)
     ticket = METHODS["synflow"].find(problem(digits, density=0.01, method_options={"rounds": 10}))
     assert [mask.density for mask in masks] == pytest.approx([0.01 ** (k / 10) for k in range(1, 10)], rel=0.02)
     assert all((masks[-1][name] | ~ticket.mask[name]).all() for name in ticket.mask)
@@ -198,13 +199,13 @@ def test_what_a_search_took_is_told(digits: Dataset) -> None:
 def test_what_cannot_be_scored_is_refused(
     digits: Dataset, method: str, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     with pytest.raises(ConfigurationError, match=message):
         METHODS[method].find(problem(digits, method_options=options))
 
 
 def test_grasp_refuses_data_without_examples_of_a_class(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     there = digits.train_labels != 3
     lacking = Dataset(
         name="lacking", train_inputs=digits.train_inputs[there], train_labels=digits.train_labels[there],

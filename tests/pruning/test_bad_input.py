@@ -14,11 +14,13 @@ from safetensors.numpy import save_file
 from torch import nn
 
 import ticketguard as tg
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.models import build_model, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing, magnitude_rounds, searching
-from ticketguard.pruning.controls import CONTROLS
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import magnitude_rounds, stepped
+from ticketguard.pruning.methods.controls import CONTROLS
 from ticketguard.ticket import Array
 from ticketguard.training import TrainingConfig
 
@@ -47,12 +49,12 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def step(*_: Any, **__: Any) -> None:
         pytest.fail("a step was taken")
 
-    monkeypatch.setattr(finishing, "train", step)
+    replace_training(monkeypatch, step)
     monkeypatch.setattr(magnitude_rounds, "train", step)
-    monkeypatch.setattr(searching, "run_search", step)
-    for name in ("concrete_search", "jackpot", "bip", "supertickets"):
+    monkeypatch.setattr(stepped, "run_search", step)
+    for name in ("engine.concrete_search", "methods.jackpot", "methods.bip", "methods.supertickets"):
         monkeypatch.setattr(f"ticketguard.pruning.{name}.run_search", step)
-    for name in ("at_initialisation", "layer_lottery"):
+    for name in ("engine.at_initialisation", "methods.layer_lottery"):
         monkeypatch.setattr(f"ticketguard.pruning.{name}.train_found", step)
 
 

@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, load_arrays, prunable_layers, resize_to, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing, searching
-from ticketguard.pruning.batch_norm import batch_statistics
-from ticketguard.pruning.channel_gates import ChannelGates
-from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import stepped
+from ticketguard.pruning.engine.batch_norm import batch_statistics
+from ticketguard.pruning.engine.channel_gates import ChannelGates
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import Hooks, NoHooks, TrainingConfig, evaluate, train
 
@@ -265,18 +267,18 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
 ) -> None:
     changes: dict[str, Any] = {"pretrained": dense, "density": 0.3, "options": {"structure": structure}}
     whole = find(digits, **changes)
-    monkeypatch.setattr(searching, "CHECKPOINT_SECONDS", -1.0)
-    write = searching.save_run
+    monkeypatch.setattr(stepped, "CHECKPOINT_SECONDS", -1.0)
+    write = stepped.save_run
 
     def interrupted(path: Path, state: Any, **named: Any) -> None:
         if state.step == stop_at:
             raise KeyboardInterrupt
         write(path, state, **named)
 
-    monkeypatch.setattr(searching, "save_run", interrupted)
+    monkeypatch.setattr(stepped, "save_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         find(digits, workdir=tmp_path, **changes)
-    monkeypatch.setattr(searching, "save_run", write)
+    monkeypatch.setattr(stepped, "save_run", write)
     assert same(find(digits, workdir=tmp_path, resume=True, **changes), whole)
 
 
@@ -305,6 +307,6 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
 def test_what_cannot_be_found_is_refused_before_training(
     digits: Dataset, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     with pytest.raises(ConfigurationError, match=message):
         find(digits, **{**changes, "options": dict(changes.get("options", {}))})

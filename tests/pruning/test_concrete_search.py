@@ -12,14 +12,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import build_model, load_arrays, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing, searching
-from ticketguard.pruning.batch_norm import batch_statistics
-from ticketguard.pruning.concrete_search import ConcreteConfig, ConcreteSearch, TaskLoss
-from ticketguard.pruning.cts import cross_entropy
-from ticketguard.pruning.cts_kl import reverse_divergence
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import stepped
+from ticketguard.pruning.engine.batch_norm import batch_statistics
+from ticketguard.pruning.engine.concrete_search import ConcreteConfig, ConcreteSearch, TaskLoss
+from ticketguard.pruning.methods.cts import cross_entropy
+from ticketguard.pruning.methods.cts_kl import reverse_divergence
 from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig, loop, train
 from ticketguard.training.feeding import generator_for
@@ -237,7 +239,7 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
     """Each step of rewind training, search and training writes a checkpoint: one of those writes is interrupted."""
     whole = METHODS[method].find(problem(digits))
     writes = itertools.count(1)
-    for module in (searching, loop):
+    for module in (stepped, loop):
         monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1.0)
         write = module.save_run
 
@@ -284,7 +286,7 @@ def test_a_search_that_diverges_says_so(digits: Dataset) -> None:
 def test_what_cannot_be_found_is_refused_before_training(
     digits: Dataset, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     with pytest.raises(ConfigurationError, match=message):
         METHODS["cts"].find(problem(digits, **changes))
 

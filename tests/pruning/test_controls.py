@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.models import build_model, model_of, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing
-from ticketguard.pruning.controls import (
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine.selection import full_mask
+from ticketguard.pruning.methods.controls import (
     CONTROLS,
     FRESH_START,
     OWN_START,
@@ -26,7 +28,6 @@ from ticketguard.pruning.controls import (
     random_like,
     shuffled,
 )
-from ticketguard.pruning.core import full_mask
 from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig
 
@@ -210,7 +211,7 @@ def test_a_control_that_cannot_be_made_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     ticket.save(tmp_path / "own.ticket")
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     options = {"ticket": str(tmp_path / "own.ticket")} if changes else {}
     with pytest.raises(ConfigurationError, match=message):
         METHODS["shuffled"].find(problem(digits, method_options=options, **changes))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
 from ticketguard.ticket import Array, Mask
 
 SHAPES = {"a": (3, 4), "b": (2, 2, 3, 3), "c": (7, 1)}

@@ -9,7 +9,7 @@ import pytest
 
 import ticketguard as tg
 from ticketguard.pruning import METHODS
-from ticketguard.pruning.controls import CONTROLS
+from ticketguard.pruning.methods.controls import CONTROLS
 from ticketguard.training import TrainingConfig
 
 QUICK = TrainingConfig(epochs=1, batch_size=64, learning_rate=0.05, augment=False)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import ticketguard as tg
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import build_model, load_arrays, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing, grokking
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.methods import grokking
 from ticketguard.ticket import Array, Ticket
 from ticketguard.training import AccuracyWatch, TrainingConfig, evaluate, loop, train
 
@@ -148,7 +150,7 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
 def test_what_cannot_be_found_is_refused_before_training(
     digits: Dataset, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     with pytest.raises(ConfigurationError, match=message):
         find(digits, **changes)
 
@@ -164,7 +166,7 @@ def test_a_pretrained_network_that_is_not_there_yet_is_refused_before_training(
     digits: Dataset, stage: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     initial = state_arrays(build_model("mlp", options=OPTIONS, seed=4))
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     with pytest.raises(ConfigurationError, match=message):
         find(digits, pretrained=initial, method_options={"stage": stage})
 

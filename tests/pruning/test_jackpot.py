@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import build_model, load_arrays, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, finishing, searching
-from ticketguard.pruning.core import comparable, full_mask, global_top_k, largest
-from ticketguard.pruning.jackpot import exchange
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import stepped
+from ticketguard.pruning.engine.selection import comparable, full_mask, global_top_k, largest
+from ticketguard.pruning.methods.jackpot import exchange
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import Hooks, NoHooks, TrainingConfig, evaluate, train
 
@@ -219,18 +221,18 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
     digits: Dataset, dense: Mapping[str, Array], stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = find(digits, pretrained=dense)
-    monkeypatch.setattr(searching, "CHECKPOINT_SECONDS", -1.0)
-    write = searching.save_run
+    monkeypatch.setattr(stepped, "CHECKPOINT_SECONDS", -1.0)
+    write = stepped.save_run
 
     def interrupted(path: Path, state: Any, **named: Any) -> None:
         if state.step == stop_at:
             raise KeyboardInterrupt
         write(path, state, **named)
 
-    monkeypatch.setattr(searching, "save_run", interrupted)
+    monkeypatch.setattr(stepped, "save_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         find(digits, pretrained=dense, workdir=tmp_path)
-    monkeypatch.setattr(searching, "save_run", write)
+    monkeypatch.setattr(stepped, "save_run", write)
     assert same(find(digits, pretrained=dense, workdir=tmp_path, resume=True), whole)
 
 
@@ -264,7 +266,7 @@ def test_a_search_in_another_dense_network_is_not_gone_on_with(
 def test_what_cannot_be_found_is_refused_before_training(
     digits: Dataset, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     changes = {**changes, "options": {**changes.get("options", {})}}
     with pytest.raises(ConfigurationError, match=message):
         find(digits, **changes)

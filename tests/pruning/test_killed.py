@@ -16,11 +16,12 @@ import safetensors.torch
 import torch
 torch.set_num_threads(1)
 from ticketguard.data import load_data
-from ticketguard.pruning import METHODS, SearchProblem, searching
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import stepped
 from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, loop
 
-loop.CHECKPOINT_SECONDS = searching.CHECKPOINT_SECONDS = 0.01
+loop.CHECKPOINT_SECONDS = stepped.CHECKPOINT_SECONDS = 0.01
 method, options = sys.argv[2], json.loads(sys.argv[3])
 folder = Path(sys.argv[1])
 data = load_data("digits", options={"train_limit": 400, "test_limit": 100})

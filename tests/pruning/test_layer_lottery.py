@@ -10,10 +10,13 @@ import pytest
 from torch import nn
 
 import ticketguard as tg
+from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, load_arrays, model_of, prunable_layers, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, core, finishing, layer_lottery
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import selection
+from ticketguard.pruning.methods import layer_lottery
 from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, evaluate, loop, train
 
@@ -86,7 +89,7 @@ def test_blocks_are_scored_by_the_sum_over_their_weights(digits: Dataset, monkey
 
 
 def test_the_density_says_how_many_at_least(digits: Dataset) -> None:
-    size = core.full_mask(
+    size = selection.full_mask(
         {name: array.shape for name, array in state_arrays(build_model("resnet20", options=OPTIONS, seed=2)).items()
          if name in prunable_layers(build_model("resnet20", options=OPTIONS, seed=2))}
     ).size  # fmt: skip
@@ -197,6 +200,6 @@ def test_what_cannot_be_found_is_refused_before_training(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(finishing, "train", None)
+    replace_training(monkeypatch, None)
     with pytest.raises(ConfigurationError, match=message):
         find(digits, method_options, **changes)

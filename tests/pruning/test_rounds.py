@@ -14,8 +14,9 @@ from torch import nn
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, magnitude_rounds
-from ticketguard.pruning.magnitude_rounds import RoundsConfig
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import magnitude_rounds
+from ticketguard.pruning.engine.magnitude_rounds import RoundsConfig
 from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, loop, train
 

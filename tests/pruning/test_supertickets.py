@@ -15,11 +15,13 @@ import ticketguard as tg
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import build_model, load_arrays, model_of, prunable_layers, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem, searching, supertickets
-from ticketguard.pruning.core import full_mask, global_top_k
-from ticketguard.pruning.supernet_channels import living_channels, searched_channels, without_dead
-from ticketguard.pruning.supernet_search import Moment, SupernetSearch
-from ticketguard.pruning.supertickets import SuperTicketsConfig, schedule
+from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning.engine import stepped
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
+from ticketguard.pruning.methods import supertickets
+from ticketguard.pruning.methods.supernet_channels import living_channels, searched_channels, without_dead
+from ticketguard.pruning.methods.supernet_search import Moment, SupernetSearch
+from ticketguard.pruning.methods.supertickets import SuperTicketsConfig, schedule
 from ticketguard.ticket import Array, Ticket
 from ticketguard.training import TrainingConfig, evaluate
 
@@ -271,15 +273,15 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
         RECIPE, optimizer=optimizer, momentum=0.9, learning_rate=0.1 if optimizer == "sgd" else 0.15
     )
     whole = find(digits, training=recipe)
-    monkeypatch.setattr(searching, "CHECKPOINT_SECONDS", -1.0)
-    writes, write = itertools.count(1), searching.save_run
+    monkeypatch.setattr(stepped, "CHECKPOINT_SECONDS", -1.0)
+    writes, write = itertools.count(1), stepped.save_run
 
     def interrupted(*arguments: Any, **named: Any) -> None:
         write(*arguments, **named)
         if next(writes) == stop_at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(searching, "save_run", interrupted)
+    monkeypatch.setattr(stepped, "save_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         find(digits, training=recipe, workdir=tmp_path)
     resumed = find(digits, training=recipe, workdir=tmp_path, resume=True)

@@ -75,7 +75,7 @@ torch.set_num_threads(1)
 import ticketguard as tg
 from ticketguard.data import load_data
 from ticketguard.pruning import SearchProblem
-from ticketguard.pruning.searching import run_search
+from ticketguard.pruning.engine.stepped import run_search
 from ticketguard.training import TrainingConfig
 
 class Search:

@@ -57,8 +57,8 @@ def check_ticket(
     from ticketguard.checking.runs import Runs
     from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
-    from ticketguard.pruning.checks import require_outputs
-    from ticketguard.pruning.controls import can_change, dense_network
+    from ticketguard.pruning.engine.requirements import require_outputs
+    from ticketguard.pruning.methods.controls import can_change, dense_network
     from ticketguard.training import NoProgress, held_by_first_process, join_processes, training_of
 
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)

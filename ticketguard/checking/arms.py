@@ -30,7 +30,7 @@ def chosen_arms(ticket: Ticket, arms: Sequence[str] | None) -> tuple[tuple[str, 
     Raises:
         ConfigurationError: An arm is unknown or says nothing about this ticket, or one that is needed is missing.
     """
-    from ticketguard.pruning.controls import can_change  # needs torch
+    from ticketguard.pruning.methods.controls import can_change  # needs torch
 
     changes = can_change(ticket.mask)
     structured = ticket.info.structure != "weight"

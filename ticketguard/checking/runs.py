@@ -18,7 +18,8 @@ from ticketguard.data import Dataset
 from ticketguard.errors import FileError
 from ticketguard.files import SECRET, read_whole, write_whole
 from ticketguard.models import Factory, load_arrays, model_of, state_arrays
-from ticketguard.pruning.controls import (
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
+from ticketguard.pruning.methods.controls import (
     FRESH_START,
     OWN_START,
     Trial,
@@ -27,7 +28,6 @@ from ticketguard.pruning.controls import (
     make_control,
     scratch_b_factor,
 )
-from ticketguard.pruning.core import full_mask, global_top_k
 from ticketguard.strict_json import parse_json
 from ticketguard.ticket import Array, Ticket, weights_digest
 from ticketguard.training import Progress, TrainingConfig, evaluate, train

@@ -76,7 +76,7 @@ def embed(
     """
     from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
-    from ticketguard.pruning.checks import require_outputs
+    from ticketguard.pruning.engine.requirements import require_outputs
     from ticketguard.training import drawn_once, in_first_process, train, training_of
 
     info = ticket.info

@@ -181,7 +181,7 @@ def _search(
 ) -> tuple[PruningMethod, SearchProblem]:
     from ticketguard.data import load_data
     from ticketguard.pruning import CONTROLS, METHODS, SearchProblem
-    from ticketguard.pruning.checks import require_taken
+    from ticketguard.pruning.engine.requirements import require_taken
     from ticketguard.training import NoProgress, join_processes, recommended_training, training_of
 
     if method not in METHODS:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from ticketguard.pruning.bip import BilevelPruning
-from ticketguard.pruning.control_methods import Control
-from ticketguard.pruning.controls import CONTROLS
-from ticketguard.pruning.cts import ConcreteTicketSearch
-from ticketguard.pruning.cts_kl import ConcreteTicketSearchKl
-from ticketguard.pruning.grasp import Grasp
-from ticketguard.pruning.grokking import Grokking
-from ticketguard.pruning.imp import IterativeMagnitudePruning
-from ticketguard.pruning.interface import Planting, PruningMethod, SearchProblem
-from ticketguard.pruning.jackpot import LotteryJackpots
-from ticketguard.pruning.layer_lottery import LayerLottery
-from ticketguard.pruning.ltr import LotteryTicketRewinding
-from ticketguard.pruning.magnitude import Magnitude
-from ticketguard.pruning.random import Random
-from ticketguard.pruning.snip import Snip
-from ticketguard.pruning.supertickets import SuperTickets
-from ticketguard.pruning.synflow import Synflow
+from ticketguard.pruning.engine.interface import Planting, PruningMethod, SearchProblem
+from ticketguard.pruning.methods.bip import BilevelPruning
+from ticketguard.pruning.methods.control_methods import Control
+from ticketguard.pruning.methods.controls import CONTROLS
+from ticketguard.pruning.methods.cts import ConcreteTicketSearch
+from ticketguard.pruning.methods.cts_kl import ConcreteTicketSearchKl
+from ticketguard.pruning.methods.grasp import Grasp
+from ticketguard.pruning.methods.grokking import Grokking
+from ticketguard.pruning.methods.imp import IterativeMagnitudePruning
+from ticketguard.pruning.methods.jackpot import LotteryJackpots
+from ticketguard.pruning.methods.layer_lottery import LayerLottery
+from ticketguard.pruning.methods.ltr import LotteryTicketRewinding
+from ticketguard.pruning.methods.magnitude import Magnitude
+from ticketguard.pruning.methods.random import Random
+from ticketguard.pruning.methods.snip import Snip
+from ticketguard.pruning.methods.supertickets import SuperTickets
+from ticketguard.pruning.methods.synflow import Synflow
 
 # In the order in which 'find --methods' lists them.
 METHODS: dict[str, PruningMethod] = {

@@ -12,12 +12,12 @@ from torch import nn
 from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import named_parameters
-from ticketguard.pruning.at_initialisation import find_at_initialisation
-from ticketguard.pruning.batch_norm import batch_statistics
-from ticketguard.pruning.finishing import Spent
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config, require_in_range
-from ticketguard.pruning.searching import search_device
+from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
+from ticketguard.pruning.engine.batch_norm import batch_statistics
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config, require_in_range
+from ticketguard.pruning.engine.result import Spent
+from ticketguard.pruning.engine.stepped import search_device
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training.feeding import generator_for
 

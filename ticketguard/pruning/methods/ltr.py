@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
-from ticketguard.pruning.options import create_config, unless_given
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.magnitude_rounds import RoundsConfig, find_by_rounds
+from ticketguard.pruning.engine.options import create_config, unless_given
 from ticketguard.ticket import Ticket
 
 # The reference's extreme tickets rewind to epoch 3 of 182 (Chen et al. 2021, arXiv 2111.00162, appendix A).

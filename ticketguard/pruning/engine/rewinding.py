@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.pruning.finishing import Spent, train_dense
-from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.engine.dense import train_dense
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.result import Spent
 from ticketguard.ticket import Array
 
 

@@ -12,8 +12,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph import ChannelGroup, IndexArray, group_channels
 from ticketguard.models import cuttable_groups, remove_channels, resize_to, state_arrays
-from ticketguard.pruning.core import largest
-from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.selection import largest
 from ticketguard.ticket import Array, BoolArray, Mask
 
 STRUCTURES = ("filter", "channel")

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from ticketguard.models import mask_tensors, named_parameters
-from ticketguard.pruning.at_initialisation import find_at_initialisation
-from ticketguard.pruning.core import global_top_k
-from ticketguard.pruning.finishing import Spent
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config, require_in_range
-from ticketguard.pruning.searching import search_device
+from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config, require_in_range
+from ticketguard.pruning.engine.result import Spent
+from ticketguard.pruning.engine.selection import global_top_k
+from ticketguard.pruning.engine.stepped import search_device
 from ticketguard.ticket import Array, Mask, Ticket
 
 

@@ -27,12 +27,12 @@ from torch.func import functional_call
 
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.models import named_parameters
-from ticketguard.pruning.batch_norm import batch_statistics
-from ticketguard.pruning.finishing import Found, Spent, train_found
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config, require_in_range, unless_given
-from ticketguard.pruning.rewinding import require_rewind, rewind_state
-from ticketguard.pruning.searching import run_search, search_device
+from ticketguard.pruning.engine.batch_norm import batch_statistics
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config, require_in_range, unless_given
+from ticketguard.pruning.engine.result import Found, Spent, train_found
+from ticketguard.pruning.engine.rewinding import require_rewind, rewind_state
+from ticketguard.pruning.engine.stepped import run_search, search_device
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training.checkpoint import of_kind, prefixed
 from ticketguard.training.feeding import Feeder, generator_for

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from ticketguard.pruning.concrete_search import ConcreteConfig, find_concrete
-from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.engine.concrete_search import ConcreteConfig, find_concrete
+from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.ticket import Ticket
 
 

@@ -17,13 +17,14 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import PRUNABLE
-from ticketguard.pruning.batch_norm import batch_statistics
-from ticketguard.pruning.core import comparable, full_mask, global_top_k, largest
-from ticketguard.pruning.finishing import Found, Spent, pretrained_network, ready_ticket, train_found
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.masked_network import MaskedNetwork, in_numpy, weights_under
-from ticketguard.pruning.options import create_config, require_in_range
-from ticketguard.pruning.searching import run_search
+from ticketguard.pruning.engine.batch_norm import batch_statistics
+from ticketguard.pruning.engine.dense import pretrained_network
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.masked_network import MaskedNetwork, in_numpy, weights_under
+from ticketguard.pruning.engine.options import create_config, require_in_range
+from ticketguard.pruning.engine.result import Found, Spent, ready_ticket, train_found
+from ticketguard.pruning.engine.selection import comparable, full_mask, global_top_k, largest
+from ticketguard.pruning.engine.stepped import run_search
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket, weights_digest
 from ticketguard.training.checkpoint import of_kind, prefixed
 from ticketguard.training.feeding import Feeder, generator_for

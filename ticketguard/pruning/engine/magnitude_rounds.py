@@ -16,10 +16,10 @@ import numpy as np
 from torch import nn
 
 from ticketguard.models import load_arrays
-from ticketguard.pruning.finishing import Spent, costs
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import require_in_range
-from ticketguard.pruning.rewinding import require_rewind, rewind_step, round_seed
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import require_in_range
+from ticketguard.pruning.engine.result import Spent, costs
+from ticketguard.pruning.engine.rewinding import require_rewind, rewind_step, round_seed
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training import TrainingResult, in_first_process, train
 

@@ -6,10 +6,10 @@ import dataclasses
 
 from ticketguard.errors import ConfigurationError, TensorError
 from ticketguard.models import load_arrays, model_of
-from ticketguard.pruning.controls import CONTROLS, make_control, scratch_b_factor
-from ticketguard.pruning.finishing import Found, Spent, train_found
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config
+from ticketguard.pruning.engine.result import Found, Spent, train_found
+from ticketguard.pruning.methods.controls import CONTROLS, make_control, scratch_b_factor
 from ticketguard.ticket import Ticket
 
 

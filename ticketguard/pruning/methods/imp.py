@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.magnitude_rounds import RoundsConfig, find_by_rounds
-from ticketguard.pruning.options import create_config
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.magnitude_rounds import RoundsConfig, find_by_rounds
+from ticketguard.pruning.engine.options import create_config
 from ticketguard.ticket import Ticket
 
 

@@ -15,12 +15,12 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import state_arrays
-from ticketguard.pruning.finishing import Spent, costs
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.masked_network import weights_under
-from ticketguard.pruning.options import create_config, require_in_range
-from ticketguard.pruning.searching import run_search, search_device
-from ticketguard.pruning.supernet_search import RECORD, Moment, SupernetSearch
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.masked_network import weights_under
+from ticketguard.pruning.engine.options import create_config, require_in_range
+from ticketguard.pruning.engine.result import Spent, costs
+from ticketguard.pruning.engine.stepped import run_search, search_device
+from ticketguard.pruning.methods.supernet_search import RECORD, Moment, SupernetSearch
 from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig, evaluate
 

@@ -20,7 +20,7 @@ from ticketguard.ticket import Array
 from ticketguard.zeros import FEWEST_PRUNED_SHARE, pruned_share
 
 if TYPE_CHECKING:
-    from ticketguard.pruning.interface import PruningMethod
+    from ticketguard.pruning.engine.interface import PruningMethod
 
 PRETRAINED, REWIND = "pretrained", "rewind"
 

@@ -18,7 +18,7 @@ from torch import nn
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import CUT_STRUCTURES, REMOVED_BLOCKS, Factory, model_of, state_arrays, whole_model_of
 from ticketguard.models.counting import multiplications
-from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
 CONTROLS: Mapping[str, str] = {

@@ -13,8 +13,8 @@ from torch import nn
 from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import build_model, load_arrays, prunable_layers, state_arrays, unwrapped_name
-from ticketguard.pruning import checks
-from ticketguard.pruning.core import full_mask, global_top_k
+from ticketguard.pruning.engine import requirements
+from ticketguard.pruning.engine.selection import full_mask, global_top_k
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.training import Hooks, NoProgress, Progress, TrainingConfig
 from ticketguard.training.checkpoint import run_identity
@@ -89,8 +89,8 @@ class SearchProblem:
     def __post_init__(self) -> None:
         if self.density is not None and not 0.0 < self.density < 1.0:
             raise ConfigurationError(f"density is {self.density}, expected above 0 and below 1")
-        checks.require_examples(self.data, self.training.batch_size, knob=BATCH_KNOB)
-        for which in (checks.PRETRAINED, checks.REWIND):
+        requirements.require_examples(self.data, self.training.batch_size, knob=BATCH_KNOB)
+        for which in (requirements.PRETRAINED, requirements.REWIND):
             state = getattr(self, which)
             if state is not None and any(unwrapped_name(name) != name for name in state):
                 # Frozen, but not yet seen by anyone.
@@ -112,9 +112,9 @@ class SearchProblem:
             ConfigurationError: It does not, or cannot.
         """
         knob = f"method option '{option}'"
-        checks.require_examples(self.data, batch_size, knob=knob)
+        requirements.require_examples(self.data, batch_size, knob=knob)
         if batch_size == 1:
-            checks.require_trainable_alone(self.build(), self.data, model=self.model_name, knob=knob)
+            requirements.require_trainable_alone(self.build(), self.data, model=self.model_name, knob=knob)
 
     def build(self) -> nn.Module:
         """Return the model at initialisation.
@@ -134,19 +134,19 @@ class SearchProblem:
             ConfigurationError: As `build`.
         """
         model, layers = self.model_name, prunable_layers(network)
-        checks.require_own_layers(network, layers, model=model)
+        requirements.require_own_layers(network, layers, model=model)
         if self.density is not None:
             state = network.state_dict()
             positions = sum(state[name].numel() for name in layers)
-            checks.require_part(self.density, positions=positions, layers=len(layers))
-        for which, given in ((checks.PRETRAINED, self.pretrained), (checks.REWIND, self.rewind)):
+            requirements.require_part(self.density, positions=positions, layers=len(layers))
+        for which, given in ((requirements.PRETRAINED, self.pretrained), (requirements.REWIND, self.rewind)):
             if given is not None:
-                checks.require_weights(network, given, which=which, model=model)
+                requirements.require_weights(network, given, which=which, model=model)
         if self.pretrained is not None:
-            checks.require_dense(self.pretrained, layers, model=model)
-        checks.require_outputs(network, self.data, model=model)
+            requirements.require_dense(self.pretrained, layers, model=model)
+        requirements.require_outputs(network, self.data, model=model)
         if self.training.batch_size == 1:
-            checks.require_trainable_alone(network, self.data, model=model, knob=BATCH_KNOB)
+            requirements.require_trainable_alone(network, self.data, model=model, knob=BATCH_KNOB)
 
     def start_state(self, network: nn.Module) -> dict[str, Array]:
         """Return the weights a ticket starts from: the rewind weights that were given, else *network*'s own."""

@@ -11,12 +11,13 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import REMOVED_BLOCKS, Block, build_model, removable_blocks
-from ticketguard.pruning.at_initialisation import Scorer
-from ticketguard.pruning.finishing import Found, Pretrained, Spent, pretrained_network, train_found
-from ticketguard.pruning.grasp import balanced_sample, gradient_flow_scores
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config, require_in_range
-from ticketguard.pruning.snip import connection_sensitivity
+from ticketguard.pruning.engine.at_initialisation import Scorer
+from ticketguard.pruning.engine.dense import Pretrained, pretrained_network
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config, require_in_range
+from ticketguard.pruning.engine.result import Found, Spent, train_found
+from ticketguard.pruning.methods.grasp import balanced_sample, gradient_flow_scores
+from ticketguard.pruning.methods.snip import connection_sensitivity
 from ticketguard.ticket import Mask, Ticket
 
 SCORES = ("grasp", "snip")

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from torch import nn
 
-from ticketguard.pruning.finishing import Found, Spent, train_found
-from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.result import Found, Spent, train_found
 from ticketguard.ticket import Array, Mask, Ticket
 
 # Scores of the layers of the mask, higher is better, and the examples that scoring them took.

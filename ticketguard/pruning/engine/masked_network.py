@@ -12,9 +12,9 @@ from torch import nn
 
 from ticketguard.errors import TicketguardError
 from ticketguard.models import load_arrays, named_parameters, state_arrays
-from ticketguard.pruning.batch_norm import recalibrate
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.searching import search_device
+from ticketguard.pruning.engine.batch_norm import recalibrate
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.stepped import search_device
 from ticketguard.ticket import Array, BoolArray, Mask
 
 # How often a loss is looked at: reading it makes an accelerator wait.

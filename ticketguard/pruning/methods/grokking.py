@@ -14,9 +14,10 @@ import numpy as np
 from torch import nn
 
 from ticketguard.errors import ConfigurationError, TicketguardError
-from ticketguard.pruning.finishing import Found, Pretrained, pretrained_network, train_found
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config, require_in_range
+from ticketguard.pruning.engine.dense import Pretrained, pretrained_network
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config, require_in_range
+from ticketguard.pruning.engine.result import Found, train_found
 from ticketguard.ticket import Ticket
 from ticketguard.training import AccuracyWatch, evaluate
 

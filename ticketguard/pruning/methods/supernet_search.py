@@ -20,9 +20,9 @@ from ticketguard.models import (
     state_arrays,
 )
 from ticketguard.models.counting import uses_per_weight
-from ticketguard.pruning.core import global_top_k
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.supernet_channels import living_channels, searched_channels, without_dead
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.selection import global_top_k
+from ticketguard.pruning.methods.supernet_channels import living_channels, searched_channels, without_dead
 from ticketguard.ticket import Array, Mask
 from ticketguard.training.devices import accelerator_for
 from ticketguard.training.feeding import Feeder

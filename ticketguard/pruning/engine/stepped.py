@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from ticketguard.pruning.interface import SearchProblem
+from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.training.checkpoint import RunState, load_run, save_run
 from ticketguard.training.devices import accelerator_for, share_first
 

@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from ticketguard.pruning.at_initialisation import find_at_initialisation
-from ticketguard.pruning.finishing import Spent
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config
+from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config
+from ticketguard.pruning.engine.result import Spent
 from ticketguard.ticket import Ticket
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from torch import nn
 
 from ticketguard.models import state_arrays
-from ticketguard.pruning.at_initialisation import find_at_initialisation
-from ticketguard.pruning.finishing import Spent
-from ticketguard.pruning.interface import SearchProblem
-from ticketguard.pruning.options import create_config
+from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
+from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.pruning.engine.options import create_config
+from ticketguard.pruning.engine.result import Spent
 from ticketguard.ticket import Array, Mask, Ticket
 
 
