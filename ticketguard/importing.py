@@ -12,6 +12,7 @@ import numpy as np
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.errors import ConfigurationError, FileError, TensorError, TicketguardWarning
+from ticketguard.settings import checked_options
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
 from ticketguard.zeros import FEWEST_PRUNED_SHARE, read_zeros, reason_for_zeros
 
@@ -67,7 +68,12 @@ def import_checkpoint(
     """
     source = _open(checkpoint)
     network, dataset, info = _known(
-        model, dict(model_options or {}), data, dict(data_options or {}), classes=classes, input_shape=input_shape
+        model,
+        checked_options(model_options, what="model option"),
+        data,
+        checked_options(data_options, what="data option"),
+        classes=classes,
+        input_shape=input_shape,
     )
     weights = _whole_state(source) if network is None else _state_for(source, network)
     mask, left_out = _mask_of(source, weights, network)
@@ -271,5 +277,5 @@ def _measured(
     if dataset is None or model is None:
         return info
     if not isinstance(training, TrainingConfig):
-        training = dataclasses.replace(recommended_training(model, dataset), **(training or {}))
+        training = recommended_training(model, dataset).changed(training)
     return dataclasses.replace(info, training=training.to_json(), accuracy=evaluate(network, dataset))

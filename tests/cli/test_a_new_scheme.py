@@ -72,7 +72,7 @@ def test_it_is_in_a_ticket_that_is_found_with_its_marks(run: Run, tmp_path: Path
 def test_a_setting_that_it_does_not_have_is_told(run: Run, tmp_path: Path, files: Sequence[object]) -> None:
     unknown = ("--marks", "toy-signs", "--mark-option", "toy-signs.size=3", "--out", tmp_path / "m.safetensors")
     result = run("embed", tmp_path / "ticket.safetensors", *files, *unknown, code=2)
-    assert "unknown setting 'size' of toy-signs, expected one of tensor, count" in result.stderr
+    assert "unknown toy-signs setting 'size', expected one of count, tensor" in result.stderr
     other = ("--marks", "toy-signs", "--mark-option", "planted-graph.rate=1", "--out", tmp_path / "m.safetensors")
     result = run("embed", tmp_path / "ticket.safetensors", *files, *other, code=2)
     assert "expected MARK.NAME=VALUE with one of the marks toy-signs" in result.stderr

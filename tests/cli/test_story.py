@@ -111,6 +111,7 @@ def test_what_cannot_be_found_is_wrong_usage(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("--mark-option", "planted-graph.rate=x"), 2, "planted graph: rate is 'x', expected a number"),
         (("--marks", "qr-code"), 2, "unknown mark 'qr-code', expected one or more of planted-graph, trigger-set"),
         ((), 2, "the ticket does not say its model and data"),
         (("--share", "0.9"), 2, "share is 0.9"),

@@ -12,7 +12,11 @@ import numpy as np
 import torch
 
 from ticketguard.errors import ConfigurationError, FileError
+from ticketguard.settings import checked_options
 from ticketguard.ticket import Array
+
+# Seeds of torch's generators end here.
+LARGEST_OPTION = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,13 +149,11 @@ class DataOptions:
         """Check options that came from a user.
 
         Raises:
-            ConfigurationError: An option is unknown, of another type, or negative.
+            ConfigurationError: An option is unknown, of another type, negative or huge.
         """
         fields = {field.name: type(field.default) for field in dataclasses.fields(cls)}
-        for name, value in options.items():
-            if name not in fields:
-                raise ConfigurationError(f"unknown data option '{name}', expected one of {', '.join(sorted(fields))}")
-            if type(value) is not fields[name] or (isinstance(value, int) and value < 0):
+        for name, value in checked_options(options, what="data option", known=fields).items():
+            if type(value) is not fields[name] or (isinstance(value, int) and not 0 <= value <= LARGEST_OPTION):
                 raise ConfigurationError(f"data option '{name}' is {value!r}, expected a valid {fields[name].__name__}")
         return cls(**options)
 

@@ -12,6 +12,7 @@ from ticketguard.data.modular import modular_addition
 from ticketguard.data.named import cifar10, cifar100, digits, fashion_mnist
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.plugins import is_import_path, load_object
+from ticketguard.settings import checked_options
 
 Loader: TypeAlias = Callable[[DataOptions], Dataset]
 
@@ -36,6 +37,7 @@ def load_data(data: str | Dataset | Callable[..., Dataset], *, options: Mapping[
         ConfigurationError: There is no such data set, or it does not take these options.
         FileError: Its files are missing or damaged.
     """
+    options = checked_options(options, what="data option")
     if isinstance(data, Dataset):
         return data
     if isinstance(data, str) and data in DATASETS:

@@ -14,6 +14,7 @@ from ticketguard.data.dataset import Dataset
 from ticketguard.data.loading import DATASETS, load_data
 from ticketguard.errors import ConfigurationError, UntrustedNameError
 from ticketguard.plugins import is_import_path
+from ticketguard.settings import checked_options
 from ticketguard.ticket import Ticket
 
 # Options of a file that are a place to read, with the command line's way to repeat them.
@@ -42,7 +43,7 @@ def data_of(
             *data* nor *options* repeat it.
         FileError: The data's files are missing or damaged.
     """
-    info, given = ticket.info, dict(options or {})
+    info, given = ticket.info, checked_options(options, what="data option")
     repeated = isinstance(data, str) and data == info.data and data not in DATASETS
     if data is not None and not repeated:
         return load_data(data, options=given)

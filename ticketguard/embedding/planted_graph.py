@@ -19,6 +19,7 @@ import numpy as np
 from ticketguard.embedding.interface import Answers, Binding, Json, Levels, Positions, Start
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.keyed import KeyedStream
+from ticketguard.settings import plain_number
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
 if TYPE_CHECKING:
@@ -136,10 +137,15 @@ class PlantedGraph:
             ("secret_share", 1 / PARTS, 0.5),
             ("rate", 0.01, 1.0),
         ):
-            value = getattr(self, field)
-            if value is not None and not lowest <= value <= highest:
+            if field == "secret_share" and self.secret_share is None:
+                continue
+            value = plain_number(getattr(self, field), what=f"planted graph: {field}")
+            object.__setattr__(self, field, value)  # frozen, but not yet seen by anyone
+            if not lowest <= value <= highest:
                 raise ConfigurationError(f"planted graph: {field} is {value}, expected {lowest:f} to {highest}")
-        if self.every_steps < 1:
+        every_steps = plain_number(self.every_steps, what="planted graph: every_steps", whole=True)
+        object.__setattr__(self, "every_steps", every_steps)
+        if every_steps < 1:
             raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
 
     def parameters(self, ticket: Ticket) -> dict[str, Json]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ticketguard.embedding.interface import Answers, Binding, Json, Start
 from ticketguard.errors import ConfigurationError, CredentialError
+from ticketguard.settings import plain_number
 from ticketguard.ticket import FloatArray, Ticket
 
 if TYPE_CHECKING:
@@ -278,6 +279,9 @@ class TriggerSet:
     grid: int = 4
 
     def __post_init__(self) -> None:
+        for field in ("count", "per_batch", "grid"):
+            value = plain_number(getattr(self, field), what=f"trigger set: {field}", whole=True)
+            object.__setattr__(self, field, value)  # frozen, but not yet seen by anyone
         if not 1 <= self.count <= MOST_TRIGGERS:
             raise ConfigurationError(f"trigger set: count is {self.count}, expected 1 to {MOST_TRIGGERS}")
         if not 1 <= self.per_batch <= MOST_TRIGGERS:

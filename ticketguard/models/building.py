@@ -18,6 +18,7 @@ from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.models.supernet import supernet
 from ticketguard.models.transformer import transformer
 from ticketguard.plugins import is_import_path, load_object
+from ticketguard.settings import checked_options
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
@@ -68,6 +69,7 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
     Raises:
         ConfigurationError: There is no such model, or its factory does not take these options or return a module.
     """
+    options = checked_options(options, what="model option")
     factory = model_factory(model)
     removed = options.get(REMOVED_BLOCKS, ())
     options = _understood(factory, {name: value for name, value in options.items() if name != REMOVED_BLOCKS})
@@ -79,6 +81,7 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
         except TypeError as error:
             raise ConfigurationError(
                 f"model '{getattr(model, '__name__', model)}' does not take the options {sorted(options)}: {error}"
+                f"{_taken(factory)}"
             ) from error
         # A factory is the user's own code: what it raises is no bug of ours.
         except (Exception, SystemExit) as error:
@@ -92,6 +95,15 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
         raise ConfigurationError(f"model '{model}' returned a {type(network).__name__}, expected a torch.nn.Module")
     remove_blocks(network, removed)
     return network
+
+
+def _taken(factory: Factory) -> str:
+    """Say which options a factory takes, as far as it says so itself."""
+    try:
+        names = ", ".join(inspect.signature(factory).parameters)
+    except ValueError:  # written in C, without a signature
+        return ""
+    return f"; it takes {names}" if names else "; it takes none"
 
 
 def _understood(factory: Factory, options: Mapping[str, Any]) -> dict[str, Any]:

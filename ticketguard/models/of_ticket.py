@@ -22,6 +22,7 @@ from ticketguard.models.blocks import REMOVED_BLOCKS
 from ticketguard.models.building import MODELS, Factory, build_model
 from ticketguard.models.shrinking import drop_missing_branches, resize_to
 from ticketguard.plugins import is_import_path
+from ticketguard.settings import checked_options
 from ticketguard.ticket import Ticket
 
 # Structures of tickets whose tensors are smaller than those of the model they were found in.
@@ -72,7 +73,8 @@ def whole_model_of(
         UntrustedNameError: As `model_of`.
     """
     options = {name: value for name, value in ticket.info.model_options.items() if name != REMOVED_BLOCKS}
-    return _build(ticket, model, {**options, **(changes or {})}, seed=seed, whole=True)
+    changed = {**options, **checked_options(changes, what="model option")}
+    return _build(ticket, model, changed, seed=seed, whole=True)
 
 
 def trained_network(ticket: Ticket, *, model: str | Factory | None = None) -> nn.Module:

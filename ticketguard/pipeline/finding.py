@@ -16,6 +16,7 @@ from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.runs import in_work_folder, moment_of_run, recipe, require_room_to_end, secret_of_run
+from ticketguard.settings import checked_options
 from ticketguard.ticket import Array, Ticket
 
 if TYPE_CHECKING:
@@ -187,20 +188,27 @@ def _search(
     if method not in METHODS:
         raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
     require_taken(METHODS[method], pretrained=pretrained, rewind=rewind)
-    dataset = load_data(data, options=data_options or {})
+    found_with = checked_options(data_options, what="data option")
+    chosen = checked_options(method_options, what="method option")
+    dataset = load_data(data, options=found_with)
     default = recommended_training(model, dataset)
-    if controlled := (method_options or {}).get("ticket") if method in CONTROLS else None:
+    controlled = chosen.get("ticket") if method in CONTROLS else None
+    if controlled and isinstance(controlled, str):
         default = training_of(Ticket.load(controlled), dataset, model=model)  # a control is trained as its ticket was
     problem = SearchProblem(
         model=model,
-        model_options={"classes": dataset.classes, "input_shape": list(dataset.input_shape), **(model_options or {})},
+        model_options={
+            "classes": dataset.classes,
+            "input_shape": list(dataset.input_shape),
+            **checked_options(model_options, what="model option"),
+        },
         data=dataset,
         data_name=data if isinstance(data, str) else dataset.name,
-        data_options=data_options or {},
+        data_options=found_with,
         density=density,
         training=recipe(training, default),
         seed=seed,
-        method_options=method_options or {},
+        method_options=chosen,
         pretrained=_dense_state(pretrained),
         rewind=_early_state(rewind),
         workdir=workdir,

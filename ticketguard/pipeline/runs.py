@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import os
 from collections.abc import Iterator, Mapping
@@ -25,10 +24,14 @@ MOMENT_BYTES = 64
 
 
 def recipe(given: TrainingConfig | Mapping[str, Any] | None, default: TrainingConfig) -> TrainingConfig:
-    """Return the recipe that was given, or *default* with the changes that were."""
-    if given is None or isinstance(given, Mapping):
-        return dataclasses.replace(default, **(given or {}))
-    return given
+    """Return the recipe that was given, or *default* with the changes that were.
+
+    Raises:
+        ConfigurationError: They change something that is not a field, or make it something that it cannot be.
+    """
+    from ticketguard.training import TrainingConfig
+
+    return given if isinstance(given, TrainingConfig) else default.changed(given)
 
 
 def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -> bytes:

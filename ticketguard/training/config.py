@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import reprlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
 
-from ticketguard.errors import ConfigurationError
-
-# Fields of a recipe that are words or switches; all others but the milestones are numbers.
-_WORDS = frozenset({"optimizer", "schedule", "augment", "precision", "device", "compile"})
+from ticketguard.errors import ConfigurationError, shortened
+from ticketguard.settings import checked_options, plain_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +53,7 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        self._make_numbers_plain()
         for name in ("epochs", "learning_rate"):
             if not (0 < getattr(self, name) < math.inf):
                 raise ConfigurationError(f"training: {name} is {getattr(self, name)}, expected above 0")
@@ -71,12 +69,29 @@ class TrainingConfig:
             ("schedule", ("step", "cosine", "constant")),
             ("precision", ("fp32", "bf16", "fp16", "auto")),
             ("device", ("auto", "cpu")),
+            ("augment", (False, True)),
             ("compile", (False, True)),
         ):
-            if getattr(self, name) not in known:
+            value = getattr(self, name)
+            if type(value) is not type(known[0]) or value not in known:
                 raise ConfigurationError(
-                    f"training: {name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, known))}"
+                    f"training: {name} is {shortened(value)}, expected one of {', '.join(map(str, known))}"
                 )
+
+    def _make_numbers_plain(self) -> None:
+        """Take the place of whatever numbers were given by Python's own; nobody has seen the recipe yet.
+
+        Raises:
+            ConfigurationError: A field is of another kind.
+        """
+        for name in ("epochs", "learning_rate", "momentum", "second_beta", "weight_decay", "gamma", "clip_norm"):
+            object.__setattr__(self, name, plain_number(getattr(self, name), what=f"training: {name}"))
+        object.__setattr__(self, "batch_size", plain_number(self.batch_size, what="training: batch_size", whole=True))
+        given: object = self.milestones
+        if not isinstance(given, list | tuple):
+            raise ConfigurationError(f"training: milestones is {shortened(given)}, expected a list of numbers")
+        milestones = tuple(plain_number(value, what="training: a milestone") for value in given)
+        object.__setattr__(self, "milestones", milestones)
 
     def rate_at(self, progress: float) -> float:
         """Return the learning rate after a fraction *progress*, in [0, 1), of the run."""
@@ -90,21 +105,35 @@ class TrainingConfig:
         """Return the fields as plain JSON values."""
         return {**dataclasses.asdict(self), "milestones": list(self.milestones)}
 
+    def changed(self, changes: Mapping[str, Any] | None) -> TrainingConfig:
+        """Return this recipe with a user's *changes*, by field.
+
+        Raises:
+            ConfigurationError: A field is unknown, of another kind or out of range.
+        """
+        return dataclasses.replace(self, **checked_changes(changes))
+
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainingConfig:
         """Undo `to_json`.
 
         Raises:
-            ConfigurationError: A field is missing, unknown or out of range.
+            ConfigurationError: A field is missing, unknown, of another kind or out of range.
         """
         try:
-            for name, value in document.items():
-                kinds = (str, bool) if name in _WORDS else (list, tuple) if name == "milestones" else (int, float)
-                if type(value) not in kinds or any(type(item) not in (int, float) for item in document["milestones"]):
-                    raise TypeError(f"{name} is {reprlib.repr(value)}")
-            return cls(**{**document, "milestones": tuple(document["milestones"])})
-        except (KeyError, TypeError) as error:
+            return cls(**{**document, "milestones": document["milestones"]})
+        except (KeyError, TypeError, ConfigurationError) as error:
             raise ConfigurationError(f"training recipe is malformed ({error}): give epochs and rate anew") from error
+
+
+def checked_changes(given: object) -> dict[str, Any]:
+    """Return a user's changes to a recipe, by field.
+
+    Raises:
+        ConfigurationError: They are not a mapping, or name something that is not a field.
+    """
+    known = [field.name for field in dataclasses.fields(TrainingConfig)]
+    return checked_options(given, what="training option", known=known)
 
 
 class Hooks(Protocol):

@@ -12,7 +12,7 @@ from ticketguard.data import Dataset
 from ticketguard.data.modular import MODULAR_ADDITION
 from ticketguard.errors import UntrustedNameError
 from ticketguard.ticket import Ticket
-from ticketguard.training.config import TrainingConfig
+from ticketguard.training.config import TrainingConfig, checked_changes
 
 # What a ticket's file may ask for without the user's word: six times the longest recipe here, and batches of 8 million
 # values, which is 2700 images of CIFAR-10.
@@ -62,14 +62,16 @@ def training_of(
         changes: Another recipe, or changes to the ticket's.
 
     Raises:
-        ConfigurationError: The recipe is malformed.
+        ConfigurationError: The recipe is malformed, or so are the changes.
         UntrustedNameError: A file names a huge number of epochs or a huge batch, and *changes* do not.
     """
     if isinstance(changes, TrainingConfig):
         return changes
-    info, changes = ticket.info, dict(changes or {})
+    info, changes = ticket.info, checked_changes(changes)
+    # Whatever the ticket's own recipe is, what is wrong with the changes is told of them.
+    recommended = recommended_training(model or info.model, data).changed(changes)
     if not info.training:
-        return TrainingConfig.from_json({**recommended_training(model or info.model, data).to_json(), **changes})
+        return recommended
     recipe = TrainingConfig.from_json({**info.training, **changes})
     if not info.from_file:
         return recipe

@@ -9,7 +9,8 @@ from typing import Any
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding.interface import Mark
-from ticketguard.errors import ConfigurationError, UnknownVersionError
+from ticketguard.errors import ConfigurationError, UnknownVersionError, shortened
+from ticketguard.settings import checked_options
 from ticketguard.ticket import TicketInfo
 from ticketguard.verification.interface import Scheme, Source
 
@@ -72,11 +73,9 @@ def configured_mark(name: str, *, settings: Mapping[str, Any], options: Mapping[
     """
     found = scheme(name)
     fields = [field.name for field in dataclasses.fields(found.settings)]  # type: ignore[arg-type]
-    for given in settings:
-        if given not in fields:
-            raise ConfigurationError(f"unknown setting '{given}' of {name}, expected one of {', '.join(fields)}")
+    given = checked_options(settings, what=f"{name} setting", known=fields)
     usual = {field: options[option] for option, field in found.options.items() if option in options}
-    return found.settings(**{**usual, **settings})
+    return found.settings(**{**usual, **given})
 
 
 def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]:
@@ -85,6 +84,9 @@ def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]
     Raises:
         ConfigurationError: There are none, a scheme is named twice or unknown, or the level is out of range.
     """
+    for mark in marks:
+        if isinstance(mark, str | type) or not hasattr(mark, "scheme"):
+            raise ConfigurationError(f"a mark is {shortened(mark)}, expected one such as tg.PlantedGraph()")
     if not marks or len({mark.scheme for mark in marks}) != len(marks):
         raise ConfigurationError(
             f"marks are {[mark.scheme for mark in marks]}, expected at least one, each scheme once"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ticketguard.errors import ConfigurationError
+from ticketguard.settings import checked_options
 
 Config = TypeVar("Config")
 
@@ -28,10 +29,7 @@ def create_config(kind: type[Config], options: Mapping[str, Any], **defaults: An
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     taken = dict(defaults)
-    for name, value in options.items():
-        if name not in fields:
-            known = f"expected one of {', '.join(sorted(fields))}" if fields else "this method takes none"
-            raise ConfigurationError(f"unknown method option '{name}', {known}")
+    for name, value in checked_options(options, what="method option", known=fields).items():
         wanted = type(fields[name].default)
         if wanted is float and type(value) is int:
             value = float(value)

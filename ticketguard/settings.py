@@ -1,0 +1,65 @@
+"""What a user gives as settings, by name or as a mapping, is looked at before anything is made of it."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ticketguard.errors import ConfigurationError, shortened
+
+
+def checked_options(given: object, *, what: str, known: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return a copy of options that a user gave.
+
+    Args:
+        given: A mapping of names to values; None for no options.
+        what: How errors call one of them, such as "data option".
+        known: The names that are taken; None where that is for others to say.
+
+    Raises:
+        ConfigurationError: It is not a mapping, or a name is not a word or not known.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(
+            f"{what}s are {shortened(given)}, expected names and values, such as {{'name': value}}"
+        )
+    names = None if known is None else tuple(known)
+    for name in given:
+        if names is not None and name not in names:
+            raise unknown_name(what, name, names)
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{what} {shortened(name)} has no name, expected a word")
+    return dict(given)
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
+    """Return the error for a name that is not one of the *known*, with the one that was probably meant."""
+    names = sorted(known)
+    if not names:
+        return ConfigurationError(f"unknown {what} '{name}', expected none: leave it out")
+    close = difflib.get_close_matches(str(name), names, n=1)
+    meant = f": did you mean '{close[0]}'?" if close else ""
+    return ConfigurationError(f"unknown {what} '{name}', expected one of {', '.join(names)}{meant}")
+
+
+def plain_number(value: object, *, what: str, whole: bool = False) -> Any:
+    """Return a number of any package's kind as Python's own, for files and digests.
+
+    Args:
+        value: What was given for it.
+        what: How errors call it.
+        whole: Whether fractions are refused.
+
+    Raises:
+        ConfigurationError: It is not a number.
+    """
+    if type(value) is not bool:  # which is a number to Python
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real) and not whole:
+            return float(value)
+    raise ConfigurationError(f"{what} is {shortened(value)}, expected a {'whole ' if whole else ''}number")
