@@ -110,6 +110,13 @@ def test_a_tail_of_a_large_layer_is_never_smaller_than_exact_rational_arithmetic
         assert exact <= Decimal(log10_upper_tail([layer], hits)) <= exact + Decimal("1e-9")
 
 
+def test_the_stated_rounding_of_a_convolution_is_added() -> None:
+    """A transform rounds as it likes, elsewhere more than here: the bound is there whether or not it is used."""
+    counted = [LayerCount(size=2, kept=1, secret=1, hits=1)] * 3
+    exact = by_the_page.log10(by_the_page.exact_tail(counted, 2))
+    assert exact + Decimal("4e-13") <= Decimal(log10_upper_tail(counted, 2)) <= exact + Decimal("1e-11")
+
+
 def test_no_bound_on_rounding_lifts_a_tail_above_one() -> None:
     assert log10_upper_tail([LayerCount(size=2000, kept=1000, secret=200, hits=1)]) == 0.0
 
