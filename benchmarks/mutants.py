@@ -246,17 +246,16 @@ class Bench:
         return {"failed": recorder.failed, "seconds": recorder.seconds, "lines": lines}
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Return the tests that run the mutant's lines.
+        """Return the tests that run the mutant's lines, the quick ones first.
 
-        Of lines that run on import, and of those that only a process of its own may run, it is all tests of the files
-        that have one which runs the mutant's file.
+        Of lines that run on import, or in a process that a test starts, it is all tests.
         """
         lines = self._running.get(mutant.file, {})
-        tests = {test for line in range(mutant.line, mutant.last_line + 1) for test in lines.get(line, ()) if test}
-        if any("" in lines.get(line, ()) for line in range(mutant.line, mutant.last_line + 1)) or not tests:
-            files = {test.partition("::")[0] for running in lines.values() for test in running if test}
-            tests = {test for test in self.seconds if test.partition("::")[0] in files}
-        return sorted((test for test in tests if test in self.seconds), key=lambda test: (self.seconds[test], test))
+        tests = {test for line in range(mutant.line, mutant.last_line + 1) for test in lines.get(line, ())}
+        if "" in tests or not tests:
+            tests = set(self.seconds)
+        nearby = {test.partition("::")[0] for running in lines.values() for test in running}
+        return sorted(tests, key=lambda test: (test.partition("::")[0] not in nearby, self.seconds[test], test))
 
     def outcome(self, mutant: Mutant) -> str:
         """Return the first test that fails, "timeout", "crashed" or "survived"."""

@@ -268,6 +268,7 @@ def test_channel_groups_that_the_commitment_does_not_bind_are_not_used() -> None
     made = planted_mark()
     found = evidence(permuted(marked_weights(made)), signed(made, groups=GROUPS))
     assert (found.status, found.details["aligned"], found.details["looks"]) == ("not_supported", False, 5)
+    assert found.details["channels_out_of_place"] == 0
 
 
 def test_a_permuted_copy_is_aligned_to_the_reference_by_bound_groups() -> None:

@@ -377,6 +377,16 @@ def test_controls_are_taken_up_to_their_number_and_classes() -> None:
         Controls.create(inputs[:0], labels[:0], dataclasses.replace(task, classes=9))
 
 
+def test_ordinary_inputs_are_normalised_where_the_claim_says_how() -> None:
+    task = Task(input_shape=(2, 1, 3), classes=2, mean=(0.5, 0.25), std=(0.5, 2.0))
+    scaled = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 2, 1, 3)
+    expected = np.stack([(scaled[:, 0] - 0.5) / 0.5, (scaled[:, 1] - 0.25) / 2.0], axis=1)
+    np.testing.assert_array_equal(task.normalised(scaled), expected.astype(np.float32))
+    np.testing.assert_array_equal(task.normalised(scaled[..., :2]), scaled[..., :2])
+    plain = dataclasses.replace(task, mean=(), std=())
+    np.testing.assert_array_equal(plain.normalised(scaled), scaled)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_right_answers_are_held_against_the_exact_binomial_tail(classes: int) -> None:
     labels = np.arange(40) % classes

@@ -88,6 +88,18 @@ def test_the_smallest_p_pays_for_every_planned_test(others: list[Evidence], unch
     assert verdict.tests == verdict.to_json()["tests"] == 2
 
 
+def test_without_evidence_nothing_is_known() -> None:
+    verdict = Verdict(
+        status="inconclusive",
+        suspect="s",
+        owner_name="Ada",
+        owner_public_key="00" * 32,
+        evidence=(),
+        unchecked=(MISSING,),
+    )
+    assert (verdict.log10_p, verdict.tests, verdict.was_cut_short) == (0.0, 1, False)
+
+
 def test_two_tests_reach_one_level_no_more_often_than_it_says() -> None:
     """Of innocent suspects with uniform p-values, 2^-3 may reach a level of three bits, by one test or by two."""
     pairs = np.random.default_rng(0).random((20_000, 2))
