@@ -33,6 +33,9 @@ class Layers(Mapping[str, FloatArray]):
         layer = self._read(self._names[name])
         return layer if self.alignment is None else self.alignment.apply(name, layer)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # Mapping's own would read the layer
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
