@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.results import Bar, write_result
 from ticketguard.attacks import Attack, FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Victim
 from ticketguard.data import load_data
-from ticketguard.exporting import export_weights
+from ticketguard.interchange.weights import export_weights
 from ticketguard.models import build_model
 from ticketguard.ticket import Ticket
 from ticketguard.training import TrainingConfig, evaluate

@@ -43,7 +43,7 @@ def test_the_docstrings_example_runs() -> None:
     [
         "import ticketguard; ticketguard.Owner; ticketguard.Ticket; ticketguard.load_credential",
         "import ticketguard; ticketguard.verify; ticketguard.prepare; ticketguard.HttpPredictor",
-        "import ticketguard.inspection, ticketguard.reporting",
+        "import ticketguard.reporting.documents, ticketguard.reporting",
     ],
 )
 def test_what_a_verifier_needs_never_imports_torch(code: str) -> None:

@@ -116,4 +116,4 @@ def test_what_a_ticket_names_is_resolved_in_one_place_each() -> None:
         if reads and any(isinstance(node, ast.Name) and node.id in UNGUARDED for node in nodes):
             both.add(str(source.relative_to(root)))
     # An import describes what its own call named; the demo finds its ticket itself.
-    assert both == {"models/of_ticket.py", "data/of_ticket.py", "importing.py", "demo.py"}
+    assert both == {"models/of_ticket.py", "data/of_ticket.py", "interchange/importing.py", "demo.py"}

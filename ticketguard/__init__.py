@@ -23,7 +23,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ticketguard.checking import TicketCheck, check_ticket
     from ticketguard.checkpoints.checkpoints import Checkpoint
     from ticketguard.credentials.credential import Credential, load_credential
     from ticketguard.credentials.keys import Owner, load_public_key
@@ -32,13 +31,14 @@ if TYPE_CHECKING:
     from ticketguard.embedding.planted_graph import PlantedGraph
     from ticketguard.embedding.trigger_set import TriggerSet
     from ticketguard.errors import NoAnswerError, TicketguardError, TicketguardWarning
-    from ticketguard.exporting import export_weights
-    from ticketguard.importing import import_checkpoint
+    from ticketguard.evaluation import TicketCheck, check_ticket
+    from ticketguard.evaluation.measuring import Measurement, measure
+    from ticketguard.interchange.importing import import_checkpoint
+    from ticketguard.interchange.programs import export_program
+    from ticketguard.interchange.weights import export_weights
     from ticketguard.marking.plan import Plan, prepare
-    from ticketguard.measuring import Measurement, measure
     from ticketguard.pipeline import embed, find, find_marked, verify
     from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
-    from ticketguard.programs import export_program
     from ticketguard.ticket import Mask, Ticket, TicketInfo
     from ticketguard.training import TrainingConfig
     from ticketguard.verification.verdict import Evidence, Verdict
@@ -93,7 +93,7 @@ _HOMES = {
     "Evidence": "ticketguard.verification.verdict",
     "HttpPredictor": "ticketguard.predictors",
     "Mask": "ticketguard.ticket",
-    "Measurement": "ticketguard.measuring",
+    "Measurement": "ticketguard.evaluation.measuring",
     "NoAnswerError": "ticketguard.errors",
     "OnnxPredictor": "ticketguard.predictors",
     "Owner": "ticketguard.credentials.keys",
@@ -101,7 +101,7 @@ _HOMES = {
     "PlantedGraph": "ticketguard.embedding.planted_graph",
     "Predictor": "ticketguard.predictors",
     "Ticket": "ticketguard.ticket",
-    "TicketCheck": "ticketguard.checking",
+    "TicketCheck": "ticketguard.evaluation",
     "TicketInfo": "ticketguard.ticket",
     "TicketguardError": "ticketguard.errors",
     "TicketguardWarning": "ticketguard.errors",
@@ -109,16 +109,16 @@ _HOMES = {
     "TriggerSet": "ticketguard.embedding.trigger_set",
     "VaultKey": "ticketguard.credentials.vault_key",
     "Verdict": "ticketguard.verification.verdict",
-    "check_ticket": "ticketguard.checking",
+    "check_ticket": "ticketguard.evaluation",
     "embed": "ticketguard.pipeline",
-    "export_program": "ticketguard.programs",
-    "export_weights": "ticketguard.exporting",
+    "export_program": "ticketguard.interchange.programs",
+    "export_weights": "ticketguard.interchange.weights",
     "find": "ticketguard.pipeline",
     "find_marked": "ticketguard.pipeline",
-    "import_checkpoint": "ticketguard.importing",
+    "import_checkpoint": "ticketguard.interchange.importing",
     "load_credential": "ticketguard.credentials.credential",
     "load_public_key": "ticketguard.credentials.keys",
-    "measure": "ticketguard.measuring",
+    "measure": "ticketguard.evaluation.measuring",
     "prepare": "ticketguard.marking.plan",
     "verify": "ticketguard.pipeline",
 }

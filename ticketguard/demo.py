@@ -23,13 +23,13 @@ from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import ENCRYPTED_LABEL, Owner
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import FileError, TicketguardError
-from ticketguard.exporting import export_weights
 from ticketguard.files import write_whole
-from ticketguard.inspection import secret_positions
+from ticketguard.interchange.weights import export_weights
 from ticketguard.marking.plan import prepare
 from ticketguard.models import load_arrays, model_of
 from ticketguard.pipeline import embed, find, verify
 from ticketguard.predictors import CallablePredictor
+from ticketguard.reporting.documents import secret_positions
 from ticketguard.reporting.plots import draw_before_after
 from ticketguard.reporting.text import STATUS_WORDS, log10_text, table_lines
 from ticketguard.ticket import Array, FloatArray, Ticket

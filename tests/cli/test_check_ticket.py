@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 import ticketguard as tg
-from ticketguard.checking import runs
+from ticketguard.evaluation import runs
 
 from .conftest import Files, Run, validate
 

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from ticketguard.inspection import inspect_file
+from ticketguard.reporting.documents import inspect_file
 
 from .conftest import Files, Run
 

@@ -281,7 +281,7 @@ def test_only_what_the_user_names_is_imported_from_the_current_folder(
 def test_trying_whether_a_package_is_there_does_not_find_the_current_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ticketguard.plugins import load_object
+    from ticketguard.import_paths import load_object
 
     (tmp_path / "nets_of_a_user.py").write_text("net = 1\n")
     (tmp_path / "no_such_package.py").write_text("open('ran', 'w')\n")

@@ -85,7 +85,7 @@ def command(
     Exits with 0 if it is winning or matching, 1 if it is neither. Finished runs are kept beside the picture while the
     check runs, so that --resume can go on after an interruption.
     """
-    from ticketguard.checking import check_ticket
+    from ticketguard.evaluation import check_ticket
     from ticketguard.ticket import Ticket
 
     if out.suffix.lower() != ".png":
@@ -108,7 +108,7 @@ def command(
             resume=resume,
             progress=progress,
         )
-    from ticketguard.reporting.checks import check_lines, check_picture
+    from ticketguard.reporting.ticket_check import check_lines, check_picture
 
     result = Result(
         document={**check.to_json(), "file": str(ticket), "picture": str(out)},

@@ -65,8 +65,8 @@ def command(
     """
     from ticketguard.credentials.keys import Owner
     from ticketguard.files import Output
-    from ticketguard.inspection import claim_document
     from ticketguard.pipeline import embed
+    from ticketguard.reporting.documents import claim_document
     from ticketguard.reporting.text import document_lines
     from ticketguard.ticket import Ticket
     from ticketguard.training import in_first_process

@@ -12,8 +12,8 @@ from ticketguard.cli.output import print_document, print_message
 from ticketguard.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ticketguard.exporting import WeightsFormat
-    from ticketguard.programs import ProgramFormat
+    from ticketguard.interchange.programs import ProgramFormat
+    from ticketguard.interchange.weights import WeightsFormat
 
 
 @click.command(name="export", short_help="Write the plain weights or the network of a ticket, for deployment.")
@@ -48,8 +48,8 @@ def command(
     What was pruned as a whole (blocks, filters, channels) is not in the file; single pruned weights are zeros. Only
     what is exported from a marked ticket is for others: whoever has the unmarked one can remove the mark.
     """
-    from ticketguard.exporting import export_weights
-    from ticketguard.programs import export_program
+    from ticketguard.interchange.programs import export_program
+    from ticketguard.interchange.weights import export_weights
     from ticketguard.ticket import Ticket
 
     meant = out.suffix.removeprefix(".")

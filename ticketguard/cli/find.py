@@ -129,8 +129,8 @@ def command(
     """
     from ticketguard.credentials.keys import Owner
     from ticketguard.files import PUBLIC, SECRET, Output
-    from ticketguard.inspection import ticket_document
     from ticketguard.pipeline import find, find_marked
+    from ticketguard.reporting.documents import ticket_document
     from ticketguard.reporting.text import document_lines
     from ticketguard.training import in_first_process
 

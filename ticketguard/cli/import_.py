@@ -68,8 +68,8 @@ def command(
     masks that are stored beside their weights are read too. With --model only the model's parameters are layers. With
     --model and --data the ticket can be given to embed; without them it can be marked from one's own training loop.
     """
-    from ticketguard.importing import import_checkpoint
-    from ticketguard.inspection import ticket_document
+    from ticketguard.interchange.importing import import_checkpoint
+    from ticketguard.reporting.documents import ticket_document
 
     refuse_to_replace((out,), force=force, inputs=(checkpoint, rewind))
     left_out: dict[str, str] = {}

@@ -48,7 +48,7 @@ def command(
 
     A vault is opened with its passphrase or vault key; its secret is not shown.
     """
-    from ticketguard.inspection import inspect_file
+    from ticketguard.reporting.documents import inspect_file
 
     if (claim is None) != (vault is None) or (claim is not None and picture is None):
         raise click.UsageError("--claim and --vault go together, with --picture.")
@@ -78,7 +78,7 @@ def _draw(
         ConfigurationError: The file has no masks.
     """
     from ticketguard.errors import ConfigurationError
-    from ticketguard.inspection import secret_positions
+    from ticketguard.reporting.documents import secret_positions
     from ticketguard.reporting.plots import draw_before_after, draw_mask
     from ticketguard.ticket import Reference, Ticket
     from ticketguard.zeros import mask_of_zeros

@@ -28,7 +28,7 @@ def command(
     A ticket of removed blocks, filters or channels is smaller and faster. One of single pruned weights is neither: its
     zeros are stored and multiplied like any number.
     """
-    from ticketguard.measuring import measure
+    from ticketguard.evaluation.measuring import measure
     from ticketguard.ticket import Ticket
 
     loaded = Ticket.load(ticket, trust_code=trust_ticket_code)

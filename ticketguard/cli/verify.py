@@ -213,7 +213,7 @@ def _load_callable(path: str) -> Callable[..., Any]:
         ConfigurationError: There is no such thing, or it cannot be called.
     """
     from ticketguard.errors import ConfigurationError
-    from ticketguard.plugins import load_object
+    from ticketguard.import_paths import load_object
 
     function = load_object(path)
     if not callable(function):

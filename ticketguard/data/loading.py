@@ -11,7 +11,7 @@ from ticketguard.data.image_folder import image_folder
 from ticketguard.data.modular import modular_addition
 from ticketguard.data.named import cifar10, cifar100, digits, fashion_mnist
 from ticketguard.errors import ConfigurationError, TicketguardError
-from ticketguard.plugins import is_import_path, load_object
+from ticketguard.import_paths import is_import_path, load_object
 from ticketguard.settings import checked_options
 
 Loader: TypeAlias = Callable[[DataOptions], Dataset]

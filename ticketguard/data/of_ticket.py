@@ -13,7 +13,7 @@ from typing import Any
 from ticketguard.data.dataset import Dataset
 from ticketguard.data.loading import DATASETS, load_data
 from ticketguard.errors import ConfigurationError, UntrustedNameError
-from ticketguard.plugins import is_import_path
+from ticketguard.import_paths import is_import_path
 from ticketguard.settings import checked_options
 from ticketguard.ticket import Ticket
 

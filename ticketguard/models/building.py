@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError, TicketguardError
+from ticketguard.import_paths import is_import_path, load_object
 from ticketguard.models.blocks import REMOVED_BLOCKS, remove_blocks
 from ticketguard.models.mlp import mlp
 from ticketguard.models.modular_mlp import modular_mlp
@@ -17,7 +18,6 @@ from ticketguard.models.resnet_cifar import resnet20, resnet32, resnet56
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.models.supernet import supernet
 from ticketguard.models.transformer import transformer
-from ticketguard.plugins import is_import_path, load_object
 from ticketguard.settings import checked_options
 
 Factory: TypeAlias = Callable[..., nn.Module]

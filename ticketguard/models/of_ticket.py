@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ticketguard.errors import ConfigurationError, UntrustedNameError
+from ticketguard.import_paths import is_import_path
 from ticketguard.models.arrays import load_arrays, require_shapes
 from ticketguard.models.blocks import REMOVED_BLOCKS
 from ticketguard.models.building import MODELS, Factory, build_model
 from ticketguard.models.shrinking import drop_missing_branches, resize_to
-from ticketguard.plugins import is_import_path
 from ticketguard.settings import checked_options
 from ticketguard.ticket import Ticket
 

@@ -38,7 +38,7 @@ def _test_examples(data: str | Dataset, task: Task) -> tuple[npt.ArrayLike, npt.
     import torch  # a verifier without a data set never pays for it
 
     from ticketguard.data import load_data
-    from ticketguard.plugins import is_import_path
+    from ticketguard.import_paths import is_import_path
 
     is_plane = len(task.input_shape) == 3 and task.input_shape[1] == task.input_shape[2]
     sized = is_plane and isinstance(data, str) and not is_import_path(data)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ticketguard.reporting.checks import check_lines, draw_check
 from ticketguard.reporting.plots import draw_before_after, draw_mask
 from ticketguard.reporting.text import document_lines, verdict_lines
+from ticketguard.reporting.ticket_check import check_lines, draw_check
 
 __all__ = ["check_lines", "document_lines", "draw_before_after", "draw_check", "draw_mask", "verdict_lines"]

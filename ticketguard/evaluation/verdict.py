@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from ticketguard.checking.arms import DENSE, FRESH_ARMS, MASK_ARM, TICKET
+from ticketguard.evaluation.arms import DENSE, FRESH_ARMS, MASK_ARM, TICKET
 
 CHECK_VERSION = "ticketguard.check-ticket/1"
 # A ticket that matches may be so much worse than the dense network (a point), or one standard deviation.

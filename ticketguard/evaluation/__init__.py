@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ticketguard.checking.arms import ARMS, chosen_arms
-from ticketguard.checking.verdict import ArmResult, Comparison, TicketCheck, judge, missing_controls
 from ticketguard.errors import ConfigurationError
+from ticketguard.evaluation.arms import ARMS, chosen_arms
+from ticketguard.evaluation.verdict import ArmResult, Comparison, TicketCheck, judge, missing_controls
 from ticketguard.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def check_ticket(
         TensorError: The ticket does not fit the model.
         TicketguardError: Training diverged.
     """
-    from ticketguard.checking.runs import Runs
     from ticketguard.data import data_of
+    from ticketguard.evaluation.runs import Runs
     from ticketguard.models import load_arrays, model_of
     from ticketguard.pruning.engine.requirements import require_outputs
     from ticketguard.pruning.methods.controls import can_change, dense_network

@@ -5,8 +5,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from ticketguard.checking import ArmResult, TicketCheck, judge
 from ticketguard.errors import FileError
+from ticketguard.evaluation import ArmResult, TicketCheck, judge
 from ticketguard.reporting import check_lines, draw_check
 
 

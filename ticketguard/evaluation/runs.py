@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ticketguard.checking.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET
-from ticketguard.checking.verdict import ArmResult
 from ticketguard.data import Dataset
 from ticketguard.errors import FileError
+from ticketguard.evaluation.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET
+from ticketguard.evaluation.verdict import ArmResult
 from ticketguard.files import SECRET, read_whole, write_whole
 from ticketguard.models import Factory, load_arrays, model_of, state_arrays
 from ticketguard.pruning.engine.selection import full_mask, global_top_k

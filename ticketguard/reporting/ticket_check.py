@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ticketguard.checking.arms import ARMS, DENSE, TICKET
-from ticketguard.checking.verdict import Comparison, TicketCheck
+from ticketguard.evaluation.arms import ARMS, DENSE, TICKET
+from ticketguard.evaluation.verdict import Comparison, TicketCheck
 from ticketguard.files import write_whole
 from ticketguard.reporting.plots import blank_figure, own_style, png_of, set_title
 from ticketguard.reporting.text import table_lines

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import ticketguard as tg
-from ticketguard.checking import runs
 from ticketguard.data import load_data
 from ticketguard.errors import ConfigurationError, FileError, TensorError
+from ticketguard.evaluation import runs
 from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.pruning.methods.controls import make_control

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ticketguard.checking import ArmResult, judge
+from ticketguard.evaluation import ArmResult, judge
 
 
 def arm(name: str, *accuracies: float) -> ArmResult:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ticketguard.errors import ConfigurationError
-from ticketguard.plugins import is_import_path, load_object
+from ticketguard.import_paths import is_import_path, load_object
 
 
 @pytest.mark.parametrize("text", ["package:name", "package.module:Class.method", "_a:b"])
