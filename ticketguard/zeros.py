@@ -64,11 +64,6 @@ def read_zeros(state: Mapping[str, Array], *, others: Mapping[str, str] | None =
     return Zeros(mask=Mask(layers=layers), left_out=left_out)
 
 
-def mask_of_zeros(state: Mapping[str, Array]) -> Mask:
-    """Return `read_zeros`' mask alone."""
-    return read_zeros(state).mask
-
-
 def reason_for_zeros(name: str, array: Array) -> str | None:
     """Return why a tensor has zeros, in words, if it is not that weights were pruned; None if it is.
 

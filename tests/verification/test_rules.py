@@ -39,7 +39,7 @@ from ticketguard.ticket import Mask
 ROOT = Path(__file__).parents[2]
 
 PAGE = "verification/test_by_the_page.py"
-TICKET_PAGE = "test_ticket_by_the_page.py"
+TICKET_PAGE = "ticket/test_ticket_by_the_page.py"
 
 # Number of the rule → files under tests/ and their tests; "" is this file.
 RULES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -78,7 +78,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     # keyed-draws.md
     "KD1": {"test_keyed.py": ("commitment_is_the_hash_that_the_page_writes_down",
                               "commitment_depends_on_every_field")},
-    "KD2": {"test_ticket.py": ("digests_are_the_published_ones",)},
+    "KD2": {"ticket/test_ticket.py": ("digests_are_the_published_ones",)},
     "KD3": {"test_keyed.py": ("streams_are_the_published_ones",
                               "any_sequence_of_draws_agrees_with_a_word_by_word_implementation")},
     "KD4": {"test_keyed.py": ("integers_of_a_bound_that_rejects_often_are_uniform", "draws_are_the_published_ones")},
@@ -87,7 +87,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "PG1": {"": ("another_version_of_a_scheme_is_refused",)},
     "PG2": {"": ("committed_parameters_out_of_range_are_refused", "what_the_commitment_does_not_give_is_refused")},
     "PG3": {"": ("channel_groups_that_the_commitment_does_not_bind_are_not_used",)},
-    "PG4": {"test_ticket.py": ("a_reference_of_more_layers_or_longer_names_than_any_network_is_refused",)},
+    "PG4": {"ticket/test_ticket.py": ("a_reference_of_more_layers_or_longer_names_than_any_network_is_refused",)},
     "PG5": {PAGE: ("a_verdict_is_what_the_page_computes",),
             "embedding/test_planted_graph.py": ("secret_edges_are_the_published_ones",)},
     "PG6": {"checkpoints/test_matching.py": ("matching_reads_no_values",)},
@@ -131,19 +131,19 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "TF1": {"test_tensor_file.py": ("limits_are_reached_and_not_passed",
                                     "a_file_of_any_size_costs_its_header_if_it_is_not_a_ticket")},
     "TF2": {"test_tensor_file.py": ("headers_of_another_form_are_refused",),
-            "test_ticket.py": ("numbers_that_are_none_are_refused",)},
+            "ticket/test_ticket.py": ("numbers_that_are_none_are_refused",)},
     "TF3": {"test_tensor_file.py": ("weights_of_other_types_are_refused_by_name",
                                     "weights_of_shapes_that_no_memory_holds_are_refused")},
-    "TF4": {"test_ticket.py": ("an_unknown_version_is_refused",),
+    "TF4": {"ticket/test_ticket.py": ("an_unknown_version_is_refused",),
             TICKET_PAGE: ("the_published_files_are_read_as_the_page_says",)},
-    "TF5": {"test_ticket.py": ("padding_bits_must_be_zero",),
+    "TF5": {"ticket/test_ticket.py": ("padding_bits_must_be_zero",),
             TICKET_PAGE: ("the_published_files_that_no_reader_accepts_are_refused",)},
-    "TF6": {"test_ticket.py": ("masks_that_do_not_fit_their_list_are_refused", "a_mask_without_weights_is_refused"),
+    "TF6": {"ticket/test_ticket.py": ("masks_that_do_not_fit_their_list_are_refused", "a_mask_without_weights_is_refused"),
             "test_tensor_file.py": ("masks_of_shapes_that_are_none_are_refused",)},
     "TF7": {TICKET_PAGE: ("rewind_weights_that_lack_a_masked_tensor_are_refused",)},
     "TF8": {"test_tensor_file.py": ("names_that_are_taken_are_refused_in_a_file_and_in_memory",)},
-    "TF9": {"test_ticket.py": ("weights_that_are_not_finite_are_refused",)},
-    "TF10": {"test_ticket.py": ("metadata_of_another_kind_are_refused_by_name", "damaged_metadata_is_refused"),
+    "TF9": {"ticket/test_ticket.py": ("weights_that_are_not_finite_are_refused",)},
+    "TF10": {"ticket/test_ticket.py": ("metadata_of_another_kind_are_refused_by_name", "damaged_metadata_is_refused"),
              TICKET_PAGE: ("the_published_files_are_read_as_the_page_says",)},
     "TF11": {"cli/test_trust.py": ("a_tickets_model_runs_no_command", "a_tickets_data_runs_no_command",
                                    "places_and_sizes_that_a_ticket_names_need_the_users_word")},

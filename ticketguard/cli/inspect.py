@@ -81,11 +81,11 @@ def _draw(
     from ticketguard.reporting.documents import secret_positions
     from ticketguard.reporting.plots import draw_before_after, draw_mask
     from ticketguard.ticket import Reference, Ticket
-    from ticketguard.zeros import mask_of_zeros
+    from ticketguard.zeros import read_zeros
 
     if kind not in ("ticket", "suspect"):
         raise ConfigurationError(f"'{file}' is a {kind} and has no masks to draw: name a ticket or a checkpoint")
-    mask = Ticket.load(file).mask if kind == "ticket" else mask_of_zeros(_layers(file))
+    mask = Ticket.load(file).mask if kind == "ticket" else read_zeros(_layers(file)).mask
     if not len(mask):
         raise ConfigurationError(f"'{file}' has no zeros in its weights, so there is no mask to draw")
     if claim is None or vault is None:

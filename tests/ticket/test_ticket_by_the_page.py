@@ -16,7 +16,7 @@ import safetensors.numpy
 from ticketguard.errors import TensorError, TicketguardError
 from ticketguard.ticket import Ticket, weights_digest
 
-VECTORS = json.loads((Path(__file__).parents[1] / "signatures" / "vectors" / "ticket-file.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "signatures" / "vectors" / "ticket-file.json").read_text())
 FILES, REFUSED = VECTORS["files"], VECTORS["refused"]
 # One letter for each type, as Python's struct spells it.
 TYPES = {"F64": "d", "F32": "f", "F16": "e", "I64": "q", "U64": "Q", "I32": "i", "U32": "I", "I16": "h", "U16": "H"}

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from ticketguard.errors import FileError, TensorError, UnknownVersionError
 from ticketguard.ticket import Mask, Reference, Ticket, TicketInfo, pack_bits, unpack_bits, weights_digest
 
-VECTORS = Path(__file__).parents[1] / "signatures" / "vectors"
+VECTORS = Path(__file__).parents[2] / "signatures" / "vectors"
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, max_side=7)
 
 

@@ -1,0 +1,32 @@
+"""Ticket and Mask: the values everything else passes around, and the ticket file.
+
+Arrays are numpy's, so that reading a ticket or verifying a suspect never pays for torch. A mask's layers
+are walked in sorted name order everywhere; a layer is a weight tensor under its state-dict name.
+"""
+
+from __future__ import annotations
+
+from ticketguard.tensor_file import METADATA_KEY, Array
+from ticketguard.ticket.info import STRUCTURES, TicketInfo
+from ticketguard.ticket.mask import BoolArray, FloatArray, Mask, pack_bits, unpack_bits, weights_digest
+from ticketguard.ticket.masked_tensors import MASK_PREFIX, RESERVED_PREFIX
+from ticketguard.ticket.reference import LONGEST_NAME, Reference
+from ticketguard.ticket.ticket import Ticket
+
+__all__ = [
+    "LONGEST_NAME",
+    "MASK_PREFIX",
+    "METADATA_KEY",
+    "RESERVED_PREFIX",
+    "STRUCTURES",
+    "Array",
+    "BoolArray",
+    "FloatArray",
+    "Mask",
+    "Reference",
+    "Ticket",
+    "TicketInfo",
+    "pack_bits",
+    "unpack_bits",
+    "weights_digest",
+]

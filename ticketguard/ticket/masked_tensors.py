@@ -1,0 +1,54 @@
+"""Tensors with their masks in one safetensors file: what tickets and references have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ticketguard.errors import FileError, TensorError
+from ticketguard.tensor_file import Array, is_shape, write_tensors
+from ticketguard.ticket.mask import Mask, pack_bits, unpack_bits
+
+MASK_PREFIX = "ticketguard.mask/"
+RESERVED_PREFIX = "ticketguard."
+
+
+def serialise(tensors: Mapping[str, Array], mask: Mask, metadata: Mapping[str, Any]) -> bytes:
+    """Return a file's bytes: *tensors* as they are, the mask's layers bit-packed, their shapes in the metadata."""
+    packed: dict[str, Array] = {MASK_PREFIX + name: pack_bits(mask[name]) for name in mask}
+    shapes = {name: list(mask[name].shape) for name in mask}
+    return write_tensors({**tensors, **packed}, {**metadata, "mask_shapes": shapes})
+
+
+def take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Mask:
+    """Return the mask among a file's *tensors*.
+
+    Raises:
+        FileError: Packed masks and the list of their shapes differ.
+        TensorError: A packed mask does not fit its shape.
+    """
+    shapes = metadata.get("mask_shapes")
+    packed = {name.removeprefix(MASK_PREFIX) for name in tensors if name.startswith(MASK_PREFIX)}
+    if not isinstance(shapes, dict) or set(shapes) != packed or not packed:
+        raise FileError(path="ticket", reason="its masks and its list of masks differ", hint="the file is damaged")
+    for shape in shapes.values():
+        if not is_shape(shape) or not all(shape):
+            raise FileError(path="ticket", reason=f"has a mask of shape {str(shape)[:80]}", hint="the file is damaged")
+    return Mask(
+        layers={name: unpack_bits(tensors[MASK_PREFIX + name], tuple(shapes[name]), name=name) for name in packed}
+    )
+
+
+def require_free_names(names: Iterable[str]) -> None:
+    """Refuse tensors that are called like masks.
+
+    Raises:
+        TensorError: One is.
+    """
+    for name in names:
+        if name.startswith(RESERVED_PREFIX):
+            raise TensorError(
+                name=name,
+                reason=f"has a name that begins with '{RESERVED_PREFIX}'",
+                hint="the ticket's own masks are called so; rename the tensor",
+            )
