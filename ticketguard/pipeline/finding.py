@@ -187,7 +187,7 @@ def _search(
 
     if method not in METHODS:
         raise ConfigurationError(f"unknown method '{method}', expected one of {', '.join(sorted(METHODS))}")
-    require_taken(METHODS[method], pretrained=pretrained, rewind=rewind)
+    require_taken(method, METHODS[method].takes, pretrained=pretrained, rewind=rewind)
     found_with = checked_options(data_options, what="data option")
     chosen = checked_options(method_options, what="method option")
     dataset = load_data(data, options=found_with)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,27 +18,22 @@ from ticketguard.models.answers import scores_of
 from ticketguard.ticket import Array
 from ticketguard.zeros import FEWEST_PRUNED_SHARE, pruned_share
 
-if TYPE_CHECKING:
-    from ticketguard.pruning.engine.interface import PruningMethod
-
 PRETRAINED, REWIND = "pretrained", "rewind"
 
 
-def require_taken(method: PruningMethod, **given: object) -> None:
-    """Check that the method uses the weights that were *given*, by the name of their argument; None for none.
+def require_taken(method: str, takes: frozenset[str], **given: object) -> None:
+    """Check that *method* takes the weights that were *given*, by the name of their argument; None for none.
 
     Raises:
         ConfigurationError: It would ignore some.
     """
-    if given.get(PRETRAINED) is not None and PRETRAINED not in method.takes:
+    if given.get(PRETRAINED) is not None and PRETRAINED not in takes:
         raise ConfigurationError(
-            f"method '{method.name}' does not start from a trained network: leave --pretrained (pretrained=) out"
+            f"method '{method}' does not start from a trained network: leave --pretrained (pretrained=) out"
         )
-    if given.get(REWIND) is not None and REWIND not in method.takes:
-        instead = ", or give them as --pretrained (pretrained=)" if PRETRAINED in method.takes else ""
-        raise ConfigurationError(
-            f"method '{method.name}' takes no rewind weights: leave --rewind (rewind=) out{instead}"
-        )
+    if given.get(REWIND) is not None and REWIND not in takes:
+        instead = ", or give them as --pretrained (pretrained=)" if PRETRAINED in takes else ""
+        raise ConfigurationError(f"method '{method}' takes no rewind weights: leave --rewind (rewind=) out{instead}")
 
 
 def require_examples(data: Dataset, batch_size: int, *, knob: str) -> None:
