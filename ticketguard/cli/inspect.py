@@ -48,7 +48,7 @@ def command(
 
     A vault is opened with its passphrase or vault key; its secret is not shown.
     """
-    from ticketguard.reporting.documents import inspect_file
+    from ticketguard.reporting.documents import inspect_file, require_credential
 
     if (claim is None) != (vault is None) or (claim is not None and picture is None):
         raise click.UsageError("--claim and --vault go together, with --picture.")
@@ -56,6 +56,8 @@ def command(
         raise click.UsageError(f"--picture is '{picture}', expected a name that ends in .png.")
     if picture is not None:
         refuse_to_replace((picture,), force=force, inputs=(file, claim, vault, vault_key, passphrase_file))
+    if claim is not None and vault is not None:
+        require_credential(claim, vault)
     unlock = functools.partial(read_unlocker, passphrase_file, vault_key)
     document = inspect_file(file, unlock=unlock)
     if picture is not None:

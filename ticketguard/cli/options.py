@@ -6,11 +6,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ticketguard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ticketguard.credentials.credential import Credential
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105  # The name of the variable, no passphrase.
 PASSPHRASE_LIMIT_BYTES = 4096
@@ -149,6 +152,20 @@ def read_unlocker(passphrase_file: Path | None, vault_key: Path | None) -> dict[
     from ticketguard.credentials.vault_key import VaultKey
 
     return {"vault_key": VaultKey.load(vault_key)}
+
+
+def read_credential(claim: Path, vault: Path, *, passphrase_file: Path | None, vault_key: Path | None) -> Credential:
+    """Read the claim and open the vault that a command was given.
+
+    Raises:
+        ConfigurationError: They are other files of ours, or there is no passphrase to be had.
+        TicketguardError: As `load_credential`.
+    """
+    from ticketguard.credentials.credential import load_credential
+    from ticketguard.reporting.documents import require_credential
+
+    require_credential(claim, vault)
+    return load_credential(claim, vault, **read_unlocker(passphrase_file, vault_key))
 
 
 def refuse_to_replace(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ticketguard.cli.group import NOT_CHECKED, NOT_SUPPORTED, SUPPORTED
-from ticketguard.cli.options import json_option, passphrase_option, read_unlocker, vault_key_option
+from ticketguard.cli.options import json_option, passphrase_option, read_credential, vault_key_option
 from ticketguard.cli.output import print_json, print_lines, print_message
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def command(
 
     Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be told.
     """
-    from ticketguard.credentials.credential import load_credential
     from ticketguard.credentials.keys import load_public_key
     from ticketguard.pipeline import verify
 
@@ -113,7 +112,7 @@ def command(
         raise click.UsageError("--journal and --controls go with something that is asked for answers.")
     parts = _open(suspect, endpoint, predictor, timeout, network)
     public_key = None if owner_key is None else load_public_key(owner_key)
-    credential = load_credential(claim, vault, **read_unlocker(passphrase_file, vault_key))
+    credential = read_credential(claim, vault, passphrase_file=passphrase_file, vault_key=vault_key)
     kept = _kept_answers(vault, credential, parts[-1].target) if endpoint is not None and journal is None else None
     # A suspect's own code may print; standard output is for the verdict.
     with contextlib.redirect_stdout(sys.stderr):

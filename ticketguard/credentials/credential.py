@@ -8,12 +8,13 @@ import hmac
 import os
 from pathlib import Path
 
+from ticketguard.credentials import age_passphrase
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, MarkClaim, read_claim, sign_claim
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, groups_digest, open_vault, seal_vault
 from ticketguard.credentials.vault_key import VaultKey
-from ticketguard.errors import CredentialError
+from ticketguard.errors import CredentialError, FileError
 from ticketguard.files import SECRET, Output, read_whole, write_together
 from ticketguard.keyed import commit
 from ticketguard.ticket import Reference
@@ -168,7 +169,12 @@ def load_credential(
         CredentialError: The claim fails verification, or the vault does not belong to it.
         UnknownVersionError: One was written by a version this release does not know.
     """
-    claim = read_claim(read_whole(claim_path, limit_bytes=CLAIM_LIMIT_BYTES), name=claim_path)
+    content = read_whole(claim_path, limit_bytes=CLAIM_LIMIT_BYTES)
+    if content.startswith(age_passphrase.MAGIC):
+        raise FileError(
+            path=claim_path, reason="is a vault, expected a claim", hint="give the claim first, then the vault"
+        )
+    claim = read_claim(content, name=claim_path)
     sealed = read_whole(vault_path, limit_bytes=VAULT_LIMIT_BYTES)
     vault = open_vault(sealed, passphrase=passphrase, vault_key=vault_key, name=vault_path)
     credential = Credential(claim=claim, vault=vault)

@@ -22,7 +22,7 @@ from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import load_public_key
 from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
 from ticketguard.embedding.interface import Binding, Positions
-from ticketguard.errors import CredentialError, FileError, TensorError
+from ticketguard.errors import ConfigurationError, CredentialError, FileError, TensorError
 from ticketguard.files import open_at_once, read_whole, reading
 from ticketguard.strict_json import parse_json
 from ticketguard.tensor_file import HEADER_LIMIT_BYTES, MAX_HEADER_VALUES
@@ -30,9 +30,23 @@ from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_di
 from ticketguard.verification.registry import scheme_of
 
 INSPECT_VERSION = "ticketguard.inspect/1"
-_PUBLIC_KEY = b"-----BEGIN PUBLIC KEY-----"
-_PRIVATE_KEYS = (b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-_VAULT_KEY = b"AGE-SECRET-KEY-1"
+# What a key's file holds somewhere in its first bytes → its kind.
+_KEYS = {
+    b"-----BEGIN PRIVATE KEY-----": "private-key",
+    b"-----BEGIN ENCRYPTED PRIVATE KEY-----": "private-key",
+    b"AGE-SECRET-KEY-1": "vault-key",
+    b"-----BEGIN PUBLIC KEY-----": "public-key",
+}
+# What a file may be that is given as a claim or vault, in words.
+_CALLED = {
+    "claim": "a claim",
+    "vault": "a vault",
+    "ticket": "a ticket",
+    "public-key": "a public key",
+    "private-key": "a private key",
+    "vault-key": "a vault key",
+    "folder": "a folder",
+}
 _START_BYTES = 4096
 
 Document = dict[str, Any]
@@ -73,20 +87,63 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     """
     if Path(path).is_dir():
         return "suspect"  # A sharded checkpoint's folder, or an error that says what a folder lacks.
+    kind = _kind_of_file(path)
+    if kind is None:
+        raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a file")
+    if kind == "private-key":
+        raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
+    if kind == "vault-key":
+        raise FileError(path=path, reason="is a vault key", hint="inspect a vault that it opens with --vault-key")
+    return kind
+
+
+def require_credential(claim: str | os.PathLike[str], vault: str | os.PathLike[str]) -> None:
+    """Check that files which are given as claim and vault are not others of ours, before anything is asked for.
+
+    Whatever else is wrong with them is told when they are read.
+
+    Raises:
+        ConfigurationError: One is another kind of file, or a folder, or they are swapped.
+    """
+    found = {"claim": _kind_given(claim), "vault": _kind_given(vault)}
+    if found == {"claim": "vault", "vault": "claim"}:
+        raise ConfigurationError(f"'{claim}' is a vault, '{vault}' is a claim: swap --claim and --vault")
+    for wanted, path in (("claim", claim), ("vault", vault)):
+        kind = found[wanted]
+        if kind in _CALLED and kind != wanted:
+            raise ConfigurationError(
+                f"'{path}' is {_CALLED[kind]}, expected a {wanted}: give what 'ticketguard embed' wrote as --{wanted}"
+            )
+
+
+def _kind_given(path: str | os.PathLike[str]) -> str:
+    """Return what a file is as far as its first bytes tell; nothing for what can be read only once, or not at all."""
+    try:
+        with reading(path):
+            if Path(path).is_dir():
+                return "folder"
+        return _kind_of_file(path) or ""
+    except FileError:
+        return ""
+
+
+def _kind_of_file(path: str | os.PathLike[str]) -> str | None:
+    """Tell a file's kind from its bytes; None for a pipe or device, which are not read.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
     with reading(path), open(path, "rb", opener=open_at_once) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise FileError(path=path, reason="is a folder, pipe or device", hint="expected a file")
+            return None
         start = stream.read(_START_BYTES)
         if start.startswith(age_passphrase.MAGIC):
             return "vault"
         if as_written(start).lstrip()[:1] == b"{":
             return "suspect" if b'"weight_map"' in start or Path(path).name.endswith(INDEX_SUFFIX) else "claim"
-        if any(label in start for label in _PRIVATE_KEYS):
-            raise FileError(path=path, reason="is a private key", hint="inspect the public key beside it (.pub)")
-        if _VAULT_KEY in start:
-            raise FileError(path=path, reason="is a vault key", hint="inspect a vault that it opens with --vault-key")
-        if _PUBLIC_KEY in start:
-            return "public-key"
+        for label, kind in _KEYS.items():
+            if label in start:
+                return kind
         stream.seek(8)
         size = int.from_bytes(start[:8], "little")
         return "ticket" if size <= HEADER_LIMIT_BYTES and _is_ticket(stream.read(size)) else "suspect"
