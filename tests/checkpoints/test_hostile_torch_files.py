@@ -103,6 +103,15 @@ def test_instructions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         Checkpoint(path)
 
 
+@pytest.mark.parametrize("entry", ["archive/archive_format", "serialized_exported_program.json"])
+def test_a_program_of_torch_export_is_named(tmp_path: Path, entry: str) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("archive/data/weights/weight_0", b"1234")
+        archive.writestr(entry, b"pt2")
+    with pytest.raises(FileError, match=r"is a program of torch.export \(.pt2\), which is never run: .*state_dict"):
+        Checkpoint(tmp_path / "m.pt2")
+
+
 def test_torchscript_is_refused_not_run(tmp_path: Path) -> None:
     # torch.jit.save compresses the program's text.
     with zipfile.ZipFile(tmp_path / "script.pt", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -46,6 +46,8 @@ MAX_INSTRUCTION_BYTES = 16 * 2**20
 # order; the versions are those up to kMaxSupportedFileFormatVersion in torch's caffe2/serialize/versions.h.
 _KNOWN_RECORDS = {"byteorder": [b"little"], "version": [b"%d" % version for version in range(1, 11)]}
 _LEGACY_VERSION = 1001
+# What torch.export.save puts into its zip files: torch.export.pt2_archive.constants, and what torch before 2.7 wrote.
+_OF_PROGRAMS = frozenset({"archive_format", "serialized_exported_program.json"})
 _COUNT_BYTES = 8
 
 _STORED_TYPES = {
@@ -133,6 +135,12 @@ def _instructions_entry(file: SteadyFile, directory: ZipDirectory) -> ZipEntry:
     if any(entry.name.endswith("/constants.pkl") for entry in entries):
         raise FileError(
             path=file.path, reason="is a TorchScript program, which is never run", hint="save its state_dict()"
+        )
+    if any(entry.name.rpartition("/")[2] in _OF_PROGRAMS for entry in entries):
+        raise FileError(
+            path=file.path,
+            reason="is a program of torch.export (.pt2), which is never run",
+            hint="expected a safetensors or torch checkpoint; save the program's state_dict()",
         )
     if any(entry.method for entry in entries):
         raise FileError(
