@@ -67,6 +67,10 @@ class FileError(TicketguardError):
         super().__init__(f"'{path}': {reason}: {hint}")
 
 
+class OutputExistsError(FileError, ConfigurationError):
+    """A file that was to be written is there already and is not replaced."""
+
+
 class UnknownVersionError(TicketguardError):
     """A format carries a version marker that this release does not know.
 

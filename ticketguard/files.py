@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ticketguard.errors import FileError
+from ticketguard.errors import FileError, OutputExistsError
 from ticketguard.staging import forget_dead_writer, is_there, open_temporary, temporary_name
 
 PIECE_BYTES = 1024 * 1024
@@ -57,7 +57,8 @@ def write_together(outputs: Sequence[Output]) -> None:
     They appear in the order given; when the call returns, their names are on disk too.
 
     Raises:
-        FileError: As `write_whole`; or a file that must not be replaced exists.
+        FileError: As `write_whole`.
+        OutputExistsError: A file that must not be replaced exists.
     """
     for output in outputs:
         _require_replaceable(output.path)
@@ -94,6 +95,16 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     target = Path(path)
     require_room({target: 0})
     forget_dead_writer(temporary_name(target))
+
+
+def require_new(path: str | os.PathLike[str]) -> None:
+    """Find out, before anything is asked for, whether *path* is there, which a new file must not replace.
+
+    Raises:
+        OutputExistsError: It is.
+    """
+    if os.path.lexists(path):
+        raise _exists(Path(path))
 
 
 def require_room(sizes: Mapping[Path, int]) -> None:
@@ -141,8 +152,8 @@ def _require_replaceable(target: Path) -> None:
         raise FileError(path=target, reason="belongs to somebody else", hint="choose another name or folder")
 
 
-def _exists(path: Path) -> FileError:
-    return FileError(path=path, reason="exists already", hint="choose another name, or move that file away")
+def _exists(path: Path) -> OutputExistsError:
+    return OutputExistsError(path=path, reason="exists already", hint="choose another name, or move that file away")
 
 
 @contextlib.contextmanager

@@ -246,6 +246,23 @@ def test_outputs_that_a_run_did_not_write_are_not_its_own(run: Run, story: Story
     assert story.secret() == bytes(range(32))
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_run_that_is_killed_after_it_has_emptied_its_folder_has_finished(
+    run: Run, story: Story, steps: list[int], force: tuple[str, ...]
+) -> None:
+    run(*story.embed)
+    story.folder.mkdir()
+    written, trained = [path.read_bytes() for path in story.paths], len(steps)
+    said = run(*story.embed, "--resume", *force, code=2).stderr
+    assert f"'{story.folder}' is empty: the run has finished and wrote '{story.paths[0]}', " in said
+    assert [path.read_bytes() for path in story.paths] == written
+    story.paths[1].unlink()
+    assert "is empty: there is no run to resume" in run(*story.embed, "--resume", *force, code=2).stderr
+    story.folder.rmdir()
+    assert "does not exist: there is no run to resume" in run(*story.embed, "--resume", *force, code=2).stderr
+    assert len(steps) == trained
+
+
 def test_what_is_written_meanwhile_by_another_is_not_replaced(
     run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,8 +274,9 @@ def test_what_is_written_meanwhile_by_another_is_not_replaced(
 
     with monkeypatch.context() as patch:
         patch.setattr(runs.Run, "finish", late)
-        failed = run(*story.embed, code=3)
+        failed = run(*story.embed, code=2)
     assert "claim.json': exists already" in failed.stderr
+    assert "nothing is lost: go on with --resume" in failed.stderr
     assert story.paths[1].read_text() == "another run's"
     assert not story.paths[2].exists()
     secret = (story.folder / "embed.secret").read_bytes()

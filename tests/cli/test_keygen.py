@@ -52,9 +52,29 @@ def test_a_key_is_for_an_owner_or_for_vaults(run: Run, tmp_path: Path) -> None:
 def test_keygen_never_replaces_a_key(run: Run, tmp_path: Path) -> None:
     run("keygen", "--name", "Ada", "--out", tmp_path / "owner.key")
     before = (tmp_path / "owner.key").read_bytes()
-    result = run("keygen", "--name", "Ada", "--out", tmp_path / "owner.key", code=3)
-    assert "exists already" in result.stderr
-    assert (tmp_path / "owner.key").read_bytes() == before
+    result = run("keygen", "--name", "Ada", "--out", tmp_path / "owner.key", code=2)
+    assert "owner.key': exists already" in result.stderr
+    (tmp_path / "owner.key").rename(tmp_path / "moved.key")
+    result = run("keygen", "--name", "Ada", "--out", tmp_path / "owner.key", code=2)
+    assert "owner.key.pub': exists already" in result.stderr
+    assert not (tmp_path / "owner.key").exists()
+    assert (tmp_path / "moved.key").read_bytes() == before
+
+
+def test_keygen_never_replaces_a_vault_key(run: Run, tmp_path: Path) -> None:
+    run("keygen", "--vault-key", "--out", tmp_path / "vault.key")
+    before = (tmp_path / "vault.key").read_bytes()
+    result = run("keygen", "--vault-key", "--out", tmp_path / "vault.key", code=2)
+    assert "vault.key': exists already" in result.stderr
+    assert (tmp_path / "vault.key").read_bytes() == before
+
+
+def test_no_passphrase_is_asked_for_a_key_that_is_not_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TICKETGUARD_PASSPHRASE")
+    (tmp_path / "owner.key").touch()
+    assert "exists already" in run("keygen", "--name", "Ada", "--out", tmp_path / "owner.key", code=2).stderr
 
 
 @pytest.mark.parametrize("content", [b"first line\r\nsecond line\n", b"\xef\xbb\xbffirst line\r\n"])

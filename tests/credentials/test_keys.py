@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ticketguard.credentials.key_cost import MAX_ROUNDS, MAX_SCRYPT_COST, check_key_cost
 from ticketguard.credentials.keys import Owner, load_public_key
-from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
+from ticketguard.errors import ConfigurationError, CredentialError, FileError, OutputExistsError, WrongPassphraseError
 
 
 @pytest.mark.parametrize("passphrase", [None, "correct horse ü"])
@@ -59,7 +59,7 @@ def test_names_that_do_not_fit_on_one_line_are_refused(name: str) -> None:
 @pytest.mark.parametrize("taken", ["owner.key", "owner.key.pub"])
 def test_existing_keys_are_never_overwritten(tmp_path: Path, taken: str) -> None:
     (tmp_path / taken).write_text("precious")
-    with pytest.raises(FileError, match=f"{taken}': exists already: choose another name"):
+    with pytest.raises(OutputExistsError, match=f"{taken}': exists already: choose another name"):
         Owner.generate("a").save(tmp_path / "owner.key", None)
     assert [path.name for path in tmp_path.iterdir()] == [taken]
     assert (tmp_path / taken).read_text() == "precious"

@@ -37,6 +37,8 @@ def command(
 
     An owner's private key signs claims: keep it and its passphrase. The public key is for everybody.
     """
+    from ticketguard.files import require_new
+
     if vault_key:
         if name is not None or passphrase_file is not None:
             raise click.UsageError("A vault key has no owner's name and no passphrase.")
@@ -44,8 +46,11 @@ def command(
         return
     if name is None:
         raise click.UsageError("Missing option '--name'.")
+    out = out or Path("owner.key")
+    for path in (out, Path(f"{out}.pub")):
+        require_new(path)
     passphrase = None if no_passphrase else read_passphrase(passphrase_file, purpose="the new key", confirm=True)
-    _make_owner(name, out or Path("owner.key"), passphrase, as_json=as_json)
+    _make_owner(name, out, passphrase, as_json=as_json)
 
 
 def _make_owner(name: str, out: Path, passphrase: str | None, *, as_json: bool) -> None:

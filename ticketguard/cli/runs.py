@@ -82,7 +82,8 @@ class Run:
         """Write the *outputs*, print the *result*, and delete the folder, which is kept if either cannot be done.
 
         Raises:
-            FileError: A file cannot be written, or is there now and was not when the run began.
+            FileError: A file cannot be written.
+            OutputExistsError: One is there now and was not when the run began.
         """
         own = [dataclasses.replace(one, replace=self.force or self._is_own(one.path)) for one in outputs]
         with hold(self.folder):
@@ -91,7 +92,7 @@ class Run:
                 write_together(own)
             except FileError as error:
                 hint = f"{error.hint}; nothing is lost: go on with --resume"
-                raise FileError(path=error.path, reason=error.reason, hint=hint) from error
+                raise type(error)(path=error.path, reason=error.reason, hint=hint) from error
             code = result.show(as_json=as_json)
             delete(self.folder)
         return code
@@ -125,6 +126,8 @@ def open_run(
     """
     folder = _folder_of(outputs[0], command)
     _require_own(folder)
+    if resume:
+        _require_run(folder, outputs)
     run = _read(folder, force=force) if resume else Run(folder=folder, force=force, written={}, result=None)
     own = tuple(path for path in outputs if run._is_own(path))
     refuse_to_replace(outputs, force=force, inputs=inputs, own=own)
@@ -132,9 +135,26 @@ def open_run(
         raise ConfigurationError(
             f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
         )
-    if resume and is_spent(folder) and (not folder.exists() or any(path.exists() for path in outputs)):
-        raise ConfigurationError(f"'{folder}' does not exist: there is no run to resume; start one without --resume")
     return run
+
+
+def _require_run(folder: Path, outputs: Sequence[Path]) -> None:
+    """Check that there is a run to resume.
+
+    Raises:
+        ConfigurationError: There is none, or it has finished: its folder was emptied, and not yet removed.
+    """
+    there = [path for path in outputs if path.exists()]
+    if not folder.exists():
+        raise ConfigurationError(f"'{folder}' does not exist: there is no run to resume; start one without --resume")
+    if is_spent(folder) and len(there) == len(outputs):
+        written = ", ".join(f"'{path}'" for path in there)
+        raise ConfigurationError(
+            f"'{folder}' is empty: the run has finished and wrote {written}; delete the folder, or begin anew with "
+            "--force and without --resume"
+        )
+    if is_spent(folder) and there:
+        raise ConfigurationError(f"'{folder}' is empty: there is no run to resume; start one without --resume")
 
 
 def _require_own(folder: Path) -> None:
