@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import Bar, write_result
-from ticketguard.attacks import Attack, FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Victim
+from ticketguard.attacks import FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Removal, Victim
 from ticketguard.data import load_data
 from ticketguard.interchange.weights import export_weights
 from ticketguard.models import build_model
@@ -74,7 +74,7 @@ class Shell:
         return json.loads(done.stdout) if "--json" in words else {}
 
 
-def attacks(training: TrainingConfig) -> tuple[Attack, ...]:
+def attacks(training: TrainingConfig) -> tuple[Removal, ...]:
     """Return the thefts, fine-tuned by the ticket's own recipe for two epochs."""
     tuning = dataclasses.replace(training, epochs=2, schedule="constant")
     return (

@@ -7,14 +7,14 @@ from typing import Any
 
 from benchmarks.results import Bar, write_result
 from benchmarks.tickets import DENSE_FINE_TUNING, FINE_TUNING, SEEDS, SETTING, Pair, dataset, judge, network
-from ticketguard.attacks import Attack, FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth
+from ticketguard.attacks import FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Removal
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.models import load_arrays
 from ticketguard.pipeline import verify
 from ticketguard.ticket import Ticket
 from ticketguard.training import evaluate
 
-ATTACKS: tuple[Attack, ...] = (
+ATTACKS: tuple[Removal, ...] = (
     MagnitudePruning(share=0.2),
     MagnitudePruning(share=0.5),
     MagnitudePruning(share=0.8),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import ticketguard as tg
-from ticketguard.attacks import Attack, Victim
+from ticketguard.attacks import Removal, Victim
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.credentials.credential import Credential
 from ticketguard.data import Dataset, load_data
@@ -129,7 +129,7 @@ FINE_TUNING = dataclasses.replace(TRAINING, epochs=2, schedule="constant")
 DENSE_FINE_TUNING = dataclasses.replace(FINE_TUNING, learning_rate=0.05)
 
 
-def stolen(tickets: Pair, attack: Attack, data: Dataset, *, run: int = 0) -> Ticket:
+def stolen(tickets: Pair, attack: Removal, data: Dataset, *, run: int = 0) -> Ticket:
     """Return what *attack* makes of a marked ticket, made once; another *run* draws other numbers."""
     path = FOLDER / f"stolen-{tickets.seed}-{run}-{attack.name.replace(' ', '-')}.safetensors"
     if not path.exists():
@@ -139,7 +139,7 @@ def stolen(tickets: Pair, attack: Attack, data: Dataset, *, run: int = 0) -> Tic
 
 
 def judge(
-    attacks: Sequence[Attack], measure: Callable[[Ticket, Pair], dict[str, Any]], *, runs: int = 1
+    attacks: Sequence[Removal], measure: Callable[[Ticket, Pair], dict[str, Any]], *, runs: int = 1
 ) -> list[dict[str, Any]]:
     """Return, a row a seed and run, what *measure* says of the unmarked, the marked and every stolen ticket."""
     rows = []

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ticketguard.attacks.interface import Attack, Victim
+from ticketguard.attacks.forgery.own_marks import OwnMarks
+from ticketguard.attacks.interface import Published, Removal, Victim
 from ticketguard.attacks.removal.fine_tuning import FineTuning
 from ticketguard.attacks.removal.pruning import MagnitudePruning
 from ticketguard.checkpoints.checkpoints import Checkpoint
@@ -25,7 +26,6 @@ from ticketguard.data import Dataset, load_data
 from ticketguard.errors import FileError, TicketguardError
 from ticketguard.files import write_whole
 from ticketguard.interchange.weights import export_weights
-from ticketguard.marking.plan import prepare
 from ticketguard.models import load_arrays, model_of
 from ticketguard.pipeline import embed, find, verify
 from ticketguard.predictors import CallablePredictor
@@ -151,7 +151,9 @@ def run_demo(folder: Path, *, seed: int = 0, progress: Progress | None = None) -
         rows.append(stand.judge(attack.name, stolen.weights, credential, derives=True))
     innocent = train(stand.network(seed + 1), data, TrainingConfig.from_json(ticket.info.training), seed=seed + 1)
     rows.append(stand.judge("innocent model of the same task", innocent.state, credential, derives=False))
-    rows.append(stand.judge("copy, claimed by a wrong owner", marked.weights, stand.claim_as(eve), derives=False))
+    published = Published(ticket=marked, claim=credential.claim, build=stand.network)
+    forged = OwnMarks(forger=eve).run(published, generator=np.random.default_rng())
+    rows.append(stand.judge("copy, claimed by a wrong owner", marked.weights, forged, derives=False))
 
     picture = folder / "masks.png"
     draw_before_after(
@@ -199,7 +201,7 @@ def _require_demo_folder(folder: Path, key: Path) -> None:
         )
 
 
-def _thefts(recipe: TrainingConfig) -> tuple[Attack, ...]:
+def _thefts(recipe: TrainingConfig) -> tuple[Removal, ...]:
     return (
         FineTuning(training=dataclasses.replace(recipe, **FINE_TUNING)),
         MagnitudePruning(share=PRUNED_SHARE),
@@ -222,12 +224,6 @@ class _Stand:
 
     def network(self, seed: int | None = None) -> torch.nn.Module:
         return model_of(self.ticket, seed=self.seed if seed is None else seed)
-
-    def claim_as(self, thief: Owner) -> Credential:
-        """Return the credential of somebody who claims the stolen ticket with marks of their own that are not in it."""
-        network = self.network()
-        load_arrays(network, self.ticket.weights)
-        return prepare(self.ticket, owner=thief).finish(network, check=False)[1]
 
     def judge(self, name: str, weights: Mapping[str, Array], credential: Credential, *, derives: bool) -> Row:
         """Save a suspect, and judge it by its weights and by its answers."""

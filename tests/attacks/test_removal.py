@@ -5,37 +5,15 @@ import pytest
 import torch
 
 import ticketguard as tg
-from ticketguard.attacks import Attack, FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Victim
-from ticketguard.data import Dataset, load_data
+from tests.attacks.conftest import build
+from ticketguard.attacks import FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Removal, Victim
 from ticketguard.errors import ConfigurationError
-from ticketguard.models import build_model, prunable_layers, state_arrays
-from ticketguard.ticket import Mask, Ticket, TicketInfo, weights_digest
+from ticketguard.ticket import Ticket, weights_digest
 
-OPTIONS = {"classes": 10, "input_shape": [1, 8, 8], "widths": [32]}
 TUNING = tg.TrainingConfig(epochs=1, batch_size=64, learning_rate=0.05, schedule="constant")
 
 
-def build() -> torch.nn.Module:
-    return build_model("mlp", options=OPTIONS, seed=0)
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load_data("digits", options={"train_limit": 256, "test_limit": 100})
-
-
-@pytest.fixture
-def victim(data: Dataset) -> Victim:
-    network = build()
-    state = state_arrays(network)
-    generator = np.random.default_rng(0)
-    mask = Mask(layers={name: generator.random(state[name].shape) < 0.3 for name in prunable_layers(network)})
-    weights = {name: np.where(mask[name], array, 0) if name in mask else array for name, array in state.items()}
-    ticket = Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="random"))
-    return Victim(ticket=ticket, build=build, data=data)
-
-
-def run(attack: Attack, victim: Victim) -> Ticket:
+def run(attack: Removal, victim: Victim) -> Ticket:
     return attack.run(victim, generator=np.random.default_rng(0))
 
 
@@ -93,7 +71,7 @@ def test_regrowth_doubles_every_layer(victim: Victim) -> None:
     "attack",
     [MagnitudePruning(share=0.5), FisherPruning(share=0.5, batches=1), RandomRegrowth(), FineTuning(training=TUNING)],
 )
-def test_an_attack_leaves_what_was_stolen_alone_and_repeats(victim: Victim, attack: Attack) -> None:
+def test_an_attack_leaves_what_was_stolen_alone_and_repeats(victim: Victim, attack: Removal) -> None:
     before = weights_digest(victim.ticket.weights)
     first, second = run(attack, victim), run(attack, victim)
     assert weights_digest(victim.ticket.weights) == before

@@ -31,7 +31,7 @@ def test_what_contributing_says_a_file_defines_is_in_it() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     pairs = re.findall(r"`(\w+)`[^`.;]*?\(`([\w/]+\.py)`", text)
     pairs += [(name, path) for name, path in re.findall(r"`(\w+)` of\s+`([\w/]+\.py)`", text)]
-    assert {"PruningMethod", "Scheme", "TensorSource", "Predictor", "Attack", "CASES"} <= {name for name, _ in pairs}
+    assert {"PruningMethod", "Scheme", "TensorSource", "Predictor", "Removal", "CASES"} <= {name for name, _ in pairs}
     for name, path in pairs:
         nodes = ast.parse((ROOT / path).read_text()).body
         defined = {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}

@@ -1,4 +1,4 @@
-"""What an attack is: it takes a stolen ticket and gives back what the thief would ship."""
+"""What attacks are: removal changes a stolen ticket, forgery claims it, evasion answers for it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ticketguard.credentials.claim import Claim
+from ticketguard.credentials.credential import Credential
 from ticketguard.data import Dataset
 from ticketguard.models import load_arrays
+from ticketguard.predictors import Predictor
 from ticketguard.ticket import Ticket
 
 
@@ -35,8 +38,23 @@ class Victim:
         return network
 
 
-class Attack(Protocol):
-    """A way to change a stolen ticket; the mask of what it returns tells what the thief ships."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What anybody can have of a marked ticket, and a forger starts from.
+
+    Attributes:
+        ticket: The ticket as it was released.
+        claim: The owner's public claim.
+        build: Makes the model it belongs to.
+    """
+
+    ticket: Ticket
+    claim: Claim
+    build: Callable[[], torch.nn.Module]
+
+
+class Removal(Protocol):
+    """A way to change a stolen ticket so that its marks are gone: what it returns is what the thief ships."""
 
     @property
     def name(self) -> str:
@@ -45,4 +63,30 @@ class Attack(Protocol):
 
     def run(self, victim: Victim, *, generator: np.random.Generator) -> Ticket:
         """Return the changed ticket; *victim* is left alone."""
+        ...
+
+
+class Forgery(Protocol):
+    """A way to claim a ticket that somebody else marked."""
+
+    @property
+    def name(self) -> str:
+        """The attack in a few words."""
+        ...
+
+    def run(self, published: Published, *, generator: np.random.Generator) -> Credential:
+        """Return a credential whose claim and vault belong together, for the forger to be judged by."""
+        ...
+
+
+class Evasion(Protocol):
+    """A way to answer for a stolen model so that its marks do not show."""
+
+    @property
+    def name(self) -> str:
+        """The attack in a few words, with its strength."""
+        ...
+
+    def run(self, predictor: Predictor, *, generator: np.random.Generator) -> Predictor:
+        """Return what the thief lets others ask in place of *predictor*."""
         ...

@@ -1,0 +1,1 @@
+"""Attacks that answer for a stolen model."""

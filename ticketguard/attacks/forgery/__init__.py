@@ -1,0 +1,1 @@
+"""Attacks that claim somebody else's ticket."""
