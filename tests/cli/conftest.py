@@ -144,3 +144,7 @@ def trigger_answers(_made: tuple[Files, tg.Credential]) -> tuple[np.ndarray, np.
     binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
     triggers = draw_triggers(binding, TriggerRecipe.from_json(mark.parameters))
     return triggers.inputs(), triggers.labels
+
+
+def credentials(files: Files) -> tuple[object, ...]:
+    return ("--claim", files.claim, "--vault", files.vault)
