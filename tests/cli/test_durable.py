@@ -1,4 +1,4 @@
-"""Full disks, kills, two runs at once and links in the way: no secret, training or file of anybody's is lost."""
+"""Full disks, kills and two runs at once: no secret, training or file of anybody's is lost."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import contextlib
 import errno
 import json
 import os
-import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,75 +17,9 @@ from benchmarks.faults import Counter, FullDisk, watched
 from ticketguard import work_folder
 from ticketguard.cli import main, runs
 from ticketguard.credentials.credential import load_credential
-from ticketguard.credentials.keys import Owner
-from ticketguard.credentials.vault_key import VaultKey
-from ticketguard.ticket import Ticket
 from ticketguard.training import loop
 
-from .conftest import Run
-
-SMALL = ("--train-limit", "200", "--test-limit", "50", "--epochs", "2", "--batch-size", "32")
-FIND = ("find", "--model", "mlp", "--data", "digits", "--density", "0.2", "--method", "random", *SMALL)
-
-
-class Story:
-    """An owner, a ticket, and the command that embeds a mark into it."""
-
-    def __init__(self, base: Path, out: Path) -> None:
-        self.base, self.out = base, out
-        self.paths = [out / name for name in ("marked.safetensors", "claim.json", "vault.age")]
-        self.folder = out / "marked.safetensors.embed-run"
-        self.key = VaultKey.load(base / "vault.key")
-
-    @property
-    def embed(self) -> list[str]:
-        return ["embed", str(self.base / "ticket.safetensors"), *SMALL, *self._marking]
-
-    @property
-    def find_marked(self) -> list[str]:
-        return [*FIND, *self._marking]
-
-    @property
-    def _marking(self) -> list[str]:
-        marked, claim, vault = map(str, self.paths)
-        return [
-            "--owner", str(self.base / "owner.key"), "--marks", "planted-graph", "--level-bits", "32",
-            "--vault-recipient", self.key.recipient, "--out", marked, "--claim", claim, "--vault", vault,
-        ]  # fmt: skip
-
-    def secret(self) -> bytes:
-        return load_credential(self.paths[1], self.paths[2], vault_key=self.key).vault.secret
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ticketguard.pipeline import find
-
-    folder = tmp_path_factory.mktemp("durable")
-    Owner.generate("Ada").save(folder / "owner.key", None)
-    VaultKey.generate().save(folder / "vault.key")
-    options = {"train_limit": 200, "test_limit": 50}
-    ticket = find("mlp", data="digits", method="random", density=0.2, data_options=options, training={"epochs": 1})
-    ticket.save(folder / "ticket.safetensors")
-    return folder
-
-
-@pytest.fixture
-def story(base: Path, tmp_path: Path) -> Story:
-    return Story(base, tmp_path)
-
-
-@contextlib.contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-def modes(folder: Path) -> dict[str, int]:
-    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+from .conftest import FIND, Run, Story, modes
 
 
 def test_a_disk_that_is_full_at_any_write_costs_nothing(run: Run, story: Story) -> None:
@@ -337,107 +270,6 @@ def test_a_run_that_was_killed_before_it_kept_anything_is_resumed(run: Run, stor
     assert not story.folder.exists()
 
 
-def test_what_an_interrupted_run_keeps_is_for_its_owner_alone(
-    run: Run, story: Story, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, taken = loop._Run._take_step, iter(range(3))
-
-    def interrupted(self: object) -> object:
-        if next(taken, None) is None:
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(loop._Run, "_take_step", interrupted)
-    with umask(0):
-        run(*story.embed, code=3)
-    assert modes(story.out) == {story.folder.name: 0o700}
-    kept = modes(story.folder)
-    assert "embed.secret" in kept
-    assert set(kept.values()) == {0o600}
-
-
-@pytest.mark.parametrize(("mask", "public"), [(0o077, 0o600), (0o002, 0o664)])
-def test_outputs_follow_the_umask_and_secrets_do_not(run: Run, story: Story, mask: int, public: int) -> None:
-    with umask(mask):
-        run(*story.embed)
-    expected = {"marked.safetensors": public, "claim.json": public, "vault.age": 0o600}
-    assert modes(story.out) == expected
-
-
-def test_the_unmarked_ticket_is_as_secret_as_the_vault_and_embed_says_so(run: Run, story: Story) -> None:
-    with umask(0):
-        run(*FIND, "--out", story.out / "found.safetensors")
-    assert modes(story.out) == {"found.safetensors": 0o600}
-    said = run(*story.embed).stderr
-    assert f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it" in said
-
-
-def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, int] = {}
-    delete = runs.delete
-
-    def watching(folder: Path) -> None:
-        seen.update({"": stat.S_IMODE(folder.stat().st_mode), **modes(folder)})
-        delete(folder)
-
-    monkeypatch.setattr(runs, "delete", watching)
-    (story.base / "ticket.safetensors").chmod(0o644)
-    with umask(0):
-        embedded = run(*story.embed)
-        run(*FIND, "--out", story.out / "found.safetensors")
-        run("import", story.base / "ticket.safetensors", "--out", story.out / "imported.safetensors")
-    note = f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it: whoever has the unmarked"
-    assert note in embedded.stderr
-    assert "others on this machine can read it now" in embedded.stderr
-    assert modes(story.out) == {
-        "marked.safetensors": 0o666, "claim.json": 0o666, "vault.age": 0o600,
-        "found.safetensors": 0o600, "imported.safetensors": 0o600,
-    }  # fmt: skip
-    assert seen.pop("") == 0o700
-    assert set(seen.values()) == {0o600}
-    with umask(0o077):
-        run(*story.embed, "--force")
-    assert set(modes(story.out).values()) == {0o600}
-
-
-def test_a_folder_that_somebody_else_made_for_the_run_is_not_used(
-    run: Run, story: Story, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for target in (elsewhere, elsewhere / "nowhere"):
-        story.folder.symlink_to(target)
-        assert "is not a folder of yours" in run(*story.embed, code=2).stderr
-        assert not list(elsewhere.iterdir())
-        story.folder.unlink()
-    story.folder.mkdir(mode=0o777)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-        assert "is not a folder of yours" in run(*story.embed, code=2).stderr
-    (story.folder / "embed.secret").write_bytes(bytes(31))
-    run(*story.embed, "--resume", code=3)
-    assert modes(story.out) == {story.folder.name: 0o700}
-
-
-def test_an_older_releases_folder_is_closed_to_others(run: Run, story: Story) -> None:
-    story.folder.mkdir(mode=0o755)
-    (story.folder / "embed.secret").write_bytes(bytes(31))
-    failed = run(*story.embed, "--resume", code=3)
-    assert "has 31 bytes, expected 32" in failed.stderr
-    assert modes(story.out) == {story.folder.name: 0o700}
-
-
-@pytest.mark.parametrize("where", ["nowhere", "target"])
-def test_a_link_is_not_replaced_unless_told_to(run: Run, story: Story, where: str) -> None:
-    link, target = story.paths[2], story.out / "target"
-    target.write_text("untouched")
-    link.symlink_to(story.out / where)
-    assert "vault.age' exists: choose another name" in run(*story.embed, code=2).stderr
-    assert link.is_symlink()
-    run(*story.embed, "--force")
-    assert not link.is_symlink()
-    assert target.read_text() == "untouched"
-
-
 def test_names_as_long_as_the_system_allows_can_be_written(run: Run, story: Story) -> None:
     story.paths = [story.out / (letter * 255) for letter in "mcv"]
     run(*story.embed)
@@ -470,11 +302,3 @@ def test_a_key_is_whole_or_not_there(run: Run, tmp_path: Path, arguments: tuple[
         assert len(list(tmp_path.iterdir())) == files
     keygen(f"key-{at}")
     assert len(list(tmp_path.iterdir())) == 2 * files
-
-
-def test_what_is_exported_from_an_unmarked_ticket_comes_with_a_warning(run: Run, story: Story) -> None:
-    run(*story.embed)
-    out = ("--out", story.out / "plain.safetensors", "--force")
-    assert "is not marked: whoever has" in run("export", story.base / "ticket.safetensors", *out).stderr
-    assert run("export", story.paths[0], *out).stderr == ""
-    assert Ticket.load(story.paths[0]).rewind_weights is None
