@@ -49,5 +49,6 @@ def test_the_glossary_defines_each_word_once_in_a_line() -> None:
     entries = [line for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line.startswith("* ")]
     words = [match[1] for entry in entries if (match := re.match(r"\* \*\*([a-z -]+)\*\*: ", entry))]
     assert len(words) == len(entries) == len(set(words))
-    verdict = {"suspect", "evidence", "verdict", "reading", "looks", "decoy", "attainable", "reference", "level"}
+    verdict = {"suspect", "evidence", "verdict", "reading", "decoy", "reference", "level"}
+    verdict |= {"readings corrected for", "an intact copy would show"}
     assert verdict | {"ticket", "mask", "edge", "planted graph", "trigger set", "claim", "vault"} <= set(words)

@@ -16,8 +16,15 @@ STATUS_WORDS: Mapping[Status, str] = {
 }
 _MEANING: Mapping[Status, str] = {
     "supported": "the suspect derives from the ticket that the claim marks, at the claim's level",
-    "not_supported": "nothing was found that would not be there by chance, though the mark could have been read",
-    "inconclusive": "what was there is too little for the claim's level, too much for chance, or leaves room for doubt",
+    "not_supported": "no more was found than chance explains, though an intact copy would have shown the mark",
+    "inconclusive": (
+        "too little could be read, the evidence is above chance but below the required level, or doubts remain"
+    ),
+}
+# Fields of evidence whose names say too little on a terminal; JSON keeps the names.
+_FIELD_WORDS: Mapping[str, str] = {
+    "looks": "readings corrected for",
+    "attainable_log10_p": "an intact copy would show",
 }
 _WIDTH = 100
 # Of a longer list the rest is counted; --json has all of it.
@@ -54,11 +61,20 @@ def _evidence_lines(evidence: Evidence, asked: str) -> list[str]:
         f"  {evidence.statistic}: {evidence.observed}, {evidence.expected:.1f} expected by chance",
         f"  p = {log10_text(evidence.log10_p)}, {asked} {log10_text(evidence.threshold_log10_p)}",
     ]
-    lines += [f"  {line}" for line in document_lines(evidence.details)]
+    lines += [f"  {line}" for line in document_lines(_worded(evidence.details))]
     lines.append("  this rests on:")
     for assumption in evidence.assumptions:
         lines += textwrap.wrap(assumption, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
     return lines
+
+
+def _worded(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return evidence's *details* under the words that a terminal shows."""
+    shown = {_FIELD_WORDS.get(name, name): value for name, value in details.items()}
+    attainable = details.get("attainable_log10_p")
+    if isinstance(attainable, float):
+        shown[_FIELD_WORDS["attainable_log10_p"]] = f"p = {log10_text(attainable)}"
+    return shown
 
 
 def document_lines(document: Mapping[str, Any]) -> list[str]:
