@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 
 from ticketguard.errors import ConfigurationError
+from ticketguard.torchvision_shim import explanation, import_torchvision
 
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -38,13 +39,15 @@ def load_object(path: str) -> object:
     if top not in sys.modules:  # one that is there goes on to import from the folder it was found in
         _FINDER.allow(top, Path.cwd())
     try:
-        found: object = importlib.import_module(module_name)
+        found: object = (import_torchvision if top == "torchvision" else importlib.import_module)(module_name)
     except ImportError as error:
+        _explain(error, path)
         raise ConfigurationError(
             f"module '{module_name}' of '{path}' cannot be imported ({error}): run from its folder or install it"
         ) from error
     # A user's module may raise anything, and may end the process: neither is a bug of ours, nor success.
     except (Exception, SystemExit) as error:
+        _explain(error, path)
         raise ConfigurationError(
             f"module '{module_name}' of '{path}' raised {type(error).__name__} ({error}) when it was imported: "
             f"run 'python -m {module_name}' to see where"
@@ -54,6 +57,16 @@ def load_object(path: str) -> object:
             raise ConfigurationError(f"'{module_name}' has no '{attribute}', which '{path}' names: check its spelling")
         found = getattr(found, attribute)
     return found
+
+
+def _explain(error: BaseException, path: str) -> None:
+    """Raise what helps, where the installation and not the user's module is at fault.
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    if (told := explanation(error)) is not None:
+        raise ConfigurationError(f"'{path}' cannot be imported: {told}") from error
 
 
 class _Finder:

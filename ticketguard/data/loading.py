@@ -13,6 +13,7 @@ from ticketguard.data.named import cifar10, cifar100, digits, fashion_mnist
 from ticketguard.errors import ConfigurationError, TicketguardError
 from ticketguard.import_paths import is_import_path, load_object
 from ticketguard.settings import checked_options
+from ticketguard.torchvision_shim import explanation
 
 Loader: TypeAlias = Callable[[DataOptions], Dataset]
 
@@ -50,21 +51,31 @@ def load_data(data: str | Dataset | Callable[..., Dataset], *, options: Mapping[
                 "or package.module:factory"
             )
         return image_folder(Path(data), DataOptions.create(options))
-    factory = load_object(data) if isinstance(data, str) else data
-    if isinstance(factory, Dataset):
-        return factory
+    found = load_object(data) if isinstance(data, str) else data
+    if callable(found) and not isinstance(found, Dataset):
+        found = _call(found, options, data=str(data))
+    if not isinstance(found, Dataset):
+        raise ConfigurationError(f"data '{data}' gave a {type(found).__name__}, expected a ticketguard Dataset")
+    return found
+
+
+def _call(factory: Callable[..., object], options: Mapping[str, Any], *, data: str) -> object:
+    """Call a factory of the user's own.
+
+    Raises:
+        ConfigurationError: It does not take these options, or raises something.
+    """
     try:
-        found = factory(**options) if callable(factory) else factory
+        return factory(**options)
     except TypeError as error:
         raise ConfigurationError(f"data '{data}' does not take the options {sorted(options)}: {error}") from error
     # A factory is the user's own code: what it raises is no bug of ours.
     except (Exception, SystemExit) as error:
         if isinstance(error, TicketguardError | MemoryError):
             raise
+        if (told := explanation(error)) is not None:
+            raise ConfigurationError(f"data '{data}' cannot be loaded: {told}") from error
         raise ConfigurationError(
             f"data '{data}' raised {type(error).__name__} ({error}): "
             f"call it with the options {sorted(options)} to see where"
         ) from error
-    if not isinstance(found, Dataset):
-        raise ConfigurationError(f"data '{data}' gave a {type(found).__name__}, expected a ticketguard Dataset")
-    return found

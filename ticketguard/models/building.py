@@ -19,6 +19,7 @@ from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.models.supernet import supernet
 from ticketguard.models.transformer import transformer
 from ticketguard.settings import checked_options
+from ticketguard.torchvision_shim import explanation
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
@@ -80,15 +81,16 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
             network = factory(**options)
         except TypeError as error:
             raise ConfigurationError(
-                f"model '{getattr(model, '__name__', model)}' does not take the options {sorted(options)}: {error}"
-                f"{_taken(factory)}"
+                f"model '{_name(model)}' does not take the options {sorted(options)}: {error}{_taken(factory)}"
             ) from error
         # A factory is the user's own code: what it raises is no bug of ours.
         except (Exception, SystemExit) as error:
             if isinstance(error, TicketguardError | MemoryError):
                 raise
+            if (told := explanation(error)) is not None:
+                raise ConfigurationError(f"model '{_name(model)}' cannot be built: {told}") from error
             raise ConfigurationError(
-                f"model '{getattr(model, '__name__', model)}' raised {type(error).__name__} ({error}): "
+                f"model '{_name(model)}' raised {type(error).__name__} ({error}): "
                 f"call it with the options {sorted(options)} to see where"
             ) from error
     if not isinstance(network, nn.Module):
@@ -97,13 +99,19 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
     return network
 
 
+def _name(model: str | Factory) -> str:
+    return str(getattr(model, "__name__", model))
+
+
 def _taken(factory: Factory) -> str:
     """Say which options a factory takes, as far as it says so itself."""
     try:
-        names = ", ".join(inspect.signature(factory).parameters)
+        parameters = inspect.signature(factory).parameters
     except ValueError:  # written in C, without a signature
         return ""
-    return f"; it takes {names}" if names else "; it takes none"
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return ""  # what becomes of the others is for its own code to say
+    return f"; it takes {', '.join(parameters) or 'none'}"
 
 
 def _understood(factory: Factory, options: Mapping[str, Any]) -> dict[str, Any]:
