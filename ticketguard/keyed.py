@@ -43,7 +43,7 @@ def commit(
         secret: 32 random bytes that only the owner knows.
         owner_public_key: The raw Ed25519 public key, 32 bytes.
         reference_digest: SHA-256 digest of the unmarked reference ticket, 32 bytes.
-        scheme: Name of the mark's scheme, such as "planted-graph".
+        scheme: Name of the mark's scheme.
         version: Version of the scheme, below 2^32.
         level_bits: A verdict needs p ≤ 2^-level_bits; below 2^32.
         parameters: Canonical JSON of the scheme's public parameters.

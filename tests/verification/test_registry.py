@@ -1,26 +1,48 @@
-"""Which marks a claim can be made of."""
+"""A kind of mark is known by its own files and by its line in the registry, and by nobody else."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 
 import ticketguard as tg
 from ticketguard.errors import ConfigurationError
-from ticketguard.verification.registry import checked_marks
+from ticketguard.verification import registry
 
-GRAPH, TRIGGERS = tg.PlantedGraph(), tg.TriggerSet(100)
-
-
-@pytest.mark.parametrize("marks", [[], [GRAPH, GRAPH], [GRAPH, TRIGGERS, tg.TriggerSet(5)]])
-def test_marks_are_one_or_more_each_scheme_once(marks: list[tg.PlantedGraph | tg.TriggerSet]) -> None:
-    assert checked_marks([GRAPH, TRIGGERS], level_bits=64) == (GRAPH, TRIGGERS)
-    with pytest.raises(ConfigurationError, match="expected at least one, each scheme once"):
-        checked_marks(marks, level_bits=64)
+ROOT = Path(tg.__file__).parent
 
 
-def test_levels_are_those_that_a_claim_can_have() -> None:
-    for level_bits in (1, 256):
-        assert checked_marks([GRAPH], level_bits=level_bits) == (GRAPH,)
-    for level_bits in (0, 257):
-        with pytest.raises(ConfigurationError, match=f"level is 2\\^-{level_bits}, expected 1 to 256 bits"):
-            checked_marks([GRAPH], level_bits=level_bits)
+def test_nobody_outside_its_files_names_a_scheme() -> None:
+    own = {"__init__.py", "verification/registry.py"}  # what is public, and the lines
+    names: set[str] = set()
+    for name in registry.SCHEMES:
+        scheme = registry.scheme(name)
+        module = name.replace("-", "_")
+        own |= {f"embedding/{module}.py", f"verification/{module}.py"}
+        names |= {name, scheme.settings.__name__, f"embedding.{module}", f"verification.{module}"}
+    pattern = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)))
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in sorted(ROOT.rglob("*.py"))
+        if str(path.relative_to(ROOT)) not in own
+        for match in pattern.finditer(path.read_text())
+    ]
+    assert found == []
+
+
+def test_a_schemes_name_and_version_are_those_of_its_marks() -> None:
+    for name in registry.SCHEMES:
+        scheme = registry.scheme(name)
+        mark = scheme.settings()
+        assert (scheme.name, mark.scheme, mark.version) == (name, name, scheme.version)
+        assert set(scheme.options.values()) <= set(vars(mark))
+
+
+def test_marks_of_no_scheme_are_refused() -> None:
+    class Stranger(tg.PlantedGraph):
+        scheme = "stranger"  # type: ignore[misc]
+
+    with pytest.raises(ConfigurationError, match="unknown mark 'stranger', expected one or more of planted-graph"):
+        registry.checked_marks([Stranger()], level_bits=64)

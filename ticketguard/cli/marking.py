@@ -18,6 +18,7 @@ from ticketguard.cli.options import (
     passphrase_option,
     read_passphrase,
 )
+from ticketguard.verification.registry import SCHEMES, USUAL
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -48,9 +49,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--marks",
-        default="planted-graph,trigger-set",
+        default=",".join(USUAL),
         show_default=True,
-        help="Marks, separated by commas; the planted graph is read from weights, the trigger set from answers.",
+        help=f"Marks, separated by commas, of {', '.join(SCHEMES)}; read from weights, and from answers.",
     ),
     click.option(
         "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
@@ -60,7 +61,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--mark-option",
         multiple=True,
         metavar="MARK.NAME=VALUE",
-        help="Another setting of a mark, such as planted-graph.rate=0.1; repeatable.",
+        help=f"Another setting of a mark, such as {USUAL[0]}.rate=0.1; repeatable.",
     ),
     click.option(
         "--level-bits",

@@ -41,7 +41,7 @@ class MarkClaim:
     """What a claim says about one mark.
 
     Attributes:
-        scheme: The mark's scheme, such as "planted-graph".
+        scheme: Name of the mark's scheme.
         version: Version of the scheme, 1 or more.
         level_bits: A verdict needs p ≤ 2^-level_bits; 1 to 256.
         parameters: The scheme's public parameters; strings, integers, lists and objects, no floats.

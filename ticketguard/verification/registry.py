@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ticketguard.credentials.claim import MarkClaim
-from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError, UnknownVersionError, shortened
 from ticketguard.settings import checked_options
-from ticketguard.ticket import TicketInfo
-from ticketguard.verification.interface import Scheme, Source
+
+if TYPE_CHECKING:  # the command line's help reads the names, and should not wait for more
+    from ticketguard.credentials.claim import MarkClaim
+    from ticketguard.embedding.interface import Mark
+    from ticketguard.ticket import TicketInfo
+    from ticketguard.verification.interface import Scheme, Source
 
 # Name in claims → module:name of the scheme, loaded when it is first asked for.
 SCHEMES: dict[str, str] = {
