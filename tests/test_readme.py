@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```(console|python)\n(.*?)```", README.read_text(), flags=
 
 def comparable(output: str) -> list[str]:
     """Put # for every number and digest, and one space for each run of padding and ruling."""
-    text = re.sub(r"\b[0-9a-f]{64}\b|10\^-?[\d.]+|-?\d[\d.]*(?:e-?\d+)?%?", "#", output)
+    text = re.sub(r"\b[0-9a-f]{64}\b|10\^-?[\d.]+|[+-]?\d[\d.]*(?:e-?\d+)?%?", "#", output)
     return [re.sub(r"[ -]+", " ", line).rstrip() for line in text.splitlines()]
 
 
