@@ -159,7 +159,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "VD6": {"verification/test_verdict.py": ("the_three_states_meet_where_they_are_said_to",)},
     "VD7": {PAGE: ("what_cannot_be_checked_is_an_error",)},
     "VD8": {PAGE: ("decoys_go_through_the_same_steps_and_decide_nothing",)},
-    "VD9": {"verification/test_trigger_set.py": ("ordinary_inputs_at_chance_are_inconclusive",)},
+    "VD9": {"verification/test_ordinary_inputs.py": ("ordinary_inputs_at_chance_are_inconclusive",)},
     "VD10": {"": ("a_mark_that_is_not_known_is_named_and_paid_for", "a_claim_of_unknown_marks_alone_is_an_error")},
 }  # fmt: skip
 
