@@ -2,29 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 from torch.nn.utils import prune
 
 import ticketguard as tg
+from tests.interchange.sparse import sparse, state
 from ticketguard.errors import ConfigurationError
-
-
-def state(seed: int = 0) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    return {
-        "fc.weight": generator.normal(size=(20, 30)).astype(np.float32),
-        "fc.bias": generator.normal(size=20).astype(np.float32),
-        "norm.num_batches_tracked": np.array(7, dtype=np.int64),
-    }
-
-
-def sparse(seed: int = 0) -> dict[str, np.ndarray]:
-    weights = state(seed)
-    weights["fc.weight"][np.random.default_rng(seed + 1).random((20, 30)) < 0.8] = 0
-    return weights
 
 
 def test_pruning_pairs_come_back_as_they_were_exported(tmp_path: Path) -> None:
