@@ -13,11 +13,7 @@ from pathlib import Path
 import pytest
 
 from ticketguard import staging
-from ticketguard.files import (
-    SECRET,
-    require_writable,
-    write_whole,
-)  # fmt: skip
+from ticketguard.files import SECRET, require_writable, write_whole
 from ticketguard.staging import temporary_name
 
 
