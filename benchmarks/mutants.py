@@ -42,8 +42,8 @@ SEED, DRAWN, LEAST_KILLED = 11, 330, 0.9
 SUMS = (ast.BinOp, ast.AugAssign)
 # These replace nothing, or need to be told what by what.
 LEFT_OUT = ("NoOp", "VariableReplacer", "VariableInserter")
-# A mutant that loops is dead: it has this long, and several times what its tests take without it.
-PATIENCE_SECONDS, TIMES_AS_LONG = 20.0, 6.0
+# A mutant that loops is dead: each test has this long, and several times what it takes without a mutant.
+PATIENCE_SECONDS, TIMES_AS_LONG, BEGAN = 30.0, 6.0, "began.txt"
 # Loaded once, before each mutant's process is forked; nothing of ours is.
 WARM = (
     *("numpy", "scipy.stats", "scipy.fft", "scipy.optimize", "torch", "networkx", "safetensors.numpy", "onnx", "httpx"),
@@ -168,6 +168,10 @@ class Recorder:
         hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=phases)
         hypothesis.settings.load_profile("mutants")
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Tell whoever waits which test begins, and when."""
+        Path(os.environ["PYTHONPATH"], BEGAN).write_text(nodeid)
+
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Add one phase of one test."""
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
@@ -188,10 +192,11 @@ class Bench:
         self.seconds: dict[str, float] = {}
         self._running: dict[str, dict[int, set[str]]] = {}
 
-    def in_child(self, run: Callable[[], Any], *, seconds: float) -> Any:
-        """Return what *run* returns in a process of its own, "timeout", or "crashed"."""
-        result = self.tree / "result.json"
+    def in_child(self, run: Callable[[], Any]) -> Any:
+        """Return what *run* returns in a process of its own, "timeout" if one test takes far too long, or "crashed"."""
+        result, began = self.tree / "result.json", self.tree / BEGAN
         result.unlink(missing_ok=True)
+        began.write_text("")
         child = os.fork()
         if not child:
             try:
@@ -209,9 +214,9 @@ class Bench:
             finally:
                 sys.stderr.flush()
                 os._exit(0)
-        deadline = time.monotonic() + seconds
         while os.waitpid(child, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
+            patience = PATIENCE_SECONDS + TIMES_AS_LONG * self.seconds.get(began.read_text(), 0.0)
+            if self.seconds and time.time() - began.stat().st_mtime > patience:
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 return "timeout"
@@ -222,7 +227,7 @@ class Bench:
 
     def measure(self) -> None:
         """Run all tests once: which lines each runs, and how long it takes."""
-        found = self.in_child(self._covered, seconds=1800)
+        found = self.in_child(self._covered)
         if isinstance(found, str) or found["failed"]:
             output = (self.tree / "output.txt").read_text()[-4000:]
             raise SystemExit(f"the tests fail without a mutant: {found}\n{output}")
@@ -263,9 +268,8 @@ class Bench:
         source, times = path.read_text(), path.stat()
         path.write_text(mutated(source, mutant))
         tests = self.tests_of(mutant)
-        patience = PATIENCE_SECONDS + TIMES_AS_LONG * sum(self.seconds[test] for test in tests)
         try:
-            found = self.in_child(lambda: _failing(tests), seconds=patience)
+            found = self.in_child(lambda: _failing(tests))
         finally:
             path.write_text(source)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -279,6 +283,7 @@ class _Contexts(Recorder):
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Lines that are run from here on are this test's."""
+        super().pytest_runtest_logstart(nodeid)
         self._covering.switch_context(nodeid)
 
     def pytest_runtest_logfinish(self) -> None:
@@ -345,9 +350,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.only in f"{mutant.file}:{mutant.line}"
     ]
     if options.survivors:
-        last = {_key(row): row["outcome"] for row in json.loads((FOLDER / "mutants.json").read_text())["raw"]}
-        # Where the code has changed since, a mutant is tested again.
-        rows = [{**row, "outcome": last.get(_key(row), "survived")} for row in rows]
+        last: dict[tuple[str, ...], list[str]] = {}
+        for row in sorted(json.loads((FOLDER / "mutants.json").read_text())["raw"], key=lambda row: int(row["line"])):
+            last.setdefault(_change(row), []).append(row["outcome"])
+        for row in sorted(rows, key=lambda row: int(row["line"])):
+            # Where the code has changed since, a mutant is tested for the first time.
+            row["outcome"] = (last.get(_change(row)) or ["survived"]).pop(0)
     with bench() as tested:
         tested.measure()
         print(f"{len(tested.seconds)} tests pass without a mutant in {sum(tested.seconds.values()):.0f} s", flush=True)
@@ -370,8 +378,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["file"], row["operator"], row["line"], row["difference"]
+def _change(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["file"], row["operator"], row["difference"]
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def test_a_key_file_survives_and_is_private(tmp_path: Path) -> None:
     key = VaultKey.generate()
     key.save(tmp_path / "vault.key")
     assert VaultKey.load(tmp_path / "vault.key").recipient == key.recipient
+    assert repr(key) == "VaultKey()"
     assert stat.S_IMODE((tmp_path / "vault.key").stat().st_mode) == 0o600
     with pytest.raises(FileError, match="exists already"):
         key.save(tmp_path / "vault.key")

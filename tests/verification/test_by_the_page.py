@@ -307,6 +307,13 @@ def test_what_cannot_be_checked_is_an_error() -> None:
         tg.verify(Suspect(wrong), signed(planted_mark()))
     with pytest.raises(UnverifiableError, match="no mark that can be read from weights"):
         tg.verify(tg.Checkpoint(dict(TICKET.weights)), signed(TRIGGERS))
+    # Of several networks that cannot be read, the first is named.
+    unread = {
+        f"{net}.{name}": np.full(SHAPES[name], value) for net, value in (("a", np.nan), ("b", 7)) for name in SHAPES
+    }
+    unread = {name: array.astype(np.int8 if name.startswith("b.") else np.float32) for name, array in unread.items()}
+    with pytest.raises(UnverifiableError, match="has no layer that can be read: 'fc1.weight' has values that are NaN"):
+        tg.verify(tg.Checkpoint(unread), credential)
     # A claim at fault is an error even if another of its tests would support it.
     planted = planted_mark()
     forged = signed(planted, dataclasses.replace(TRIGGERS, merkle_root=bytes(32)))

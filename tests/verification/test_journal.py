@@ -118,7 +118,8 @@ def test_a_torn_first_line_begins_anew(tmp_path: Path) -> None:
 def test_a_journal_is_of_one_claim_and_one_suspect(tmp_path: Path, other: Questioned) -> None:
     write(tmp_path / "journal.jsonl", [3])
     before = (tmp_path / "journal.jsonl").read_bytes()
-    with pytest.raises(FileError, match=r"is the journal of another verification \(of another (claim|suspect)"):
+    what = "claim" if other.suspect == OURS.suspect else f"suspect '{OURS.suspect}'"
+    with pytest.raises(FileError, match=rf"is the journal of another verification \(of another {what}\)"):
         read(tmp_path / "journal.jsonl", other)
     assert (tmp_path / "journal.jsonl").read_bytes() == before
 

@@ -8,13 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tests.verification import claims
+from tests.verification.claims import marked_weights, planted_mark
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters, secret_edges
+from ticketguard.errors import CapacityError
 from ticketguard.graph import Alignment
 from ticketguard.ticket import Mask, Ticket, TicketInfo
 from ticketguard.verification.planted_graph import count_hits, edges_to_read, examine, to_evidence
 from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, kept_among, read_layer
-from ticketguard.verification.statistics import log10_upper_tail
+from ticketguard.verification.registry import scheme
+from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.verdict import Evidence, level_log10
 
 BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
@@ -269,3 +273,26 @@ def test_an_alignment_that_was_cut_short_does_not_acquit() -> None:
         passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
         verdicts.append(to_evidence([passage], threshold_log10_p=-19.3, looks=10, missing=[]).status)
     assert verdicts == ["not_supported", "inconclusive"]
+
+
+def test_a_mark_without_room_is_refused_with_the_edges_that_it_needs() -> None:
+    """Square of the level: what thieves take is allowed for."""
+    made = planted_mark(level_bits=256)
+    reference, weights = claims.TICKET.mask, marked_weights(made)
+    binding = Binding(secret=claims.SECRET, commitment=made.commitment)
+    marked = Mask(layers={name: weights[name] != 0 for name in reference})
+    layers = []
+    for name in reference:
+        secret = secret_edges(binding, {name: reference[name].shape}, secret_ppm=claims.PLANTED["secret_ppm"])[name]
+        hits = int(marked[name].reshape(-1)[secret].sum())
+        kept = int(marked[name].sum())
+        layers.append(LayerCount(size=reference[name].size, kept=kept, secret=len(secret), hits=hits))
+    free = sum(layer.hits for layer in layers)
+    needed = next(hits for hits in range(free, 10**6) if log10_upper_tail(layers, hits) <= -512 * np.log10(2))
+    with pytest.raises(CapacityError, match=f"has room for {free} edges of the mark, which needs {needed}:"):
+        scheme("planted-graph").require_room(made, binding, marked=marked, reference=reference)
+    # Of a quarter of the bits, the same mark has room.
+    made = planted_mark(level_bits=32)
+    marked = Mask(layers={name: layer != 0 for name, layer in marked_weights(made).items()})
+    binding = Binding(secret=claims.SECRET, commitment=made.commitment)
+    scheme("planted-graph").require_room(made, binding, marked=marked, reference=reference)

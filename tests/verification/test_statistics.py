@@ -110,6 +110,18 @@ def test_a_tail_of_a_large_layer_is_never_smaller_than_exact_rational_arithmetic
         assert exact <= Decimal(log10_upper_tail([layer], hits)) <= exact + Decimal("1e-9")
 
 
+def test_thousands_of_layers_of_hundreds_of_kinds_are_convolved_as_often_as_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds = [LayerCount(size=20 + place % 7, kept=5 + place % 4, secret=3 + place % 3, hits=0) for place in range(84)]
+    counted = [kind for place, kind in enumerate(kinds) for _ in range(1 + place % 3)]
+    hits = round(sum(layer.expected for layer in counted)) + 40
+    whole = log10_upper_tail(counted, hits)
+    assert whole == pytest.approx(math.log10(brute_force_tail(counted, hits)), abs=1e-6)
+    monkeypatch.setattr(statistics, "FACTORS_AT_ONCE", 4)
+    assert log10_upper_tail(counted, hits) == pytest.approx(whole, abs=1e-9)
+
+
 def test_the_stated_rounding_of_a_convolution_is_added() -> None:
     """A transform rounds as it likes, elsewhere more than here: the bound is there whether or not it is used."""
     counted = [LayerCount(size=2, kept=1, secret=1, hits=1)] * 3

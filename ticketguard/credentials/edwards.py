@@ -50,18 +50,21 @@ def is_of_prime_order(encoded: bytes) -> bool:
 
 
 def _decode(encoded: bytes) -> Point | None:
-    """Decode a point (RFC 8032 §5.1.3) or its negative, in extended coordinates; None where decoding fails there."""
+    """Decode a point (RFC 8032 §5.1.3) or its negative, in extended coordinates; None where there is none.
+
+    A sign where x is zero is no reason to refuse here: those two points have order one and two.
+    """
     number = int.from_bytes(encoded, "little")
-    sign, y = number >> 255, number & (SIGN_BIT - 1)
+    # The sign bit says which of two points it is, this one or its negative: they have the same order.
+    y = number & (SIGN_BIT - 1)
     if len(encoded) != ENCODED_BYTES or y >= PRIME:
         return None
     u, v = (y * y - 1) % PRIME, (D * y * y + 1) % PRIME
     x = u * pow(v, 3, PRIME) * pow(u * pow(v, 7, PRIME), (PRIME - 5) // 8, PRIME) % PRIME
     if v * x * x % PRIME == -u % PRIME:
         x = x * ROOT_OF_MINUS_ONE % PRIME
-    if v * x * x % PRIME != u or (x == 0 and sign):
+    if v * x * x % PRIME != u:
         return None
-    # The sign would say which of two points it is, this one or its negative: they have the same order.
     return x, y, 1, x * y % PRIME
 
 
