@@ -18,7 +18,7 @@ from ticketguard.cli.options import (
     passphrase_option,
     read_passphrase,
 )
-from ticketguard.verification.registry import SCHEMES, USUAL
+from ticketguard.verification.registry import USUAL
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -51,7 +51,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--marks",
         default=",".join(USUAL),
         show_default=True,
-        help=f"Marks, separated by commas, of {', '.join(SCHEMES)}; read from weights, and from answers.",
+        help="Marks, separated by commas; the planted graph is read from weights, the trigger set from answers.",
     ),
     click.option(
         "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
