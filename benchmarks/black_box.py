@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import FINE_TUNING, SEEDS, SETTING, Pair, judge, network
 from ticketguard.attacks import FineTuning, MagnitudePruning
 from ticketguard.embedding.interface import Binding

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.attacks import FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Removal, Victim
 from ticketguard.data import load_data
 from ticketguard.interchange.weights import export_weights

@@ -11,8 +11,8 @@ import argparse
 from statistics import mean
 from typing import Any
 
-from benchmarks.results import Bar, write_result
-from benchmarks.searches import FOLDER, Setting
+from benchmarks.shared.results import Bar, write_result
+from benchmarks.shared.searches import FOLDER, Setting
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.data import Dataset
 from ticketguard.pipeline import find

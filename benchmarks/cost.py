@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import ticketguard as tg
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.marking.plan import prepare
 from ticketguard.models import build_model, prunable_layers, state_arrays
 from ticketguard.ticket import Mask, Ticket, TicketInfo

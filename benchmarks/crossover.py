@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results import Bar, write_result
-from benchmarks.searches import FOLDER, Setting, measured_once, paired
+from benchmarks.shared.results import Bar, write_result
+from benchmarks.shared.searches import FOLDER, Setting, measured_once, paired
 from ticketguard.data import Dataset
 from ticketguard.pruning import METHODS
 from ticketguard.pruning.engine.batch_norm import batch_statistics

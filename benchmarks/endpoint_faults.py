@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import ticketguard as tg
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import TriggerRecipe, draw_triggers
 from ticketguard.models import build_model

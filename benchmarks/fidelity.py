@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import SEEDS, SETTING, pair
 
 

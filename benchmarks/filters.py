@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 import ticketguard as tg
-from benchmarks.results import Bar, write_result
-from benchmarks.searches import FOLDER, Setting, measured_once, paired
+from benchmarks.shared.results import Bar, write_result
+from benchmarks.shared.searches import FOLDER, Setting, measured_once, paired
 from ticketguard.data import Dataset
 from ticketguard.models import load_arrays, model_of, resize_to, state_arrays
 from ticketguard.pruning import METHODS

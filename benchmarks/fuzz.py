@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzzing.target import Target
-from benchmarks.results import FOLDER, Bar, write_result
+from benchmarks.shared.results import FOLDER, Bar, write_result
 
 INPUTS = 100_000
 LONGEST_SECONDS, LARGEST_BYTES = 2.0, 200 * 10**6

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.data import load_data
 from ticketguard.models import build_model, load_arrays, state_arrays
 from ticketguard.pruning import METHODS, SearchProblem

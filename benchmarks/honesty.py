@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import SETTING, Pair, pair
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.embedding.interface import Binding

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 
 import ticketguard as tg
-from benchmarks.faults import Counter, FullDisk, Kill, watched
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.faults import Counter, FullDisk, Kill, watched
+from benchmarks.shared.results import Bar, write_result
 from ticketguard import demo
 from ticketguard.cli import main as command_line
 from ticketguard.credentials.claim import read_claim

@@ -16,8 +16,8 @@ import dataclasses
 import sys
 from typing import Any
 
-from benchmarks.results import Bar, write_result
-from benchmarks.searches import FOLDER, Setting, measured_once, paired, shuffled
+from benchmarks.shared.results import Bar, write_result
+from benchmarks.shared.searches import FOLDER, Setting, measured_once, paired, shuffled
 from ticketguard.data import Dataset
 from ticketguard.models import load_arrays
 from ticketguard.pruning import METHODS, SearchProblem

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import FOLDER, Bar, write_result
+from benchmarks.shared.results import FOLDER, Bar, write_result
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("ticketguard/verification", "ticketguard/credentials")

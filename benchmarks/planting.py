@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import ticketguard as tg
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import DATA_FOLDER, owner, secret_of
 from ticketguard.attacks import Victim
 from ticketguard.attacks.removal.fine_tuning import FineTuning

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.data import Dataset, load_data
 from ticketguard.files import write_whole
 from ticketguard.models import build_model, load_arrays

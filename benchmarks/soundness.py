@@ -20,8 +20,8 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 from scipy.stats import binom
 
-from benchmarks.hostile_claims import ANSWERERS, CLAIMS, Answering, Claim
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.hostile_claims import ANSWERERS, CLAIMS, Answering, Claim
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.trigger_set import draw_triggers
 from ticketguard.graph import align

@@ -16,7 +16,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import SEEDS, SETTING, Pair, pair
 
 FEATURES = ("magnitude", "rank in its layer", "layer", "row degree", "column degree")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import DENSE_FINE_TUNING, FINE_TUNING, SEEDS, SETTING, Pair, dataset, judge, network
 from ticketguard.attacks import FineTuning, FisherPruning, MagnitudePruning, RandomRegrowth, Removal
 from ticketguard.checkpoints.checkpoints import Checkpoint

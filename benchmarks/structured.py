@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import ticketguard as tg
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import DATA_FOLDER, FOLDER
 from ticketguard.data import Dataset, load_data
 from ticketguard.files import write_whole

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import DATA_FOLDER
 from ticketguard.data import Dataset, load_data
 from ticketguard.models import build_model, load_arrays, model_of, state_arrays

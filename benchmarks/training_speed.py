@@ -22,7 +22,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from ticketguard.data import Dataset
 from ticketguard.models import build_model
 from ticketguard.training import NoHooks, TrainingConfig, loop, train

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import ticketguard as tg
-from benchmarks.results import Bar, write_result
+from benchmarks.shared.results import Bar, write_result
 from benchmarks.tickets import DATA_FOLDER
 from ticketguard.cli.progress import ProgressBar
 from ticketguard.data import Dataset, load_data

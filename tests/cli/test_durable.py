@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import Counter, FullDisk, watched
+from benchmarks.shared.faults import Counter, FullDisk, watched
 from ticketguard import work_folder
 from ticketguard.cli import main, runs
 from ticketguard.credentials.credential import load_credential

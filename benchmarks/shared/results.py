@@ -13,7 +13,7 @@ from typing import Any
 
 from ticketguard.files import write_whole
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parents[1] / "results"
 PACKAGES = ("ticketguard", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors", "cryptography")
 
 
