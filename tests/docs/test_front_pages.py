@@ -1,4 +1,4 @@
-"""CONTRIBUTING, SECURITY, CITATION and the glossary say what is there."""
+"""Pages lead to what is there; CONTRIBUTING, CITATION and the glossary say what is so."""
 
 from __future__ import annotations
 
@@ -11,20 +11,35 @@ import pytest
 import ticketguard
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/glossary.md", "signatures/README.md"]
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/**/*.md", "signatures/*.md", "benchmarks/*.md", "examples/*.md")
+    for path in ROOT.glob(pattern)
+)
+# Pages that say how things are today; a decision may name files of its time.
+CURRENT = [page for page in PAGES if not page.startswith(("docs/decisions/0", "CHANGELOG"))]
+
+
+def anchors_of(path: Path) -> set[str]:
+    """Return the fragments of a page's headings, as hosts make them: lower case, hyphens, no other punctuation."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
-    assert [target for target in targets if not (path.parent / target).exists()] == []
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text()):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        assert not anchor or anchor in anchors_of(found), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+@pytest.mark.parametrize("page", CURRENT)
 def test_files_that_are_named_are_there(page: str) -> None:
     named = re.findall(r"`((?:ticketguard|tests|benchmarks|signatures|docs)/[\w./-]+)`", (ROOT / page).read_text())
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    is_domain_tag = re.compile(r"ticketguard/[a-z-]+/v\d+").fullmatch
+    assert [name for name in named if not is_domain_tag(name) and not (ROOT / name).exists()] == []
 
 
 def test_what_contributing_says_a_file_defines_is_in_it() -> None:
