@@ -34,7 +34,7 @@ def test_export_replaces_nothing_unless_told_to(run: Run, files: Files, tmp_path
 
 def test_a_file_is_not_named_after_another_format(run: Run, files: Files, tmp_path: Path) -> None:
     result = run("export", files.marked, "--out", tmp_path / "net.onnx", code=2)
-    assert "is named as onnx, and the format is safetensors: add --format onnx" in result.stderr
+    assert "has the ending of onnx, but the format is safetensors: add --format onnx" in result.stderr
     assert not (tmp_path / "net.onnx").exists()
 
 
@@ -71,7 +71,7 @@ def test_an_input_is_never_replaced(run: Run, files: Files, tmp_path: Path) -> N
     (tmp_path / "same").symlink_to(files.marked)
     for out in (files.marked, tmp_path / "same"):
         result = run("export", files.marked, "--out", out, "--force", code=2)
-        assert "is an input of this command and is not replaced" in result.stderr
+        assert "is an input of this command and will not be replaced" in result.stderr
     assert files.marked.read_bytes() == before
 
 

@@ -64,9 +64,9 @@ def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPat
         embedded = run(*story.embed)
         run(*FIND, "--out", story.out / "found.safetensors")
         run("import", story.base / "ticket.safetensors", "--out", story.out / "imported.safetensors")
-    note = f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it: whoever has the unmarked"
+    note = f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it: anyone with the unmarked"
     assert note in embedded.stderr
-    assert "others on this machine can read it now" in embedded.stderr
+    assert "other users of this machine can read it now" in embedded.stderr
     assert modes(story.out) == {
         "marked.safetensors": 0o666, "claim.json": 0o666, "vault.age": 0o600,
         "found.safetensors": 0o600, "imported.safetensors": 0o600,
@@ -119,6 +119,6 @@ def test_a_link_is_not_replaced_unless_told_to(run: Run, story: Story, where: st
 def test_what_is_exported_from_an_unmarked_ticket_comes_with_a_warning(run: Run, story: Story) -> None:
     run(*story.embed)
     out = ("--out", story.out / "plain.safetensors", "--force")
-    assert "is not marked: whoever has" in run("export", story.base / "ticket.safetensors", *out).stderr
+    assert "is not marked: anyone who has" in run("export", story.base / "ticket.safetensors", *out).stderr
     assert run("export", story.paths[0], *out).stderr == ""
     assert Ticket.load(story.paths[0]).rewind_weights is None

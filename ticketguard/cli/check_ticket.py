@@ -32,22 +32,22 @@ from ticketguard.files import Output
     type=click.IntRange(0, 2**31 - 1),
     default=0,
     show_default=True,
-    help="First seed; the others follow it. A seed fixes the order of the data and what controls draw.",
+    help="First seed; the others follow it. A seed fixes the order of the data and the controls' random draws.",
 )
 @click.option(
     "--arms",
     metavar="LIST",
-    help="What to compare, with commas between: dense, ticket, reinitialised, shuffled, random_like, inverted, "
-    "scratch_e, scratch_b, as_found, one_shot. Default: what tells for this ticket.",
+    help="What to compare, separated by commas: dense, ticket, reinitialised, shuffled, random_like, inverted, "
+    "scratch_e, scratch_b, as_found, one_shot. Default: those that decide for this kind of ticket.",
 )
-@click.option("--model", help="Name or import path, in place of the one the ticket names.")
+@click.option("--model", help="Name or import path to use instead of the ticket's own.")
 @click.option(
     "--dense-option",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change to the ticket's model options that gives the dense network, for a ticket without some blocks.",
+    help="Change to the ticket's model options that restores the dense network, for a ticket with removed blocks.",
 )
-@click.option("--data", help="Name, folder, tar or import path, in place of the one the ticket names.")
+@click.option("--data", help="Name, folder, tar or import path to use instead of the ticket's own.")
 @trust_option
 @data_options
 @training_options
@@ -76,14 +76,14 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Say whether TICKET is a winning one: train it, the dense network and controls alike, over several seeds.
+    """Say whether TICKET is a winning one: train it, the dense network and controls the same way, over several seeds.
 
     Matching: its mean accuracy is at most a point, or one standard deviation, below the dense network's. Winning: it
     matches, and beats its mask with fresh weights and its shuffled mask by more than two standard errors. Every arm is
-    trained by the ticket's own recipe, or by what the options change in it.
+    trained with the ticket's own recipe, as changed by the options.
 
     Exits with 0 if it is winning or matching, 1 if it is neither. Finished runs are kept beside the picture while the
-    check runs, so that --resume can go on after an interruption.
+    check runs, so that --resume can continue after an interruption.
     """
     from ticketguard.evaluation import check_ticket
     from ticketguard.ticket import Ticket

@@ -18,12 +18,13 @@ from ticketguard.cli.progress import ProgressBar
     type=click.Path(path_type=Path, file_okay=False),
     default="ticketguard-demo",
     show_default=True,
-    help="Folder for the ticket, claim, vault, suspects, verdicts and pictures; files of an earlier demo are replaced.",
+    help="Folder for the ticket, claim, vault, suspects, verdicts and pictures; files from an earlier demo are "
+    "replaced.",
 )
 @seed_option
 @json_option
 def command(out: Path, seed: int, as_json: bool) -> int:
-    """Find a winning ticket, mark it, steal it three times, and tell thefts from innocence.
+    """Find a winning ticket, mark it, steal it three times, and tell the thefts from an innocent model.
 
     Three thefts (fine-tuned, pruned, dense-fine-tuned), an innocent model of the same task and a wrong owner are judged
     by their weights and their answers together. Takes about a minute on two cores and downloads nothing: the data are

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     help="safetensors: zeros where pruned. prune: a .pt state dict with torch.nn.utils.prune's _orig and _mask pairs. "
     "onnx: the network, for any ONNX runtime. pt2: the network, for torch.export.load.",
 )
-@click.option("--model", help="With onnx and pt2: the ticket's model, where it does not say it.")
+@click.option("--model", help="With onnx and pt2: the ticket's model, if the ticket does not name it.")
 @trust_option
 @force_option
 @json_option
@@ -43,10 +43,10 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write the plain weights or the network of TICKET, without its rewind weights and how it was found.
+    """Write the plain weights or the network of TICKET, without its rewind weights or how it was found.
 
-    What was pruned as a whole (blocks, filters, channels) is not in the file; single pruned weights are zeros. Only
-    what is exported from a marked ticket is for others: whoever has the unmarked one can remove the mark.
+    Blocks, filters and channels that were pruned as a whole are not in the file; single pruned weights are zeros.
+    Release only what is exported from a marked ticket: anyone who has the unmarked one can remove the mark.
     """
     from ticketguard.interchange.programs import export_program
     from ticketguard.interchange.weights import export_weights
@@ -54,7 +54,9 @@ def command(
 
     meant = out.suffix.removeprefix(".")
     if meant in ("onnx", "pt2", "safetensors") and meant != file_format:
-        raise ConfigurationError(f"'{out}' is named as {meant}, and the format is {file_format}: add --format {meant}")
+        raise ConfigurationError(
+            f"'{out}' has the ending of {meant}, but the format is {file_format}: add --format {meant}"
+        )
     refuse_to_replace((out,), force=force, inputs=(ticket,))
     loaded = Ticket.load(ticket, trust_code=trust_ticket_code)
     if file_format in ("onnx", "pt2"):
@@ -62,7 +64,7 @@ def command(
     else:
         export_weights(loaded, out, format=cast("WeightsFormat", file_format))
     if loaded.rewind_weights is not None:  # a ticket that is made for release has none
-        print_message(f"'{ticket}' is not marked: whoever has '{out}' can remove the mark that it is given later")
+        print_message(f"'{ticket}' is not marked: anyone who has '{out}' can remove a mark that is added later")
     print_document(
         {
             "version": "ticketguard.export/1",

@@ -63,7 +63,7 @@ class CommandGroup(click.Group):
                 # A command returns its exit code, or nothing if it is done.
                 code = super().main(*args, **extra) or DONE
         except SystemExit:
-            # click ends so, with 1 ("not supported" here), when whoever read our output has left.
+            # click ends so, with 1 ("not supported" here), when the reader of our output has left.
             code = NOT_CHECKED
         except Exception as error:
             code = _report(error)
@@ -95,8 +95,8 @@ def _report(error: Exception) -> int:
     # click turns Ctrl-C and the end of input at a prompt into Abort.
     if isinstance(error, click.Abort):
         return _say(
-            "interrupted: nothing is half-written; find, embed and check-ticket go on with --resume, verify with its "
-            "journal",
+            "interrupted: no file is half-written; continue find, embed or check-ticket with --resume, verify with "
+            "its journal",
             NOT_CHECKED,
         )
     if isinstance(error, OSError):

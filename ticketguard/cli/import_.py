@@ -1,4 +1,4 @@
-"""``ticketguard import``: a sparse checkpoint that was found elsewhere becomes a ticket."""
+"""``ticketguard import``: turns a sparse checkpoint from elsewhere into a ticket."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ if TYPE_CHECKING:
 @click.option(
     "--network",
     metavar="PREFIX",
-    help="Of a file that holds several networks, the one whose names start with PREFIX, such as ema.; an empty text "
-    "takes all of them for one.",
+    help="In a file that holds several networks, take the one whose names start with PREFIX, such as ema.; an empty "
+    "PREFIX takes them all as one.",
 )
-@click.option("--rewind", type=click.Path(path_type=Path), help="Early checkpoint it was trained from, for retraining.")
-@click.option("--model", help="What it belongs to, for embed: a name or an import path package.module:factory.")
+@click.option(
+    "--rewind", type=click.Path(path_type=Path), help="Early checkpoint that it was trained from, for retraining."
+)
+@click.option("--model", help="Its model, for embed: a name or an import path package.module:factory.")
 @click.option(
     "--model-option", multiple=True, metavar="NAME=VALUE", help="Argument of the model's factory; repeatable."
 )
-@click.option("--data", help="What it was trained on, for embed: a name, folder, tar or import path.")
+@click.option("--data", help="Its training data, for embed: a name, folder, tar or import path.")
 @data_options
 @click.option(
-    "--classes", type=click.IntRange(min=2), default=None, help="Number of classes, where --data does not say it."
+    "--classes", type=click.IntRange(min=2), default=None, help="Number of classes, if --data does not give it."
 )
-@click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where --data does not say it.")
+@click.option("--input-shape", metavar="C,H,W", help="Shape of one input, if --data does not give it.")
 @training_options
 @click.option(
     "--out", type=click.Path(path_type=Path), default="ticket.safetensors", show_default=True, help="Ticket file."
@@ -64,9 +66,10 @@ def command(
 ) -> None:
     """Turn the sparse CHECKPOINT into a ticket: its zeros are the mask.
 
-    CHECKPOINT is safetensors, a .pt/.pth state dict, or the *.index.json or folder of one in several files; pruning
-    masks that are stored beside their weights are read too. With --model only the model's parameters are layers. With
-    --model and --data the ticket can be given to embed; without them it can be marked from one's own training loop.
+    CHECKPOINT is a safetensors file, a .pt/.pth state dict, or the *.index.json or folder of one in several files;
+    pruning masks that are stored beside their weights are read too. With --model, only the model's parameters are
+    layers. With --model and --data, the ticket can be given to embed; without them, it can be marked from your own
+    training loop.
     """
     from ticketguard.interchange.importing import import_checkpoint
     from ticketguard.reporting.documents import ticket_document

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.command(name="inspect", short_help="Say what a ticket, claim, vault, key or suspect holds.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--picture", type=click.Path(path_type=Path), help="Draw the masks into this PNG; not for claims and keys."
+    "--picture", type=click.Path(path_type=Path), help="Draw the masks into this PNG; not for claims, vaults and keys."
 )
 @click.option("--claim", type=click.Path(path_type=Path), help="With --vault: draw the owner's secret edges too.")
 @click.option("--vault", type=click.Path(path_type=Path), help="With --claim: draw the owner's secret edges too.")
@@ -99,13 +99,13 @@ def _draw(
     before = Reference.from_bytes(credential.vault.reference).mask
     if {name: before[name].shape for name in before} != {name: mask[name].shape for name in mask}:
         raise ConfigurationError(
-            f"'{file}' has other layers than the claim's ticket: draw it without --claim and --vault"
+            f"'{file}' does not have the layers of the claim's ticket: draw it without --claim and --vault"
         )
     draw_before_after(before, mask, secret_positions(credential), picture, title=file.name)
 
 
 def _layers(file: Path) -> dict[str, Array]:
-    """Read a suspect's tensors of two axes or more, what is not finite in them too."""
+    """Read a suspect's tensors of two axes or more, including values that are not finite."""
     from ticketguard.checkpoints.checkpoints import Checkpoint
 
     suspect = Checkpoint(file)

@@ -18,7 +18,7 @@ from ticketguard.cli.output import print_document
     help="Private key file; an owner's public key goes beside it, with .pub added. Default: owner.key, or vault.key.",
 )
 @passphrase_option
-@click.option("--no-passphrase", is_flag=True, help="Leave the private key readable to whoever reads the file.")
+@click.option("--no-passphrase", is_flag=True, help="Leave the private key readable to anyone who reads the file.")
 @click.option(
     "--vault-key",
     is_flag=True,

@@ -1,4 +1,4 @@
-"""The options of commands that write marks, and the credential that comes of them."""
+"""The options of commands that write marks, and the credential that results."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.IntRange(1, 256),
         default=64,
         show_default=True,
-        help="A verdict will need p at most 2^-BITS.",
+        help="A verdict will need p ≤ 2^-BITS.",
     ),
     click.option(
-        "--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key, not by the passphrase."
+        "--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key instead of with the passphrase."
     ),
     passphrase_option,
 )
@@ -157,7 +157,7 @@ def _choose_marks(names: str, settings: tuple[str, ...], **options: Any) -> list
 
 
 def secrecy_note(ticket: Path) -> str:
-    """Return what the owner of an embedded ticket must know of the unmarked one."""
-    note = f"keep '{ticket}' as secret as the vault, or delete it: whoever has the unmarked ticket can remove the mark"
+    """Return what the owner of a marked ticket must know about the unmarked one."""
+    note = f"keep '{ticket}' as secret as the vault, or delete it: anyone with the unmarked ticket can remove the mark"
     readable = ticket.exists() and ticket.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
-    return f"{note}; others on this machine can read it now (chmod 600)" if readable else note
+    return f"{note}; other users of this machine can read it now (chmod 600)" if readable else note

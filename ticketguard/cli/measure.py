@@ -1,4 +1,4 @@
-"""``ticketguard measure``: what a ticket costs to keep and to run, beside the dense network."""
+"""``ticketguard measure``: what a ticket costs to store and to run, compared with the dense network."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ticketguard.cli.options import json_option, trust_option
 from ticketguard.cli.output import print_document
 
 
-@click.command(name="measure", short_help="Measure a ticket's size and latency beside the dense network's.")
+@click.command(name="measure", short_help="Compare a ticket's size and latency with the dense network's.")
 @click.argument("ticket", type=click.Path(path_type=Path))
-@click.option("--model", help="The ticket's model, where it does not say it: a name or package.module:factory.")
+@click.option("--model", help="The ticket's model, if the ticket does not name it: a name or package.module:factory.")
 @trust_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Inputs in a batch.")
 @click.option(
@@ -23,10 +23,10 @@ from ticketguard.cli.output import print_document
 def command(
     ticket: Path, model: str | None, trust_ticket_code: bool, batch_size: int, repeats: int, threads: int, as_json: bool
 ) -> None:
-    """Measure parameters, multiply-adds, file size and CPU latency of TICKET, and of the dense network beside it.
+    """Measure parameters, multiply-adds, file size and CPU latency of TICKET and of the dense network.
 
-    A ticket of removed blocks, filters or channels is smaller and faster. One of single pruned weights is neither: its
-    zeros are stored and multiplied like any number.
+    A ticket whose blocks, filters or channels were removed is smaller and faster. One whose single weights were pruned
+    is neither: its zeros are stored and multiplied like any other number.
     """
     from ticketguard.evaluation.measuring import measure
     from ticketguard.ticket import Ticket

@@ -15,7 +15,7 @@ from ticketguard.errors import ConfigurationError
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
 
-PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105  # The name of the variable, no passphrase.
+PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105  # The name of the variable, not a passphrase.
 PASSPHRASE_LIMIT_BYTES = 4096
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
@@ -33,10 +33,13 @@ vault_key_option = click.option(
 trust_option = click.option(
     "--trust-ticket-code",
     is_flag=True,
-    help="Use the import paths, folders and options that TICKET names, as if you had: they run code and read files.",
+    help="Use the import paths, folders and options that TICKET names, as if you had given them: they run code and "
+    "read files.",
 )
 seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed.")
-resume_option = click.option("--resume", is_flag=True, help="Go on where an interrupted run of this command stopped.")
+resume_option = click.option(
+    "--resume", is_flag=True, help="Continue where an interrupted run of this command stopped."
+)
 
 _DATA_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--data-dir", "folder", type=click.Path(), help="Folder that holds the data set's files."),
@@ -51,8 +54,8 @@ _TRAINING_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--epochs",
         type=click.FloatRange(min=0, min_open=True),
-        help="Passes over the training data. This and the other training options default to the ticket's recipe, or "
-        "where there is no ticket yet, to the one for its model and data.",
+        help="Passes over the training data. This and the other training options default to the ticket's recipe or, "
+        "if there is no ticket yet, to the one for its model and data.",
     ),
     click.option("--batch-size", type=click.IntRange(min=1), help="Examples in a batch."),
     click.option("--lr", "learning_rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
@@ -63,9 +66,9 @@ _TRAINING_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16", "auto"]),
-        help="Arithmetic of the training steps; auto takes bf16 on an accelerator that has it.",
+        help="Arithmetic of the training steps; auto uses bf16 on an accelerator that has it.",
     ),
-    click.option("--device", type=click.Choice(["auto", "cpu"]), help="auto takes an accelerator where there is one."),
+    click.option("--device", type=click.Choice(["auto", "cpu"]), help="auto uses an accelerator if there is one."),
     click.option(
         "--compile", is_flag=True, default=None, help="Compile the network first: for long runs of large networks."
     ),
@@ -110,7 +113,7 @@ def take_training(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_passphrase(path: Path | None, *, purpose: str, confirm: bool = False) -> str:
-    """Take the passphrase from a file, the environment, or whoever sits at the terminal.
+    """Take the passphrase from a file, the environment, or a prompt at the terminal.
 
     Args:
         path: A file whose first line it is, if one was named.
@@ -118,7 +121,7 @@ def read_passphrase(path: Path | None, *, purpose: str, confirm: bool = False) -
         confirm: Ask twice, for a passphrase that is new.
 
     Raises:
-        ConfigurationError: There is none to be had, or it is empty.
+        ConfigurationError: None was given and there is no terminal to ask at, or it is empty.
         FileError: The file cannot be read.
     """
     from ticketguard.files import read_whole
@@ -144,8 +147,8 @@ def read_unlocker(passphrase_file: Path | None, vault_key: Path | None) -> dict[
     """Take what opens a vault, as `load_credential` takes it: a vault key if one is named, else a passphrase.
 
     Raises:
-        ConfigurationError: There is no passphrase to be had.
-        FileError: A file cannot be read, or is no vault key.
+        ConfigurationError: There is no passphrase, and no terminal to ask at.
+        FileError: A file cannot be read, or is not a vault key.
     """
     if vault_key is None:
         return {"passphrase": read_passphrase(passphrase_file, purpose="the vault")}
@@ -158,7 +161,7 @@ def read_credential(claim: Path, vault: Path, *, passphrase_file: Path | None, v
     """Read the claim and open the vault that a command was given.
 
     Raises:
-        ConfigurationError: They are other files of ours, or there is no passphrase to be had.
+        ConfigurationError: They are files of another kind, or there is no passphrase and no terminal to ask at.
         TicketguardError: As `load_credential`.
     """
     from ticketguard.credentials.credential import load_credential
@@ -184,7 +187,8 @@ def refuse_to_replace(
         own: Files among *outputs* that an interrupted run of the command wrote.
 
     Raises:
-        ConfigurationError: An output exists and *force* is not set, or it is an input, or twice the same.
+        ConfigurationError: An output exists and *force* is not set, or it is an input, or two outputs are the same
+            file.
         FileError: An output is a folder or device, or its folder cannot be written to.
     """
     from ticketguard.files import require_writable
@@ -192,7 +196,9 @@ def refuse_to_replace(
     taken = {path.resolve() for path in inputs if path is not None}
     for path in outputs:
         if path.resolve() in taken:
-            raise ConfigurationError(f"'{path}' is an input of this command and is not replaced: choose another name")
+            raise ConfigurationError(
+                f"'{path}' is an input of this command and will not be replaced: choose another name"
+            )
         require_writable(path)
         # A link that points nowhere is somebody's too.
         if os.path.lexists(path) and not force and path not in own:

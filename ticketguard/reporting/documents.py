@@ -1,6 +1,6 @@
-"""What one of our files, or a suspect, holds: told from its bytes, as a plain JSON document.
+"""What one of our files, or a suspect, holds: recognised by its bytes, returned as a plain JSON document.
 
-Nothing secret is ever in a document: of a vault it says what the reference is, never the secret or its draws.
+Nothing secret is ever in a document: for a vault it says what the reference is, never the secret or its draws.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def inspect_file(path: str | os.PathLike[str], *, unlock: Callable[[], Mapping[s
         unlock: Asked for what opens a vault, as `open_vault` takes it, and only if the file is one.
 
     Raises:
-        FileError: The file cannot be read, or is nothing of these.
+        FileError: The file cannot be read, or is none of these.
         TicketguardError: It is one of these, but damaged or of an unknown version.
     """
     kind = file_kind(path)
@@ -80,7 +80,7 @@ def inspect_file(path: str | os.PathLike[str], *, unlock: Callable[[], Mapping[s
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
-    """Tell from its bytes whether a file is a ticket, claim, vault, public-key, or may be a suspect.
+    """Say from its bytes whether a file is a ticket, claim, vault or public key, or may be a suspect.
 
     Raises:
         FileError: The file cannot be read, or is an owner's private key or a vault key.
@@ -98,9 +98,9 @@ def file_kind(path: str | os.PathLike[str]) -> str:
 
 
 def require_credential(claim: str | os.PathLike[str], vault: str | os.PathLike[str]) -> None:
-    """Check that files which are given as claim and vault are not others of ours, before anything is asked for.
+    """Check that the files given as claim and vault are not of another kind, before anything is asked for.
 
-    Whatever else is wrong with them is told when they are read.
+    Whatever else is wrong with them is reported when they are read.
 
     Raises:
         ConfigurationError: One is another kind of file, or a folder, or they are swapped.
@@ -117,7 +117,7 @@ def require_credential(claim: str | os.PathLike[str], vault: str | os.PathLike[s
 
 
 def _kind_given(path: str | os.PathLike[str]) -> str:
-    """Return what a file is as far as its first bytes tell; nothing for what can be read only once, or not at all."""
+    """Return what a file is, as far as its first bytes show; nothing for what can be read only once, or not at all."""
     try:
         with reading(path):
             if Path(path).is_dir():
@@ -128,7 +128,7 @@ def _kind_given(path: str | os.PathLike[str]) -> str:
 
 
 def _kind_of_file(path: str | os.PathLike[str]) -> str | None:
-    """Tell a file's kind from its bytes; None for a pipe or device, which are not read.
+    """Return a file's kind, judged by its bytes; None for a pipe or device, which are not read.
 
     Raises:
         FileError: The file cannot be read.
@@ -235,7 +235,7 @@ def vault_document(vault: Vault) -> Document:
 
 
 def checkpoint_document(checkpoint: Checkpoint) -> Document:
-    """Return a suspect's networks and tensors, and how many values of each are not zero, or not finite."""
+    """Return a suspect's networks and tensors, and how many values in each are not zero, or not finite."""
     packed = checkpoint.packed()
     tensors: list[Document] = []
     for name in checkpoint.names():

@@ -103,7 +103,7 @@ def draw_before_after(
         before: The reference's mask.
         after: The marked mask, of the same layers.
         secret: Per layer the flat positions of the secret edge set.
-        path: The PNG file. It shows secrets: it is for the owner alone.
+        path: The PNG file. It shows secrets: keep it to the owner.
         title: A line above the picture.
 
     Raises:
@@ -152,7 +152,7 @@ def _states(before: BoolArray, after: BoolArray, is_secret: BoolArray) -> Plane:
 
 
 def _tiled(plane: Plane) -> Plane:
-    """Shrink a plane to tiles; a tile shows its rarest and most telling state that is there: planted before kept."""
+    """Shrink a plane to tiles; a tile shows the rarest and most telling state in it: planted before kept."""
     step = math.ceil(max(plane.shape) / MAX_SIDE)
     if step == 1:
         return plane

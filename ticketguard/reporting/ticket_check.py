@@ -53,7 +53,7 @@ def draw_check(check: TicketCheck, path: str | os.PathLike[str], *, title: str =
 
 @own_style()
 def check_picture(check: TicketCheck, *, title: str = "") -> bytes:
-    """Draw every arm's runs, their mean with its standard error, and what the ticket had to reach, as a PNG.
+    """Draw every arm's runs, their mean with its standard error, and what the ticket had to reach, in a PNG.
 
     Args:
         check: What was found.
