@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import reprlib
 
-# Of what a file names, in characters, that is repeated in a message.
+# Characters of what a file names that are repeated in a message.
 LONGEST_NAME = 200
 
 
 def shortened(value: object, *, longest: int = 120) -> str:
-    """Return the repr of what a file holds, its middle left out where it is long, for messages that name it."""
+    """Return the repr of what a file holds, for messages that name it; a long one loses its middle."""
     shown = reprlib.Repr()
     shown.maxstring = shown.maxother = shown.maxlong = longest
     return shown.repr(value)
 
 
 class TicketguardWarning(UserWarning):
-    """Something was done as asked, but is worth less than whoever asked may think."""
+    """Something was done as asked, but is worth less than the user may think."""
 
 
 class TicketguardError(Exception):
@@ -33,7 +33,7 @@ class ConfigurationError(TicketguardError):
 
 
 class UntrustedNameError(ConfigurationError):
-    """A file names code to run, or a place to read, and nobody here has said that it may.
+    """A file names code to run, or a place to read, and the user has not allowed it.
 
     Attributes:
         names: What the file names, such as "model 'package.module:factory'".
@@ -47,7 +47,7 @@ class UntrustedNameError(ConfigurationError):
         self.repeat = repeat
         super().__init__(
             f"the ticket's file names {names}, which would be {deed}: if that is what you want, {repeat}, or trust "
-            "all that the file names with --trust-ticket-code (Ticket.load(..., trust_code=True))"
+            f"everything the file names with --trust-ticket-code (Ticket.load(..., trust_code=True))"
         )
 
 
@@ -86,7 +86,7 @@ class UnknownVersionError(TicketguardError):
         self.known = known
         super().__init__(
             f"{what} has version {shortened(found)}, expected {' or '.join(known)}: "
-            "it is not a file of ours, is damaged, or was written by a newer ticketguard"
+            "it is not a ticketguard file, is damaged, or was written by a newer ticketguard"
         )
 
 
@@ -113,7 +113,7 @@ class CapacityError(ConfigurationError):
     Attributes:
         layer: The layer that is too small, or "the whole ticket".
         needed_edges: Edges the mark needs.
-        free_edges: Edges there are.
+        free_edges: Edges there is room for.
     """
 
     def __init__(self, *, layer: str, needed_edges: int, free_edges: int) -> None:
@@ -162,7 +162,7 @@ class NoAnswerError(PredictorError):
     """A black-box suspect gave no answer this time; asked again, it may.
 
     Attributes:
-        retry_after_s: Seconds that it asks to be left alone; 0 if it does not say.
+        retry_after_s: Seconds that it asks us to wait; 0 if it does not say.
     """
 
     def __init__(self, *, target: str, reason: str, hint: str, retry_after_s: float = 0.0) -> None:
@@ -175,7 +175,7 @@ class UnusableAnswerError(PredictorError):
 
 
 class UnverifiableError(TicketguardError):
-    """The suspect and the credential have nothing that could be compared."""
+    """The suspect and the credential have nothing that can be compared."""
 
 
 class MissingExtraError(TicketguardError):
@@ -183,7 +183,7 @@ class MissingExtraError(TicketguardError):
 
     Attributes:
         package: The package that is missing.
-        extra: The extra of this distribution that brings it.
+        extra: The extra of this distribution that installs it.
     """
 
     def __init__(self, *, package: str, extra: str) -> None:

@@ -91,4 +91,4 @@ def test_a_release_without_it_judges_the_others_and_names_it(
     assert verdict["tests"] == 2
     shown = run("verify", marked, *files[2:]).stdout
     assert "toy-signs: could not be checked" in shown
-    assert "this release knows no scheme of this name" in shown
+    assert "this release does not know this scheme" in shown

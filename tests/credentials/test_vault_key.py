@@ -38,9 +38,9 @@ def test_a_damaged_vault_is_told_apart_from_a_wrong_key(credential: Credential) 
 
 
 def test_key_and_passphrase_exclude_each_other(credential: Credential) -> None:
-    with pytest.raises(ConfigurationError, match="give one of them"):
+    with pytest.raises(ConfigurationError, match="give exactly one of them"):
         seal_vault(credential.vault, passphrase="words", recipient=VaultKey.generate().recipient)
-    with pytest.raises(ConfigurationError, match="give one of them"):
+    with pytest.raises(ConfigurationError, match="give exactly one of them"):
         open_vault(b"")
     with pytest.raises(ConfigurationError, match="is not a vault key's public half"):
         seal_vault(credential.vault, recipient="age1nonsense")
@@ -88,5 +88,5 @@ def test_a_recipient_that_locks_nothing_is_refused(credential: Credential, recip
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\xfe", b"# only a comment\n"])
 def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "vault.key").write_bytes(content)
-    with pytest.raises(FileError, match="holds no age identity"):
+    with pytest.raises(FileError, match="does not hold an age identity"):
         VaultKey.load(tmp_path / "vault.key")

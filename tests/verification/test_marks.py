@@ -15,7 +15,7 @@ GRAPH, TRIGGERS = tg.PlantedGraph(), tg.TriggerSet(100)
 @pytest.mark.parametrize("marks", [[], [GRAPH, GRAPH], [GRAPH, TRIGGERS, tg.TriggerSet(5)]])
 def test_marks_are_one_or_more_each_scheme_once(marks: list[tg.PlantedGraph | tg.TriggerSet]) -> None:
     assert checked_marks([GRAPH, TRIGGERS], level_bits=64) == (GRAPH, TRIGGERS)
-    with pytest.raises(ConfigurationError, match="expected at least one, each scheme once"):
+    with pytest.raises(ConfigurationError, match="expected at least one, and each scheme once"):
         checked_marks(marks, level_bits=64)
 
 

@@ -116,9 +116,9 @@ def test_ordinary_inputs_may_be_a_data_set_by_name(credential: tg.Credential, la
         ((np.zeros((50, *SHAPE)), np.zeros(50)), "one integer label each"),
         ((np.zeros((50, *SHAPE)), np.arange(50)), "labels outside the claim's classes, 0 to 9"),
         ((np.zeros((50, *SHAPE)), np.arange(50) - 1), "labels outside the claim's classes"),
-        ((np.zeros((50, *SHAPE)), np.zeros(50, dtype=int)), "50 controls of 1 classes cannot be told from chance"),
-        ((np.zeros((2, *SHAPE)), np.arange(2)), "2 controls of 2 classes cannot be told from chance"),
-        ((np.zeros((0, *SHAPE)), np.zeros(0, dtype=int)), "0 controls of 0 classes cannot be told"),
+        ((np.zeros((50, *SHAPE)), np.zeros(50, dtype=int)), "50 controls of 1 classes cannot rule out chance"),
+        ((np.zeros((2, *SHAPE)), np.arange(2)), "2 controls of 2 classes cannot rule out chance"),
+        ((np.zeros((0, *SHAPE)), np.zeros(0, dtype=int)), "0 controls of 0 classes cannot rule out"),
         ((np.zeros((1001, *SHAPE)), np.arange(1001) % 10), "1001 controls, expected 1000 or fewer"),
         ("nothing-of-this-name", "unknown data 'nothing-of-this-name'"),
     ],
@@ -140,7 +140,7 @@ def test_controls_are_taken_up_to_their_number_and_classes() -> None:
         Controls.create(inputs, labels, task)
     with pytest.raises(ConfigurationError, match="outside the claim's classes, 0 to 8"):
         Controls.create(inputs[:1000], labels[:1000], dataclasses.replace(task, classes=9))
-    with pytest.raises(ConfigurationError, match="0 controls of 0 classes cannot be told from chance"):
+    with pytest.raises(ConfigurationError, match="0 controls of 0 classes cannot rule out chance"):
         Controls.create(inputs[:0], labels[:0], dataclasses.replace(task, classes=9))
 
 

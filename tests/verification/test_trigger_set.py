@@ -193,9 +193,9 @@ def test_triggers_that_the_claim_does_not_bind_are_not_asked(credential: tg.Cred
 
 def test_a_journal_without_questions_is_a_mistake(credential: tg.Credential, tmp_path: Path) -> None:
     weights = tg.Checkpoint(unmarked_ticket().weights)
-    with pytest.raises(ConfigurationError, match="a journal and controls are for a suspect that is asked"):
+    with pytest.raises(ConfigurationError, match="a journal and controls go with a suspect that is asked"):
         tg.verify(weights, credential, journal=tmp_path / "answers.jsonl")
-    with pytest.raises(ConfigurationError, match="give one predictor"):
+    with pytest.raises(ConfigurationError, match="give a single predictor"):
         tg.verify(Suspect(lambda number: 0), credential, answers=Suspect(lambda number: 0))
 
 

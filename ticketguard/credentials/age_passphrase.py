@@ -1,4 +1,4 @@
-"""age files under a passphrase (age-encryption.org/v1, the scrypt recipient), sealed with one stated work factor.
+"""age files under a passphrase (age-encryption.org/v1, the scrypt recipient), sealed with a single fixed work factor.
 
 The age library that seals to vault keys chooses the work factor by a stopwatch and refuses one that its stopwatch
 finds too slow, so that a busy machine could neither seal safely nor open what a quiet one had sealed. Here nothing
@@ -68,7 +68,7 @@ def seal(plaintext: bytes, passphrase: bytes, *, work_factor: int = WORK_FACTOR)
 
 
 def unseal(content: bytes, passphrase: bytes, *, name: object) -> bytes:
-    """Decrypt an age file under a passphrase. How long that takes has no say in whether it succeeds.
+    """Decrypt an age file under a passphrase. Whether it succeeds does not depend on how long it takes.
 
     Args:
         content: The file's bytes.

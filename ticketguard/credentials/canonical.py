@@ -37,11 +37,11 @@ def parse_canonical(content: bytes, *, max_values: int = MAX_VALUES) -> Json:
     canonical encoding.
 
     Args:
-        content: The bytes; whoever calls bounds their number.
+        content: The bytes; the caller bounds their number.
         max_values: How many strings, integers, lists and objects there may be.
 
     Raises:
-        ValueError: The bytes are no canonical JSON.
+        ValueError: The bytes are not canonical JSON.
     """
     try:
         value = json.loads(content.decode("utf-8"))
@@ -51,7 +51,7 @@ def parse_canonical(content: bytes, *, max_values: int = MAX_VALUES) -> Json:
         raise ValueError(f"is not JSON ({error})") from error
     _check_kinds(value, depth=0, rest=max_values)
     if rfc8785.dumps(value) != content:
-        raise ValueError("is no canonical JSON (RFC 8785)")
+        raise ValueError("is not canonical JSON (RFC 8785)")
     plain: Json = value
     return plain
 
@@ -66,7 +66,7 @@ def _check_kinds(value: object, *, depth: int, rest: int) -> int:
     if depth > MAX_DEPTH:
         raise ValueError(f"is nested more than {MAX_DEPTH} deep")
     if rest <= 0:
-        raise ValueError("holds more values than anything of ours has")
+        raise ValueError("holds more values than any file of ours")
     rest -= 1
     if isinstance(value, dict):
         for key, item in value.items():

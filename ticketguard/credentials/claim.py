@@ -27,7 +27,7 @@ WEIGHTS_DIGEST = "ticketguardWeightsV1"
 CLAIM_LIMIT_BYTES = 1024 * 1024
 # The parameters of every scheme that we know take a few dozen.
 CLAIM_MAX_VALUES = 20_000
-# Each costs whoever verifies it a commitment; there are far fewer schemes.
+# Each costs its verifier a commitment; there are far fewer schemes.
 MAX_MARKS = 32
 DIGEST_BYTES = 32
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -116,9 +116,10 @@ def sign_claim(claim: Claim, owner: Owner) -> bytes:
     """Sign *claim* and return the claim file's bytes.
 
     Raises:
-        CredentialError: The claim names another key than *owner*'s, or is larger than `read_claim` would read.
+        CredentialError: The claim names a key that is not *owner*'s, or is larger than `read_claim` would read.
     """
-    # The signature library loads every signer it knows: whoever signs and reads no claim should not wait for that.
+    # The signature library loads every signer it knows: a program that neither signs nor reads claims should not wait
+    # for that.
     from ticketguard.credentials import envelope
 
     if claim.owner_public_key != owner.public_key:
@@ -140,7 +141,7 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
     4. Every field is there, none besides, each of its type and length.
 
     That the named key is really the owner's is for the reader to know. A byte order mark in front and white space
-    at the end are not part of a claim and are passed over; every other byte counts.
+    at the end are not part of a claim and are ignored; every other byte counts.
 
     Args:
         content: The file's bytes.
@@ -176,7 +177,7 @@ def read_claim(content: bytes, *, name: object = "claim") -> Claim:
 def claim_digest(content: bytes) -> str:
     """Return the SHA-256 of a claim, hex: what timestamps and later claims refer to.
 
-    It covers the claim as it was signed, so that a newline that an editor added makes no other claim of it: for a
+    It covers the claim as it was signed, so that a newline that an editor added does not make it another claim: for a
     file as `sign_claim` wrote it, it is what `sha256sum` prints.
     """
     return hashlib.sha256(as_written(content)).hexdigest()

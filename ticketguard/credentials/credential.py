@@ -37,7 +37,7 @@ class Credential:
 
     @functools.cached_property
     def reference(self) -> Reference:
-        """The vault's unmarked ticket, as the commitments bind it; whoever uses it first runs `check`.
+        """The vault's unmarked ticket, as the commitments bind it; run `check` before using it.
 
         Raises:
             FileError, UnknownVersionError, TensorError: It cannot be read.
@@ -132,7 +132,7 @@ class Credential:
         *,
         recipient: str | None = None,
     ) -> list[Output]:
-        """Return what `save` writes, for whoever writes it together with the ticket.
+        """Return what `save` writes, for a caller that writes it together with the ticket.
 
         Raises:
             ConfigurationError, CredentialError: As `save`.

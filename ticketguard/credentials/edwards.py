@@ -23,7 +23,7 @@ def check_public_key(encoded: bytes) -> None:
     """Refuse bytes that are not the one encoding of a point of prime order.
 
     Raises:
-        ValueError: They are none; the message goes on from the name of what held them.
+        ValueError: They are not; the message continues from the name of what held them.
     """
     if not is_of_prime_order(encoded):
         raise ValueError(

@@ -40,7 +40,7 @@ def read_payload(content: bytes) -> bytes:
     """Return an envelope's payload, not yet verified.
 
     Raises:
-        ValueError: The bytes are no canonical envelope of one in-toto payload and one signature.
+        ValueError: The bytes are not a canonical envelope of one in-toto payload and one signature.
     """
     return _parse(content).payload
 
@@ -54,7 +54,7 @@ def verify(content: bytes, public_key: bytes) -> None:
     check_public_key(public_key)
     envelope = _parse(content)
     if set(envelope.signatures) != {key_id(public_key)}:
-        raise ValueError("is signed by another key than the owner's it names")
+        raise ValueError("is signed by another key, not the owner's that it names")
     check_signature(bytes.fromhex(envelope.signatures[key_id(public_key)].signature))
     try:
         envelope.verify([_key(public_key)], threshold=1)

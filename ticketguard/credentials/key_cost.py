@@ -26,7 +26,7 @@ def check_key_cost(content: bytes) -> None:
     """Refuse encrypted keys in PEM that ask for more work than any honest one.
 
     Raises:
-        ValueError: One does, or is malformed; the message goes on from the file's name.
+        ValueError: One does, or is malformed; the message continues from the file's name.
     """
     for block in BLOCK_PATTERN.finditer(content):
         der = base64.b64decode(b"".join(block[1].split()))
@@ -34,11 +34,11 @@ def check_key_cost(content: bytes) -> None:
         for number in _integers(der, depth=0):
             cost = cost * number if is_scrypt else max(cost, number)
         if cost > (limit := MAX_SCRYPT_COST if is_scrypt else MAX_ROUNDS):
-            raise ValueError(f"asks for work of {cost} to be opened, expected at most {limit}")
+            raise ValueError(f"takes {cost} units of work to open, expected at most {limit}")
 
 
 def _integers(der: bytes, *, depth: int) -> Iterator[int]:
-    """Walk DER (X.690 §8.1) and give its small integers; what is in octet strings is not looked into."""
+    """Walk DER (X.690 §8.1) and give its small integers; octet strings are not searched."""
     position = 0
     while position < len(der):
         tag, length = der[position], der[position + 1] if position + 1 < len(der) else 0

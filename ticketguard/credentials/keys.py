@@ -80,8 +80,8 @@ class Owner:
 
         Args:
             path: A file that does not exist yet: a key that is lost cannot be replaced.
-            passphrase: Encrypts the private key; None leaves it readable to whoever reads the file.
-            replace: Replace the files all the same: for keys that are worth nothing.
+            passphrase: Encrypts the private key; None leaves it readable to anyone who reads the file.
+            replace: Replace the files all the same: for keys that are not worth keeping.
 
         Raises:
             ConfigurationError: The passphrase is empty.
@@ -100,12 +100,12 @@ class Owner:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], passphrase: str | None = None) -> Owner:
-        """Read a private key; a passphrase that is not needed is not looked at.
+        """Read a private key; a passphrase that is not needed is ignored.
 
         Raises:
             FileError: The file cannot be read.
-            CredentialError: It holds no Ed25519 private key with an owner's name, needs a passphrase, or would take
-            hours to open.
+            CredentialError: It does not hold an Ed25519 private key with an owner's name, needs a passphrase, or would
+            take hours to open.
             WrongPassphraseError: The passphrase does not open it.
         """
         content = _read_pem(path)
@@ -120,12 +120,12 @@ class Owner:
         try:
             key = load_pem_private_key(content, secret)
         except UnsupportedAlgorithm as error:
-            raise CredentialError(f"'{path}' holds another kind of key, expected an Ed25519 private key") from error
+            raise CredentialError(f"'{path}' holds a key of another kind, expected an Ed25519 private key") from error
         except (ValueError, TypeError, InternalError) as error:
             if encrypted:
                 raise WrongPassphraseError(path=path) from error
             raise CredentialError(
-                f"'{path}' holds no private key in PEM: expected a file of 'ticketguard keygen'"
+                f"'{path}' does not hold a private key in PEM: expected a file written by 'ticketguard keygen'"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise CredentialError(f"'{path}' holds a {type(key).__name__}, expected an Ed25519 private key")
@@ -137,16 +137,16 @@ def load_public_key(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         FileError: The file cannot be read.
-        CredentialError: It holds no Ed25519 public key, or one that nobody can own.
+        CredentialError: It does not hold an Ed25519 public key, or holds one that nobody can own.
     """
     content = _read_pem(path)
     try:
         key = load_pem_public_key(content)
     except UnsupportedAlgorithm as error:
-        raise CredentialError(f"'{path}' holds another kind of key, expected an Ed25519 public key") from error
+        raise CredentialError(f"'{path}' holds a key of another kind, expected an Ed25519 public key") from error
     except (ValueError, InternalError) as error:
         raise CredentialError(
-            f"'{path}' holds no public key in PEM: expected the .pub file of 'ticketguard keygen'"
+            f"'{path}' does not hold a public key in PEM: expected the .pub file written by 'ticketguard keygen'"
         ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise CredentialError(f"'{path}' holds a {type(key).__name__}, expected an Ed25519 public key")

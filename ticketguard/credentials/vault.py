@@ -32,11 +32,11 @@ LENGTH_BYTES = 8
 VAULT_LIMIT_BYTES = 4 * 1024**3
 # Far more than any model's channel groups take: those of a network of 1000 layers are 100 kB.
 HEADER_LIMIT_BYTES = 4 * 1024**2
-# Where age's own header ends at the latest: room for 40 recipients, and pyrage's time goes with its square.
+# Where age's own header ends at the latest: room for 40 recipients, and pyrage's time grows with its square.
 AGE_HEADER_LIMIT_BYTES = 4096
 AGE_HEADER_END = b"\n--- "
 GROUPS_DOMAIN = b"ticketguard/channel-groups/v1\0"
-# The one thing pyrage says when no stanza is for the key; a damaged body or header MAC reads otherwise.
+# What pyrage says only when no stanza is for the key; a damaged body or header MAC reads differently.
 NO_KEY_FAILURE = "No matching keys found"
 
 
@@ -105,7 +105,7 @@ def seal_vault(vault: Vault, *, passphrase: str | None = None, recipient: str | 
             sealed to.
     """
     if (passphrase is None) == (recipient is None):
-        raise ConfigurationError("a vault is sealed by a passphrase or to a vault key: give one of them")
+        raise ConfigurationError("a vault is sealed with a passphrase or to a vault key: give exactly one of them")
     if recipient is not None:
         key = parse_recipient(recipient)
         sealed: bytes = pyrage.encrypt(_to_plaintext(vault), [key])
@@ -131,11 +131,11 @@ def open_vault(
         WrongPassphraseError: The passphrase does not open it. Damage to the few bytes that wrap the file's key
             looks the same.
         CredentialError: The key does not open it, or its content is malformed.
-        FileError: It is no age file of this kind, asks for more work or memory than may be had, or is damaged.
+        FileError: It is not an age file of this kind, asks for more work or memory than is allowed, or is damaged.
         UnknownVersionError: Its content has an unknown version.
     """
     if (passphrase is None) == (vault_key is None):
-        raise ConfigurationError(f"vault '{name}' is opened by a passphrase or by a vault key: give one of them")
+        raise ConfigurationError(f"vault '{name}' is opened with a passphrase or a vault key: give exactly one of them")
     if not content.startswith(age_passphrase.MAGIC):
         raise FileError(path=name, reason="is not an age file", hint="expected a vault that 'ticketguard embed' wrote")
     by_passphrase = age_passphrase.is_sealed_by_passphrase(content)
@@ -177,7 +177,7 @@ def _check_size(vault: Vault) -> None:
     if values > MAX_VALUES - 4 or len(header := _header(vault)) > HEADER_LIMIT_BYTES:
         raise ConfigurationError(
             f"the vault's {members} members of channel groups and {len(vault.notes)} notes are more than can be read "
-            "again: leave the model's groups or some notes out"
+            "again: leave out the model's groups or some notes"
         )
     size = len(header) + len(vault.reference)
     sealed = size + size // age_passphrase.CHUNK_BYTES * age_passphrase.TAG_BYTES + AGE_HEADER_LIMIT_BYTES
@@ -214,7 +214,7 @@ def _from_plaintext(plaintext: bytes, *, name: object) -> Vault:
     size = int.from_bytes(plaintext[start - LENGTH_BYTES : start], "little")
     end = start + size
     if len(plaintext) < end:
-        raise CredentialError(f"vault '{name}' ends inside its header: it was not written whole")
+        raise CredentialError(f"vault '{name}' ends inside its header: it was not written completely")
     if size > HEADER_LIMIT_BYTES:
         raise CredentialError(
             f"vault '{name}' has a header of {size} bytes, expected at most {HEADER_LIMIT_BYTES}: "

@@ -39,7 +39,7 @@ class VaultKey:
         return str(self.identity.to_public())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the key in the form of age-keygen, readable by its owner only; an existing file is left alone.
+        """Write the key in age-keygen's format, readable only by its owner; an existing file is left alone.
 
         Raises:
             FileError: There is such a file, or it cannot be written.
@@ -52,7 +52,7 @@ class VaultKey:
         """Read a key that `save` or age-keygen wrote.
 
         Raises:
-            FileError: The file cannot be read or holds no such key.
+            FileError: The file cannot be read or does not hold such a key.
         """
         content = read_whole(path, limit_bytes=KEY_FILE_LIMIT_BYTES)
         try:
@@ -62,7 +62,7 @@ class VaultKey:
         except (ValueError, pyrage.IdentityError) as error:
             raise FileError(
                 path=path,
-                reason="holds no age identity (AGE-SECRET-KEY-1...)",
+                reason="does not hold an age identity (AGE-SECRET-KEY-1...)",
                 hint="'ticketguard keygen --vault-key' makes one",
             ) from error
 

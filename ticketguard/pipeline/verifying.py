@@ -1,4 +1,4 @@
-"""Verify a suspect by a credential: every mark that can be read from it is tested, and one rule combines them."""
+"""Verify a suspect by a credential: every mark that can be read is tested, and one rule combines the results."""
 
 from __future__ import annotations
 
@@ -63,29 +63,31 @@ def verify(
         controls: Ordinary inputs as the model takes them and their labels, or a data set (its test examples), by name,
             path, import path or itself; asked where the triggers prove nothing. A suspect that answers them at the
             level of chance is inconclusive. They do not change p.
-        note: Is told of every fault, in a line.
+        note: Called with a line about every fault.
 
     Raises:
         CredentialError: Claim and vault do not belong together, or the claim is another owner's.
         ConfigurationError: What is given does not fit together.
         FileError: *journal* is of another claim or suspect, damaged, in use, or cannot be written.
         UnverifiableError: The claim has no mark for this kind of suspect, or they share no tensors.
-        UnknownVersionError: Those that it has are of a version that this release does not know.
+        UnknownVersionError: Its marks are of a version that this release does not know.
         TicketguardError: The suspect cannot be read or does not answer, and no other test could be made.
     """
     predictor = answers if isinstance(suspect, Checkpoint) else suspect
     weights = suspect if isinstance(suspect, Checkpoint) else None
     if answers is not None and predictor is not answers:
-        raise ConfigurationError("answers come beside a checkpoint of weights: give one predictor, as the suspect")
+        raise ConfigurationError("answers= goes with a checkpoint of weights: give a single predictor as the suspect")
     if predictor is None and (journal is not None or controls is not None):
-        raise ConfigurationError("a journal and controls are for a suspect that is asked for answers: give one")
+        raise ConfigurationError(
+            "a journal and controls go with a suspect that is asked for answers: give a predictor, or leave them out"
+        )
     # 1. Claim and vault belong together, and are the owner's.
     credential.check()
     claim = credential.claim
     if owner_public_key is not None and owner_public_key != claim.owner_public_key:
         raise CredentialError(
-            f"the claim is signed by key {claim.owner_public_key.hex()}, expected {owner_public_key.hex()}: "
-            "it is not this owner's claim"
+            f"the claim is signed by key {claim.owner_public_key.hex()}, expected {owner_public_key.hex()}: it is "
+            f"not this owner's claim, ask the owner for theirs"
         )
     # 2. The claim and what is given fix which tests there are, before anything of the suspect is read.
     given: dict[Source, str] = {}
@@ -148,7 +150,7 @@ def _marks_to_test(
         if scheme is not None:
             known.append((mark, scheme))
         else:
-            reason = f"this release knows no scheme of this name, only {', '.join(SCHEMES)}: use a release that does"
+            reason = f"this release does not know this scheme, only {', '.join(SCHEMES)}: use a release that does"
             unknown.append(Unchecked(mark=mark.scheme, reason=reason))
     for source in sources:
         if not any(scheme.reads == source for _, scheme in known):

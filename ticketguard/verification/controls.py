@@ -1,8 +1,8 @@
-"""Ordinary questions: does whoever answers do the task at all?
+"""Ordinary questions: does the suspect do the task at all?
 
 A server that expects other preprocessing, sorts its classes in another way, or answers at random does not match
-triggers either; that says nothing about where its model comes from. Ordinary inputs with known labels tell such a
-server from a model that understands what it is asked. They never change a p-value.
+triggers either; that says nothing about where its model comes from. Ordinary inputs with known labels distinguish such
+a server from a model that understands what it is asked. They never change a p-value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import bdtrc
 from ticketguard.errors import ConfigurationError
 from ticketguard.ticket import FloatArray
 
-# Above chance: fewer than one answerer in a thousand that does not do the task would get as many right.
+# Above chance: of suspects that do not do the task, fewer than one in a thousand would get as many right.
 CHANCE_P = 1e-3
 MOST_CONTROLS = 1000
 
@@ -30,7 +30,7 @@ class Task:
     Attributes:
         input_shape: (channels, height, width), or (features,) for inputs without a plane.
         classes: Number of classes.
-        mean: Per channel, what is taken from inputs in [0, 1]; empty if nothing is.
+        mean: Per channel, what is subtracted from inputs in [0, 1]; empty if nothing is.
         std: Per channel, what they are divided by then.
     """
 
@@ -62,10 +62,10 @@ class Controls:
 
     @classmethod
     def create(cls, inputs: npt.ArrayLike, labels: npt.ArrayLike, task: Task) -> Controls:
-        """Check ordinary inputs of whoever verifies.
+        """Check the verifier's ordinary inputs.
 
         Raises:
-            ConfigurationError: They do not fit the claim's task, or are too few to tell anything from chance.
+            ConfigurationError: They do not fit the claim's task, or are too few to rule out chance.
         """
         given, answers = np.asarray(inputs, dtype=np.float32), np.asarray(labels)
         if given.shape[1:] != task.input_shape or answers.shape != given.shape[:1] or answers.dtype.kind not in "iu":
@@ -80,14 +80,14 @@ class Controls:
         controls = cls(inputs=given, labels=tuple(int(label) for label in answers))
         if controls.p_value(len(given)) > CHANCE_P:
             raise ConfigurationError(
-                f"{len(given)} controls of {len(set(controls.labels))} classes cannot be told from chance even if all "
-                "are answered right: give more, of several classes"
+                f"{len(given)} controls of {len(set(controls.labels))} classes cannot rule out chance even if all "
+                f"are answered correctly: give more, of several classes"
             )
         return controls
 
     @property
     def chance(self) -> float:
-        """Share that the best answerer who does not look at the input gets right: that of the commonest label."""
+        """Share that the best suspect that ignores the input gets right: that of the commonest label."""
         return max(Counter(self.labels).values()) / len(self.labels)
 
     def p_value(self, right: int) -> float:

@@ -57,7 +57,7 @@ class Inquiry:
         credential: The owner's, whose commitments were checked.
         mark: What its claim says about the mark.
         weights: The suspect's checkpoint, if it is given.
-        answers: The suspect as something that answers, if it is given.
+        answers: The suspect as a predictor, if it is given.
         open_files: Closes what a test opened, after the verdict.
     """
 
@@ -121,7 +121,7 @@ class Scheme(Protocol):
         ...
 
     def fits(self, info: TicketInfo) -> bool:
-        """Tell whether a ticket says all that this mark needs."""
+        """Say whether a ticket states everything that this mark needs."""
         ...
 
     def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:

@@ -1,11 +1,11 @@
 """The journal of a questioning: answers that a suspect gave, each on disk before the next question is put.
 
 A file of JSON lines. The first one says which claim and which suspect the others belong to; each of the others is one
-answer. Every line carries a digest of all lines so far: a line that was lost, moved or changed is seen. Questions are
-put in one order and an answer that was recorded is final: whoever resumes can neither choose nor repeat.
+answer. Every line carries a digest of all lines so far: a line that was lost, moved or changed is detected. Questions
+are put in one order and an answer that was recorded is final: a later run can neither choose nor repeat.
 
-A journal is worth as much as whoever wrote it, like their own notes: it is not signed. With the vault it tells which
-class the suspect gave to which trigger, so it is as private as the vault is.
+A journal is only as trustworthy as its writer, like anybody's notes: it is not signed. Together with the vault it shows
+which class the suspect gave to which trigger, so it is as private as the vault is.
 """
 
 from __future__ import annotations

@@ -60,10 +60,10 @@ def count_hits(
         reference: The layers to count in (those the suspect has), with the reference's edges.
         bindings: The keys: the owner's, and decoys.
         parameters: Say how large the secret sets are.
-        edges: Per layer how many edges a copy has, as `edges_to_read` tells.
+        edges: Per layer how many edges a copy has, as `edges_to_read` returns.
 
     Returns:
-        One list a reading, one list a key in it, one count a layer in that.
+        One list per reading, in it one list per key, in that one count per layer.
     """
     counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
     for name in reference:
@@ -193,7 +193,7 @@ def to_evidence(
     missing: Sequence[str],
     paired_by_order: Sequence[str] = (),
 ) -> Evidence:
-    """Correct the strongest passage for every look that could have been taken, and say what it means.
+    """Correct the strongest passage for every reading that could have been taken, and say what it means.
 
     Args:
         passages: The passes that were made.

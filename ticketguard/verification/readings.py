@@ -74,7 +74,7 @@ READINGS = (
 
 
 def kept_among(magnitudes: FloatArray, keep: int) -> BoolArray:
-    """Tell which positions are among the *keep* largest magnitudes; ties go to the earlier position.
+    """Say which positions are among the *keep* largest magnitudes; ties go to the earlier position.
 
     Args:
         magnitudes: Flat absolute weights.
@@ -99,7 +99,7 @@ def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> t
         layer: The suspect's weights.
         edges: Edges of the reference in this layer.
         found_later: Whether the reference keeps everything, because the ticket was found after the secret edges were
-            drawn: relative weights then say by themselves how many of them are edges.
+            drawn: the relative weights themselves then show how many of them are edges.
 
     Returns:
         Per reading how many positions it keeps; and per flat position a byte whose bit *r* says that reading *r* keeps

@@ -68,7 +68,7 @@ def configured_mark(name: str, *, settings: Mapping[str, Any], options: Mapping[
     Args:
         name: The scheme's name.
         settings: Fields of its settings.
-        options: Values of the command line's options; those of other schemes are passed over.
+        options: Values of the command line's options; those of other schemes are ignored.
 
     Raises:
         ConfigurationError: There is no such scheme or setting, or a value is out of range.
@@ -91,7 +91,7 @@ def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]
             raise ConfigurationError(f"a mark is {shortened(mark)}, expected one such as tg.PlantedGraph()")
     if not marks or len({mark.scheme for mark in marks}) != len(marks):
         raise ConfigurationError(
-            f"marks are {[mark.scheme for mark in marks]}, expected at least one, each scheme once"
+            f"marks are {[mark.scheme for mark in marks]}, expected at least one, and each scheme once"
         )
     for mark in marks:
         scheme(mark.scheme)

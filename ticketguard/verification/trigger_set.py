@@ -2,12 +2,13 @@
 
 1. Draw triggers and labels from (secret, C); check them against the claim's Merkle root.
 2. Ask one trigger at a time and feed each match or miss to the e-process; an answer that is not a prediction is a miss.
-3. Stop as soon as it reaches the claim's level, when the triggers are used up, or when no answer is to be had any more.
-4. Before saying "not supported", look for reasons why an intact copy might have gone unseen: a questioning that was cut
+3. Stop as soon as it reaches the claim's level, when the triggers are used up, or when no more answers come.
+4. Before saying "not supported", look for reasons why an intact copy might have gone undetected: a questioning that was
+cut
    short, unusable answers, one answer to everything, ordinary inputs answered at chance.
 
 Each label is independent and uniform, so whatever an unrelated suspect does, a constant answer included, it matches
-with probability 1/classes, and the e-process holds at any stopping time: whoever ends the questioning, and why.
+with probability 1/classes, and the e-process holds at any stopping time: no matter who ends the questioning, and why.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from ticketguard.verification.verdict import Evidence, decide, level_log10
 ASSUMPTIONS = (
     "the owner's key was drawn at random and the claim's commitment binds it to the reference",
     "the suspect was not made with knowledge of this key, unless it derives from the marked ticket",
-    "the answers came from the suspect that is accused: who controls the endpoint is for the auditor to establish",
+    "the answers came from the accused model: who controls the endpoint is for the auditor to establish",
     "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
 )
-# So many unusable answers with no usable one before them: the suspect is being asked in a wrong way.
+# After so many unusable answers and no usable one, the suspect is being asked in the wrong way.
 MOST_UNUSABLE_AT_FIRST = 5
 
 
@@ -67,7 +68,7 @@ class Witness:
 
         Raises:
             UnusableAnswerError: The answer is not a prediction.
-            PredictorError: No answer is to be had.
+            PredictorError: There is no answer.
         """
         return self.patience.ask(self.predictor, inputs[None], classes=self.classes)
 
@@ -90,7 +91,7 @@ class _Course:
 def interrogate(
     witness: Witness, triggers: Triggers, journal: Journal, *, threshold_log10_p: float, controls: Controls | None
 ) -> Evidence:
-    """Question *witness* until the evidence is enough, the triggers are used up, or no answer is to be had.
+    """Question *witness* until the evidence is enough, the triggers are used up, or no more answers come.
 
     Args:
         witness: The suspect.
@@ -113,7 +114,7 @@ def interrogate(
         doubts, stopped = ordinary.doubts, ordinary.stopped
     return Evidence(
         mark=trigger_set.SCHEME,
-        # "Not supported" is said only where an intact copy would have been seen.
+        # "Not supported" is said only where an intact copy would have been detected.
         status="inconclusive" if doubts else status,
         statistic="answers that match the owner's trigger labels",
         observed=course.process.matches,
@@ -172,7 +173,7 @@ def _ask_next(witness: Witness, inputs: FloatArray, journal: Journal) -> None:
 
 
 def _doubts(answers: Sequence[Answer], stopped: str | None) -> list[str]:
-    """Return the reasons why an intact copy might have gone unseen."""
+    """Return the reasons why an intact copy might have gone undetected."""
     doubts = []
     if stopped is not None:
         doubts.append("the questioning was cut short")
@@ -188,7 +189,7 @@ class _Ordinary:
     """What came of the ordinary inputs.
 
     Attributes:
-        outcome: As evidence tells it.
+        outcome: As evidence reports it.
         doubts: What they raise.
         stopped: Why they were not all asked; None if they were, or were not to be.
     """
@@ -213,8 +214,8 @@ def _ask_controls(witness: Witness, controls: Controls, journal: Journal) -> _Or
     if found["above_chance"]:
         return _Ordinary(outcome=found)
     doubt = (
-        f"{found['right']} of {found['asked']} ordinary inputs were answered right, no more than by chance: this may "
-        "be another task, other preprocessing, another order of classes, or a server that hides"
+        f"{found['right']} of {found['asked']} ordinary inputs were answered correctly, no more than chance "
+        f"explains: this may be another task, other preprocessing, another order of classes, or a server that evades"
     )
     return _Ordinary(outcome=found, doubts=[doubt])
 
@@ -239,7 +240,7 @@ class _TriggerSetScheme:
         return info.classes >= 2 and len(info.input_shape) in (1, 3)
 
     def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
-        """Refuse fewer triggers than prove ownership where every one is answered.
+        """Refuse fewer triggers than it takes to prove ownership if every one is answered.
 
         Raises:
             ConfigurationError: They are too few for the level.
@@ -253,8 +254,9 @@ class _TriggerSetScheme:
         )
         if recipe.count < needed:
             raise ConfigurationError(
-                f"trigger set: {recipe.count} triggers of {recipe.classes} classes cannot reach 2^-{claim.level_bits} "
-                f"though all are answered: use {needed} or more, three times as many for copies that were fine-tuned"
+                f"trigger set: {recipe.count} triggers of {recipe.classes} classes cannot reach "
+                f"2^-{claim.level_bits} even if all are answered: use {needed} or more, three times as many to allow "
+                f"for fine-tuned copies"
             )
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
@@ -277,7 +279,7 @@ class _TriggerSetScheme:
             triggers = draw_triggers(inquiry.binding, recipe)
             if merkle_root(triggers.leaves()) != mark.merkle_root:
                 raise CredentialError(
-                    "the vault's triggers do not have the claim's Merkle root: the claim was not made from it"
+                    "the vault's triggers do not have the claim's Merkle root: the claim was not made from this vault"
                 )
             return interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
 

@@ -11,7 +11,7 @@ Status: TypeAlias = Literal["supported", "not_supported", "inconclusive"]
 
 # Version 1 left the smallest p to its readers, who would miss the factor for several tests.
 VERDICT_VERSION = "ticketguard.verdict/2"
-# Evidence stronger than one in a million but weaker than the claim's level is worth another look, not a verdict.
+# Evidence stronger than one in a million but weaker than the claim's level calls for more tests, not a verdict.
 GREY_LOG10_P = -6.0
 
 
@@ -122,7 +122,7 @@ class Verdict:
 
     @property
     def was_cut_short(self) -> bool:
-        """Whether a test that was begun ended before it was through, so that a later run may go on with it."""
+        """Whether a test that was begun ended before it was through, so that a later run may continue it."""
         return any(item.details.get("stopped") for item in self.evidence)
 
     def to_json(self) -> dict[str, Any]:
