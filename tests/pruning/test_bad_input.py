@@ -18,9 +18,8 @@ from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.models import build_model, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning import CONTROLS, METHODS, SearchProblem
 from ticketguard.pruning.engine import magnitude_rounds, stepped
-from ticketguard.pruning.methods.controls import CONTROLS
 from ticketguard.ticket import Array
 from ticketguard.training import TrainingConfig
 

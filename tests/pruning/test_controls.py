@@ -14,10 +14,9 @@ from tests.pruning.conftest import replace_training
 from ticketguard.data import Dataset, load_data
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.models import build_model, model_of, state_arrays
-from ticketguard.pruning import METHODS, SearchProblem
+from ticketguard.pruning import CONTROLS, METHODS, SearchProblem
 from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.pruning.methods.controls import (
-    CONTROLS,
     FRESH_START,
     OWN_START,
     dense_network,

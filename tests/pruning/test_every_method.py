@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 import ticketguard as tg
-from ticketguard.pruning import METHODS
-from ticketguard.pruning.methods.controls import CONTROLS
+from ticketguard.pruning import CONTROLS, METHODS
 from ticketguard.training import TrainingConfig
 
 QUICK = TrainingConfig(epochs=1, batch_size=64, learning_rate=0.05, augment=False)

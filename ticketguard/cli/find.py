@@ -34,7 +34,7 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
     from ticketguard.pruning import METHODS
-    from ticketguard.pruning.engine.options import describe_options
+    from ticketguard.pruning.descriptions.options import describe_options
 
     for method in METHODS.values():
         print_lines([f"{method.name}: {method.summary}"])

@@ -1,45 +1,26 @@
-"""The pruning engine: every way to find a ticket, under one interface."""
+"""The pruning engine: every way to find a ticket, under one interface.
+
+Names and options of the methods are known without torch; whatever searches is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
-from ticketguard.pruning.engine.interface import Planting, PruningMethod, SearchProblem
-from ticketguard.pruning.methods.bip import BilevelPruning
-from ticketguard.pruning.methods.control_methods import Control
-from ticketguard.pruning.methods.controls import CONTROLS
-from ticketguard.pruning.methods.cts import ConcreteTicketSearch
-from ticketguard.pruning.methods.cts_kl import ConcreteTicketSearchKl
-from ticketguard.pruning.methods.grasp import Grasp
-from ticketguard.pruning.methods.grokking import Grokking
-from ticketguard.pruning.methods.imp import IterativeMagnitudePruning
-from ticketguard.pruning.methods.jackpot import LotteryJackpots
-from ticketguard.pruning.methods.layer_lottery import LayerLottery
-from ticketguard.pruning.methods.ltr import LotteryTicketRewinding
-from ticketguard.pruning.methods.magnitude import Magnitude
-from ticketguard.pruning.methods.random import Random
-from ticketguard.pruning.methods.snip import Snip
-from ticketguard.pruning.methods.supertickets import SuperTickets
-from ticketguard.pruning.methods.synflow import Synflow
+import importlib
+from typing import TYPE_CHECKING
 
-# In the order in which 'find --methods' lists them.
-METHODS: dict[str, PruningMethod] = {
-    method.name: method
-    for method in (
-        IterativeMagnitudePruning(),
-        LotteryTicketRewinding(),
-        ConcreteTicketSearch(),
-        ConcreteTicketSearchKl(),
-        LotteryJackpots(),
-        BilevelPruning(),
-        SuperTickets(),
-        Grokking(),
-        LayerLottery(),
-        Snip(),
-        Grasp(),
-        Synflow(),
-        Magnitude(),
-        Random(),
-    )
-}
-METHODS.update({name: Control(name) for name in CONTROLS})
+from ticketguard.pruning.descriptions.controls import CONTROLS
+from ticketguard.pruning.registry import METHODS
+
+if TYPE_CHECKING:
+    from ticketguard.pruning.engine.interface import Planting, PruningMethod, SearchProblem
 
 __all__ = ["CONTROLS", "METHODS", "Planting", "PruningMethod", "SearchProblem"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what needs torch on its first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'ticketguard.pruning' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module("ticketguard.pruning.engine.interface"), name)
+    globals()[name] = value
+    return value

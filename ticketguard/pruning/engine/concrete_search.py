@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,11 +24,12 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ticketguard.errors import ConfigurationError, TicketguardError
+from ticketguard.errors import TicketguardError
 from ticketguard.models import named_parameters
+from ticketguard.pruning.descriptions.cts import REWIND_SHARE, ConcreteConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.batch_norm import batch_statistics
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config, require_in_range, unless_given
 from ticketguard.pruning.engine.result import Found, Spent, train_found
 from ticketguard.pruning.engine.rewinding import require_rewind, rewind_state
 from ticketguard.pruning.engine.stepped import run_search, search_device
@@ -41,50 +41,12 @@ from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 # Loss of the masked network's logits, given a function that returns the unmasked network's, and the labels.
 TaskLoss: TypeAlias = Callable[[torch.Tensor, Callable[[], torch.Tensor], torch.Tensor], torch.Tensor]
 
-# The paper rewinds ResNet-20 to epoch 9 of 160.
-REWIND_SHARE = Fraction(9, 160)
 # Both terms are scaled by 100 in the paper and its code.
 SCALE = 100.0
 # GradBalance's moving average keeps so much of the multiplier each step.
 SMOOTHING = 0.99
 # Uniform draws are kept off 0 and 1, where the logit is infinite; 2^-24 is the spacing of float32 draws.
 LEAST_DRAW = 2.0**-24
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ConcreteConfig:
-    """Settings of Concrete Ticket Search.
-
-    Attributes:
-        epochs: Passes of the search over the training data.
-        batch_size: Examples in a batch of the search; 0 for that of the training (the paper's is 512 in both).
-        learning_rate: Adam's rate for the logits.
-        decay_at: Fraction of the search at which the rate drops to a tenth.
-        temperature: Temperature t of the relaxation.
-        overshoot: The sparsity term holds the expected density at so many times the ticket's.
-        balance: How the sparsity term is weighted: "grad_balance" or "lagrange".
-        multiplier_rate: Rate of the dual ascent on the multiplier; only for "lagrange".
-        rewind_epochs: Epochs of dense training before the search; 0 searches at initialisation.
-    """
-
-    epochs: float = 20.0
-    batch_size: int = 0
-    learning_rate: float = 0.1
-    decay_at: float = 0.88
-    temperature: float = 2 / 3
-    overshoot: float = 1.1
-    balance: str = "grad_balance"
-    multiplier_rate: float = 1e-3
-    rewind_epochs: float = unless_given(f"{REWIND_SHARE} of the training's")
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "epochs learning_rate temperature multiplier_rate", above=0.0)
-        require_in_range(self, "batch_size rewind_epochs decay_at", least=0.0)
-        require_in_range(self, "overshoot", least=1.0)
-        if self.balance not in ("grad_balance", "lagrange"):
-            raise ConfigurationError(
-                f"method option 'balance' is '{self.balance}', expected one of grad_balance, lagrange"
-            )
 
 
 def find_concrete(problem: SearchProblem, *, method: str, task: TaskLoss, passes: float) -> Ticket:

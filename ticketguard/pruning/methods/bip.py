@@ -16,12 +16,13 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import resize_to
+from ticketguard.pruning.descriptions.bip import BipConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.batch_norm import batch_statistics
 from ticketguard.pruning.engine.channel_gates import STRUCTURES, ChannelGates
 from ticketguard.pruning.engine.dense import pretrained_network
 from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.pruning.engine.masked_network import MaskedNetwork, in_numpy, weights_under
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Found, Spent, ready_ticket, train_found
 from ticketguard.pruning.engine.selection import global_top_k
 from ticketguard.pruning.engine.stepped import run_search
@@ -34,90 +35,40 @@ from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 MASK_MILESTONES, MASK_GAMMA = (0.5, 0.75), 0.1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BipConfig:
-    """Settings of bi-level pruning; defaults are the paper's, rates those of its code.
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return a ticket of masks and weights that were learned together, usable without training.
 
-    Attributes:
-        structure: What is removed: "weight" single weights, "filter" or "channel" whole channels, scored by the weights
-            that make them or by those that read them.
-        pretrain_epochs: Epochs of training the dense network where none is given; 0 to insist on one.
-        epochs: Epochs of the search; each shows all data twice, once to the weights and once to the masks.
-        batch_size: Examples in each batch.
-        learning_rate: Rate of the weights at the start; a cosine anneals it to zero.
-        mask_learning_rate: Rate of the scores at the start; it drops tenfold at half and at three quarters.
-        momentum: Of weights and scores.
-        weight_decay: Of weights and scores.
-        inverse_gamma: 1/γ: how far the weights are taken to follow a change of the mask; 0 lets them stand still.
-        fine_tune_epochs: Epochs of training under the mask that follow, by the problem's recipe; 0 for none.
+    It is retrained from the weights that the search ended with, those that the mask prunes among them. With a
+    structure of filters or channels the ticket is physically smaller, and its mask keeps all that remains.
+
+    Raises:
+        ConfigurationError: There is no trained network, or no channels to cut, or not so many; or a mark is to be
+            planted where no single weights are chosen.
     """
-
-    structure: str = "weight"
-    pretrain_epochs: float = 0.0
-    epochs: float = 100.0
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    mask_learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    inverse_gamma: float = 1e-4
-    fine_tune_epochs: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "epochs learning_rate mask_learning_rate", above=0.0)
-        require_in_range(self, "pretrain_epochs weight_decay inverse_gamma fine_tune_epochs", least=0.0)
-        require_in_range(self, "momentum", least=0.0, below=1.0)
-        require_in_range(self, "batch_size", least=1)
-        known = ("weight", *STRUCTURES)
-        if self.structure not in known:
-            raise ConfigurationError(
-                f"method option 'structure' is '{self.structure}', expected one of {', '.join(known)}"
-            )
-
-
-class BilevelPruning:
-    """Learn masks on some batches and the weights under them on others, from a trained network."""
-
-    name = "bip"
-    summary = "masks and weights learned in turn from a trained network; single weights, filters or channels (BiP)"
-    config = BipConfig
-    chooses_weights = True
-    takes = frozenset({"pretrained"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return a ticket of masks and weights that were learned together, usable without training.
-
-        It is retrained from the weights that the search ended with, those that the mask prunes among them. With a
-        structure of filters or channels the ticket is physically smaller, and its mask keeps all that remains.
-
-        Raises:
-            ConfigurationError: There is no trained network, or no channels to cut, or not so many; or a mark is to be
-                planted where no single weights are chosen.
-        """
-        config = create_config(BipConfig, problem.method_options)
-        if config.structure != "weight" and problem.planting is not None:
-            raise ConfigurationError(
-                f"structure '{config.structure}' chooses no single weights, so no mark can be planted meanwhile: "
-                "embed it afterwards"
-            )
-        problem.require_batch(config.batch_size, option="batch_size")
-        network = problem.build()
-        everything = problem.everything(network)
-        gates = _gates(problem, network, everything, structure=config.structure)
-        recipe = dataclasses.replace(problem.training, epochs=config.fine_tune_epochs or problem.training.epochs)
-        dense = pretrained_network(problem, network, epochs=config.pretrain_epochs, method=self.name)
-        search = _Search(problem, config, network, layers=tuple(everything), gates=gates)
-        identity = problem.identity(self.name, config, weights_digest(dense.state).hex())
-        seconds = run_search(problem, search, name=self.name, steps=search.steps, identity=identity)
-        mask, start = _chosen(problem, network, everything, gates, search)
-        examples = 2 * search.steps * config.batch_size
-        spent = dense.spent + Spent(examples=examples, steps=2 * search.steps, seconds=seconds)
-        found = Found(mask=mask, start=start, spent=spent, dense_accuracy=dense.accuracy)
-        facts: dict[str, Any] = {"method": self.name, "structure": config.structure}
-        if config.fine_tune_epochs:
-            return train_found(dataclasses.replace(problem, training=recipe), network, found, **facts)
-        weights = weights_under(problem, network, mask, start, batch_size=config.batch_size)
-        return ready_ticket(problem, network, found, weights=weights, recipe=recipe, **facts)
+    config = create_config(BipConfig, problem.method_options)
+    if config.structure != "weight" and problem.planting is not None:
+        raise ConfigurationError(
+            f"structure '{config.structure}' chooses no single weights, so no mark can be planted meanwhile: "
+            "embed it afterwards"
+        )
+    problem.require_batch(config.batch_size, option="batch_size")
+    network = problem.build()
+    everything = problem.everything(network)
+    gates = _gates(problem, network, everything, structure=config.structure)
+    recipe = dataclasses.replace(problem.training, epochs=config.fine_tune_epochs or problem.training.epochs)
+    dense = pretrained_network(problem, network, epochs=config.pretrain_epochs, method=method)
+    search = _Search(problem, config, network, layers=tuple(everything), gates=gates)
+    identity = problem.identity(method, config, weights_digest(dense.state).hex())
+    seconds = run_search(problem, search, name=method, steps=search.steps, identity=identity)
+    mask, start = _chosen(problem, network, everything, gates, search)
+    examples = 2 * search.steps * config.batch_size
+    spent = dense.spent + Spent(examples=examples, steps=2 * search.steps, seconds=seconds)
+    found = Found(mask=mask, start=start, spent=spent, dense_accuracy=dense.accuracy)
+    facts: dict[str, Any] = {"method": method, "structure": config.structure}
+    if config.fine_tune_epochs:
+        return train_found(dataclasses.replace(problem, training=recipe), network, found, **facts)
+    weights = weights_under(problem, network, mask, start, batch_size=config.batch_size)
+    return ready_ticket(problem, network, found, weights=weights, recipe=recipe, **facts)
 
 
 class Gates(Protocol):

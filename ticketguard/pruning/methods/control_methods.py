@@ -6,62 +6,37 @@ import dataclasses
 
 from ticketguard.errors import ConfigurationError, TensorError
 from ticketguard.models import load_arrays, model_of
+from ticketguard.pruning.descriptions.controls import ControlConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config
 from ticketguard.pruning.engine.result import Found, Spent, train_found
-from ticketguard.pruning.methods.controls import CONTROLS, make_control, scratch_b_factor
+from ticketguard.pruning.methods.controls import make_control, scratch_b_factor
 from ticketguard.ticket import Ticket
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ControlConfig:
-    """Settings of a control.
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Make one of the controls of a ticket, and train it by the problem's recipe.
 
-    Attributes:
-        ticket: File of the ticket that it is a control of; there is none by default, and one must be named.
+    Raises:
+        ConfigurationError: No ticket was named, it does not fit the model, or it settles what was also asked for.
+        FileError: The ticket cannot be read.
     """
-
-    ticket: str = ""
-
-
-class Control:
-    """Make one of the controls of a ticket, and train it.
-
-    Args:
-        name: Which one.
-    """
-
-    config = ControlConfig
-    chooses_weights = False  # the ticket's mask says which
-    takes: frozenset[str] = frozenset()
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.summary = CONTROLS[name]
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return the control, trained by the problem's recipe.
-
-        Raises:
-            ConfigurationError: No ticket was named, it does not fit the model, or it settles what was also asked for.
-            FileError: The ticket cannot be read.
-        """
-        config = create_config(ControlConfig, problem.method_options)
-        if not config.ticket:
-            raise ConfigurationError(
-                f"method '{self.name}' is a control of a ticket: name its file with --method-option ticket=FILE "
-                "(method_options={'ticket': ...})"
-            )
-        ticket, problem = _fitted(Ticket.load(config.ticket), problem, config.ticket)
-        network = model_of(ticket, seed=problem.seed, model=problem.model)
-        problem.require_fit(network)
-        trial = make_control(self.name, ticket, seed=problem.seed, model=problem.model)
-        if self.name == "scratch_b":
-            factor = scratch_b_factor(ticket, problem.data.input_shape, model=problem.model)
-            longer = dataclasses.replace(problem.training, epochs=factor * problem.training.epochs)
-            problem = dataclasses.replace(problem, training=longer)
-        found = Found(mask=trial.mask, start=trial.start, spent=Spent())
-        return train_found(problem, network, found, method=self.name, structure=ticket.info.structure)
+    config = create_config(ControlConfig, problem.method_options)
+    if not config.ticket:
+        raise ConfigurationError(
+            f"method '{method}' is a control of a ticket: name its file with --method-option ticket=FILE "
+            "(method_options={'ticket': ...})"
+        )
+    ticket, problem = _fitted(Ticket.load(config.ticket), problem, config.ticket)
+    network = model_of(ticket, seed=problem.seed, model=problem.model)
+    problem.require_fit(network)
+    trial = make_control(method, ticket, seed=problem.seed, model=problem.model)
+    if method == "scratch_b":
+        factor = scratch_b_factor(ticket, problem.data.input_shape, model=problem.model)
+        longer = dataclasses.replace(problem.training, epochs=factor * problem.training.epochs)
+        problem = dataclasses.replace(problem, training=longer)
+    found = Found(mask=trial.mask, start=trial.start, spent=Spent())
+    return train_found(problem, network, found, method=method, structure=ticket.info.structure)
 
 
 def _fitted(ticket: Ticket, problem: SearchProblem, file: str) -> tuple[Ticket, SearchProblem]:

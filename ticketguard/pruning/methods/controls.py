@@ -21,14 +21,6 @@ from ticketguard.models.counting import multiplications
 from ticketguard.pruning.engine.selection import full_mask, global_top_k
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
-CONTROLS: Mapping[str, str] = {
-    "inverted": "a ticket's layer densities, with weights that the ticket prunes: a control",
-    "random_like": "weights drawn at random, as many as a ticket keeps in all: a control",
-    "reinitialised": "a ticket's mask with fresh weights: a control",
-    "scratch_b": "a ticket's mask with fresh weights, trained for the dense network's FLOPs: a control",
-    "scratch_e": "a ticket's mask with fresh weights, trained for as many epochs: a control",
-    "shuffled": "a ticket's mask, shuffled within each layer: a control",
-}
 # Fresh weights must not be the ones that the ticket was found from, though both are drawn by the same small seeds.
 FRESH_SEED = 1_000_000
 # Scratch-B trains for the dense network's FLOPs, but for no more than so many times the epochs (Liu et al. 2019).

@@ -7,23 +7,14 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from ticketguard.pruning.engine.concrete_search import ConcreteConfig, find_concrete
+from ticketguard.pruning.engine.concrete_search import find_concrete
 from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.ticket import Ticket
 
 
-class ConcreteTicketSearch:
-    """Search the frozen rewind weights for the mask under which they classify best."""
-
-    name = "cts"
-    summary = "gradient search for the mask under which frozen early weights classify best"
-    config = ConcreteConfig
-    chooses_weights = True
-    takes = frozenset({"rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return the ticket of the highest logits."""
-        return find_concrete(problem, method=self.name, task=cross_entropy, passes=1.0)
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return the ticket of the highest logits."""
+    return find_concrete(problem, method=method, task=cross_entropy, passes=1.0)
 
 
 def cross_entropy(logits: torch.Tensor, _dense: Callable[[], torch.Tensor], labels: torch.Tensor) -> torch.Tensor:

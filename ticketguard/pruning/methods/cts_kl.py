@@ -7,24 +7,15 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from ticketguard.pruning.engine.concrete_search import ConcreteConfig, find_concrete
+from ticketguard.pruning.engine.concrete_search import find_concrete
 from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.ticket import Ticket
 
 
-class ConcreteTicketSearchKl:
-    """Search the frozen rewind weights for the mask under which they answer as they do without one."""
-
-    name = "cts_kl"
-    summary = "gradient search for the mask under which frozen early weights answer as the dense network does"
-    config = ConcreteConfig
-    chooses_weights = True
-    takes = frozenset({"rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return the ticket of the highest logits."""
-        # The dense network's forward pass is half of a backward pass, a third of both.
-        return find_concrete(problem, method=self.name, task=reverse_divergence, passes=4 / 3)
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return the ticket of the highest logits."""
+    # The dense network's forward pass is half of a backward pass, a third of both.
+    return find_concrete(problem, method=method, task=reverse_divergence, passes=4 / 3)
 
 
 def reverse_divergence(logits: torch.Tensor, dense: Callable[[], torch.Tensor], _labels: torch.Tensor) -> torch.Tensor:

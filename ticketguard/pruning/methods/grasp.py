@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping
 
@@ -12,10 +11,11 @@ from torch import nn
 from ticketguard.data import Dataset
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import named_parameters
+from ticketguard.pruning.descriptions.grasp import GraspConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
 from ticketguard.pruning.engine.batch_norm import batch_statistics
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Spent
 from ticketguard.pruning.engine.stepped import search_device
 from ticketguard.ticket import Array, Mask, Ticket
@@ -25,41 +25,15 @@ from ticketguard.training.feeding import generator_for
 PART = 256
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GraspConfig:
-    """Settings of GraSP.
-
-    Attributes:
-        per_class: Training examples of each class that gradients are taken on; of a smaller class, all there are.
-        temperature: What the network's outputs are divided by, so that no example counts as learnt already.
-    """
-
-    per_class: int = 25
-    temperature: float = 200.0
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "per_class", least=1)
-        require_in_range(self, "temperature", above=0.0)
-
-
-class Grasp:
-    """Drop the weights whose removal increases gradient flow most, or reduces it least."""
-
-    name = "grasp"
-    summary = "the weights that gradient flow at initialisation needs"
-    config = GraspConfig
-    chooses_weights = True
-    takes = frozenset({"rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return the ticket that preserves gradient flow best, to first order."""
-        config = create_config(GraspConfig, problem.method_options)
-        chosen = balanced_sample(problem.data, per_class=config.per_class, seed=problem.seed)
-        return find_at_initialisation(
-            problem,
-            method=self.name,
-            score=lambda network, layers: gradient_flow_scores(network, layers, problem, chosen, config.temperature),
-        )
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return the ticket that preserves gradient flow best, to first order."""
+    config = create_config(GraspConfig, problem.method_options)
+    chosen = balanced_sample(problem.data, per_class=config.per_class, seed=problem.seed)
+    return find_at_initialisation(
+        problem,
+        method=method,
+        score=lambda network, layers: gradient_flow_scores(network, layers, problem, chosen, config.temperature),
+    )
 
 
 def balanced_sample(data: Dataset, *, per_class: int, seed: int) -> torch.Tensor:

@@ -14,90 +14,50 @@ import numpy as np
 from torch import nn
 
 from ticketguard.errors import ConfigurationError, TicketguardError
+from ticketguard.pruning.descriptions.grokking import GENERALISED, MEMORISED, GrokkingConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.dense import Pretrained, pretrained_network
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Found, train_found
 from ticketguard.ticket import Ticket
 from ticketguard.training import AccuracyWatch, evaluate
 
-GENERALISED, MEMORISED = "generalised", "memorised"
 # The accuracy whose first step the history tells, for the training and the test data.
 REPORTED_ACCURACY = 0.95
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GrokkingConfig:
-    """Settings of grokking tickets.
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return a ticket that generalises soon after it fits.
 
-    Attributes:
-        stage: Where the mask is taken: "generalised", when the dense network's test accuracy first reaches
-            *test_accuracy*, or "memorised", when its training accuracy first reaches *train_accuracy*: a control.
-        test_accuracy: Test accuracy, in (0, 1], of a network that generalises.
-        train_accuracy: Training accuracy, in (0, 1], of a network that fits.
-        max_steps: Steps that the dense network may take to get there.
-        evaluate_every: Steps from one measurement of both accuracies to the next: more than a few would hide how fast
-            a ticket generalises.
+    Raises:
+        TicketguardError: The dense network did not come to generalise, or did so as soon as it fitted where a
+            mask from before is asked for.
     """
-
-    stage: str = GENERALISED
-    test_accuracy: float = 1.0
-    train_accuracy: float = 1.0
-    max_steps: int = 50_000
-    evaluate_every: int = 5
-
-    def __post_init__(self) -> None:
-        if self.stage not in (GENERALISED, MEMORISED):
-            raise ConfigurationError(
-                f"method option 'stage' is {self.stage!r}, expected {GENERALISED!r} or {MEMORISED!r}"
-            )
-        require_in_range(self, "test_accuracy train_accuracy", above=0.0, below=np.nextafter(1.0, 2.0))
-        require_in_range(self, "max_steps evaluate_every", least=1)
-
-
-class Grokking:
-    """One-shot magnitude pruning of a network that has come to generalise."""
-
-    name = "grokking"
-    summary = "one-shot magnitude pruning after a network comes to generalise, long after it fits (grokking)"
-    config = GrokkingConfig
-    chooses_weights = True
-    takes = frozenset({"pretrained", "rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return a ticket that generalises soon after it fits.
-
-        Raises:
-            TicketguardError: The dense network did not come to generalise, or did so as soon as it fitted where a
-                mask from before is asked for.
-        """
-        config = create_config(GrokkingConfig, problem.method_options)
-        network = problem.build()
-        start = problem.start_state(network)
-        everything = problem.everything(network)
-        keep = problem.keep(everything.size)
-        dense_watch = _watch(
-            problem,
-            config,
-            until_train=config.train_accuracy if config.stage == MEMORISED else None,
-            until_test=config.test_accuracy if config.stage == GENERALISED else None,
-        )
-        batches = max(1, len(problem.data.train_labels) // problem.training.batch_size)
-        dense = pretrained_network(
-            problem, network, epochs=config.max_steps / batches, method=self.name, watch=dense_watch
-        )
-        _require_stage(problem, config, network, dense)
-        scores = {name: np.abs(dense.state[name]) for name in everything}
-        found = Found(
-            mask=problem.choose(scores, keep, within=everything, start=start),
-            start=start,
-            spent=dense.spent,
-            dense_accuracy=dense.accuracy if config.stage == GENERALISED else None,
-            history=(_entry(dense_watch, 1.0, dense.accuracy, dense.spent.steps, dense.spent.seconds),),
-        )
-        watch = _watch(problem, config)
-        ticket = train_found(problem, network, found, method=self.name, watch=watch)
-        return _with_own_entry(ticket, watch)
+    config = create_config(GrokkingConfig, problem.method_options)
+    network = problem.build()
+    start = problem.start_state(network)
+    everything = problem.everything(network)
+    keep = problem.keep(everything.size)
+    dense_watch = _watch(
+        problem,
+        config,
+        until_train=config.train_accuracy if config.stage == MEMORISED else None,
+        until_test=config.test_accuracy if config.stage == GENERALISED else None,
+    )
+    batches = max(1, len(problem.data.train_labels) // problem.training.batch_size)
+    dense = pretrained_network(problem, network, epochs=config.max_steps / batches, method=method, watch=dense_watch)
+    _require_stage(problem, config, network, dense)
+    scores = {name: np.abs(dense.state[name]) for name in everything}
+    found = Found(
+        mask=problem.choose(scores, keep, within=everything, start=start),
+        start=start,
+        spent=dense.spent,
+        dense_accuracy=dense.accuracy if config.stage == GENERALISED else None,
+        history=(_entry(dense_watch, 1.0, dense.accuracy, dense.spent.steps, dense.spent.seconds),),
+    )
+    watch = _watch(problem, config)
+    ticket = train_found(problem, network, found, method=method, watch=watch)
+    return _with_own_entry(ticket, watch)
 
 
 def _watch(problem: SearchProblem, config: GrokkingConfig, **until: float | None) -> AccuracyWatch:

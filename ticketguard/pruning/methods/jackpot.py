@@ -17,11 +17,12 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import PRUNABLE
+from ticketguard.pruning.descriptions.jackpot import JackpotConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.batch_norm import batch_statistics
 from ticketguard.pruning.engine.dense import pretrained_network
 from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.pruning.engine.masked_network import MaskedNetwork, in_numpy, weights_under
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Found, Spent, ready_ticket, train_found
 from ticketguard.pruning.engine.selection import comparable, full_mask, global_top_k, largest
 from ticketguard.pruning.engine.stepped import run_search
@@ -32,96 +33,48 @@ from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 
 # Scores that the search starts from, where the first mask keeps a weight and where it does not (section 3.3).
 KEPT_SCORE, PRUNED_SCORE = 1.0, 0.99
-STARTS = ("magnitude", "random")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JackpotConfig:
-    """Settings of the search; defaults are the paper's (section 4.1), momentum is its code's.
-
-    Attributes:
-        pretrain_epochs: Epochs of training the dense network where none is given; 0 to insist on one.
-        epochs: Epochs of the search.
-        batch_size: Examples in a batch of the search.
-        learning_rate: Rate of the scores at the start; a cosine anneals it to zero.
-        momentum: Of the scores.
-        weight_decay: Of the scores.
-        short_restriction: Whether each step exchanges only a share of the pairs that have changed places, a cosine
-            from all of them to one, so that masks settle.
-        start: The first mask: "magnitude" keeps the largest trained weights, "random" any.
-        dense_classifier: Whether the last layer keeps all its weights, as it does in the paper.
-        fine_tune_epochs: Epochs of training under the mask; 0 leaves the trained weights as they are.
-    """
-
-    pretrain_epochs: float = 0.0
-    epochs: float = 30.0
-    batch_size: int = 256
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    short_restriction: bool = True
-    start: str = "magnitude"
-    dense_classifier: bool = True
-    fine_tune_epochs: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "epochs learning_rate", above=0.0)
-        require_in_range(self, "pretrain_epochs weight_decay fine_tune_epochs", least=0.0)
-        require_in_range(self, "momentum", least=0.0, below=1.0)
-        require_in_range(self, "batch_size", least=1)
-        if self.start not in STARTS:
-            raise ConfigurationError(f"method option 'start' is '{self.start}', expected one of {', '.join(STARTS)}")
 
 
 # Fine-tuning of the paper (section 4.1): what follows where the weights are to change after all.
 FINE_TUNE_EPOCHS, FINE_TUNE_RATE = 10.0, 0.01
 
 
-class LotteryJackpots:
-    """Search a mask of a trained network; its weights stay as they are."""
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return a ticket of the trained dense network's own weights.
 
-    name = "jackpot"
-    summary = "a mask of trained weights that stay frozen: usable without training (Lottery Jackpots)"
-    config = JackpotConfig
-    chooses_weights = True
-    takes = frozenset({"pretrained"})
+    How many weights each layer keeps is decided once, by one global threshold of magnitude. The classifier, the
+    prunable layer that the model registers last, stays dense; it counts among the weights that the density keeps,
+    and the other layers share what is left, so the density is met exactly all the same.
 
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return a ticket of the trained dense network's own weights.
-
-        How many weights each layer keeps is decided once, by one global threshold of magnitude. The classifier, the
-        prunable layer that the model registers last, stays dense; it counts among the weights that the density keeps,
-        and the other layers share what is left, so the density is met exactly all the same.
-
-        Raises:
-            ConfigurationError: There is no trained network, or the density keeps too little beside the classifier.
-        """
-        config = create_config(JackpotConfig, problem.method_options)
-        problem.require_batch(config.batch_size, option="batch_size")
-        network = problem.build()
-        everything = problem.everything(network)
-        classifier = _classifier(network) if config.dense_classifier else None
-        keep = problem.keep(everything.size)
-        _check_room(everything, keep, classifier)
-        recipe = dataclasses.replace(
-            problem.training, optimizer="sgd", momentum=config.momentum, weight_decay=0.0, schedule="cosine",
-            learning_rate=FINE_TUNE_RATE, epochs=config.fine_tune_epochs or FINE_TUNE_EPOCHS,
-            batch_size=config.batch_size,
-        )  # fmt: skip
-        dense = pretrained_network(problem, network, epochs=config.pretrain_epochs, method=self.name)
-        counts = _counts(dense.state, everything, keep, classifier)
-        search = _Search(problem, config, network, _first_mask(problem, config, dense.state, counts))
-        identity = problem.identity(self.name, config, weights_digest(dense.state).hex())
-        seconds = run_search(problem, search, name=self.name, steps=search.steps, identity=identity)
-        scores = search.scores()
-        mask = problem.choose(comparable(scores, counts), keep, within=everything, start=dense.state)
-        spent = dense.spent + Spent(examples=search.steps * config.batch_size, steps=search.steps, seconds=seconds)
-        found = Found(mask=mask, start=dense.state, spent=spent, dense_accuracy=dense.accuracy)
-        if config.fine_tune_epochs:
-            fine_tuning = dataclasses.replace(problem, training=recipe)
-            return train_found(fine_tuning, network, found, method=self.name)
-        weights = weights_under(problem, network, mask, dense.state, batch_size=config.batch_size)
-        return ready_ticket(problem, network, found, method=self.name, weights=weights, recipe=recipe)
+    Raises:
+        ConfigurationError: There is no trained network, or the density keeps too little beside the classifier.
+    """
+    config = create_config(JackpotConfig, problem.method_options)
+    problem.require_batch(config.batch_size, option="batch_size")
+    network = problem.build()
+    everything = problem.everything(network)
+    classifier = _classifier(network) if config.dense_classifier else None
+    keep = problem.keep(everything.size)
+    _check_room(everything, keep, classifier)
+    recipe = dataclasses.replace(
+        problem.training, optimizer="sgd", momentum=config.momentum, weight_decay=0.0, schedule="cosine",
+        learning_rate=FINE_TUNE_RATE, epochs=config.fine_tune_epochs or FINE_TUNE_EPOCHS,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    dense = pretrained_network(problem, network, epochs=config.pretrain_epochs, method=method)
+    counts = _counts(dense.state, everything, keep, classifier)
+    search = _Search(problem, config, network, _first_mask(problem, config, dense.state, counts))
+    identity = problem.identity(method, config, weights_digest(dense.state).hex())
+    seconds = run_search(problem, search, name=method, steps=search.steps, identity=identity)
+    scores = search.scores()
+    mask = problem.choose(comparable(scores, counts), keep, within=everything, start=dense.state)
+    spent = dense.spent + Spent(examples=search.steps * config.batch_size, steps=search.steps, seconds=seconds)
+    found = Found(mask=mask, start=dense.state, spent=spent, dense_accuracy=dense.accuracy)
+    if config.fine_tune_epochs:
+        fine_tuning = dataclasses.replace(problem, training=recipe)
+        return train_found(fine_tuning, network, found, method=method)
+    weights = weights_under(problem, network, mask, dense.state, batch_size=config.batch_size)
+    return ready_ticket(problem, network, found, method=method, weights=weights, recipe=recipe)
 
 
 def _classifier(network: nn.Module) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
@@ -11,102 +10,54 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import REMOVED_BLOCKS, Block, build_model, removable_blocks
+from ticketguard.pruning.descriptions.layer_lottery import LayerLotteryConfig
+from ticketguard.pruning.descriptions.options import create_config
 from ticketguard.pruning.engine.at_initialisation import Scorer
 from ticketguard.pruning.engine.dense import Pretrained, pretrained_network
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Found, Spent, train_found
 from ticketguard.pruning.methods.grasp import balanced_sample, gradient_flow_scores
 from ticketguard.pruning.methods.snip import connection_sensitivity
 from ticketguard.ticket import Mask, Ticket
 
-SCORES = ("grasp", "snip")
-MOMENTS = ("init", "training")
 
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return a ticket without the blocks of the lowest scores.
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerLotteryConfig:
-    """Settings of the layer lottery.
+    Blocks that change resolution or width are never removed. The ticket is physically smaller: the blocks' tensors
+    are gone, its model's options say so, and its mask keeps all that remains.
 
-    Attributes:
-        blocks: Residual blocks to remove; 0 for as few as bring the kept share of the prunable weights down to the
-            density.
-        score: What is summed over a block's weights: "grasp" (θ ⊙ Hg, the paper's better one) or "snip" (|θ ⊙ g|).
-        score_after: "init": blocks are scored as the network starts, which costs next to nothing. "training": after
-            training, and what remains is rewound, as lottery tickets are (the paper's comparison).
-        pretrain_epochs: With "training", the epochs of the training before the score, where no trained network is
-            given; 0 for those of the ticket's own training.
-        examples: Training examples that SNIP scores on.
-        per_class: Training examples of each class that GraSP scores on.
-        temperature: What GraSP divides the network's outputs by.
+    Raises:
+        ConfigurationError: The model has no residual blocks that can be removed, or fewer than asked for; or the
+            density cannot be met by removing blocks.
     """
-
-    blocks: int = 0
-    score: str = "grasp"
-    score_after: str = "init"
-    pretrain_epochs: float = 0.0
-    examples: int = 128
-    per_class: int = 25
-    temperature: float = 200.0
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "blocks pretrain_epochs", least=0)
-        require_in_range(self, "examples per_class", least=1)
-        require_in_range(self, "temperature", above=0.0)
-        for name, known in (("score", SCORES), ("score_after", MOMENTS)):
-            if getattr(self, name) not in known:
-                raise ConfigurationError(
-                    f"method option '{name}' is '{getattr(self, name)}', expected one of {', '.join(known)}"
-                )
-
-
-class LayerLottery:
-    """Remove whole residual blocks, and train the shallower network from the same initialisation."""
-
-    name = "layer_lottery"
-    summary = "fewer residual blocks, chosen at initialisation: physically smaller and faster"
-    config = LayerLotteryConfig
-    chooses_weights = False
-    takes = frozenset({"pretrained", "rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return a ticket without the blocks of the lowest scores.
-
-        Blocks that change resolution or width are never removed. The ticket is physically smaller: the blocks' tensors
-        are gone, its model's options say so, and its mask keeps all that remains.
-
-        Raises:
-            ConfigurationError: The model has no residual blocks that can be removed, or fewer than asked for; or the
-                density cannot be met by removing blocks.
-        """
-        config = create_config(LayerLotteryConfig, problem.method_options)
-        score = _scorer(problem, config)
-        network = problem.build()
-        everything = problem.everything(network)
-        blocks = _blocks_of(problem, network, everything)
-        _require_possible(problem, config, blocks, everything)
-        start = problem.start_state(network)
-        trained = _trained(problem, config, network, method=self.name)
-        begun = time.perf_counter()
-        of_weights, spent = score(network, everything)
-        scores = {
-            block.name: float(sum(of_weights[layer].sum(dtype=np.float64) for layer in block.layers))
-            for block in blocks
-        }
-        removed = _lowest(problem, config, blocks, scores, everything)
-        spent = spent + Spent(seconds=time.perf_counter() - begun)
-        before = problem.model_options.get(REMOVED_BLOCKS, ())
-        options = {**problem.model_options, REMOVED_BLOCKS: sorted([*before, *removed])}
-        smaller = build_model(problem.model, options=options, seed=problem.seed)
-        left = {name: start[name] for name in start if not name.startswith(tuple(f"{block}." for block in removed))}
-        found = Found(
-            mask=problem.everything(smaller),
-            start=left,
-            spent=spent if trained is None else spent + trained.spent,
-            dense_accuracy=_dense_accuracy(problem, config, trained),
-            history=({"block_scores": scores, "removed_blocks": sorted(removed)},),
-        )
-        return train_found(problem, smaller, found, method=self.name, structure="block", model_options=options)
+    config = create_config(LayerLotteryConfig, problem.method_options)
+    score = _scorer(problem, config)
+    network = problem.build()
+    everything = problem.everything(network)
+    blocks = _blocks_of(problem, network, everything)
+    _require_possible(problem, config, blocks, everything)
+    start = problem.start_state(network)
+    trained = _trained(problem, config, network, method=method)
+    begun = time.perf_counter()
+    of_weights, spent = score(network, everything)
+    scores = {
+        block.name: float(sum(of_weights[layer].sum(dtype=np.float64) for layer in block.layers)) for block in blocks
+    }
+    removed = _lowest(problem, config, blocks, scores, everything)
+    spent = spent + Spent(seconds=time.perf_counter() - begun)
+    before = problem.model_options.get(REMOVED_BLOCKS, ())
+    options = {**problem.model_options, REMOVED_BLOCKS: sorted([*before, *removed])}
+    smaller = build_model(problem.model, options=options, seed=problem.seed)
+    left = {name: start[name] for name in start if not name.startswith(tuple(f"{block}." for block in removed))}
+    found = Found(
+        mask=problem.everything(smaller),
+        start=left,
+        spent=spent if trained is None else spent + trained.spent,
+        dense_accuracy=_dense_accuracy(problem, config, trained),
+        history=({"block_scores": scores, "removed_blocks": sorted(removed)},),
+    )
+    return train_found(problem, smaller, found, method=method, structure="block", model_options=options)
 
 
 def _scorer(problem: SearchProblem, config: LayerLotteryConfig) -> Scorer:

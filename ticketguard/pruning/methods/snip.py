@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from ticketguard.models import named_parameters
+from ticketguard.pruning.descriptions.options import create_config
+from ticketguard.pruning.descriptions.snip import SnipConfig
 from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
 from ticketguard.pruning.engine.batch_norm import batch_statistics
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Spent
 from ticketguard.pruning.engine.stepped import search_device
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training.feeding import Feeder
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SnipConfig:
-    """Settings of SNIP.
-
-    Attributes:
-        examples: Training examples in the one batch that sensitivity is measured on; the paper's is a training batch.
-    """
-
-    examples: int = 128
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "examples", least=1)
-
-
-class Snip:
-    """Keep the weights to which the loss is most sensitive at initialisation."""
-
-    name = "snip"
-    summary = "the weights to which the loss is most sensitive at initialisation"
-    config = SnipConfig
-    chooses_weights = True
-    takes = frozenset({"rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return the ticket of the highest connection sensitivities."""
-        config = create_config(SnipConfig, problem.method_options)
-        problem.require_batch(config.examples, option="examples")
-        return find_at_initialisation(
-            problem,
-            method=self.name,
-            score=lambda network, layers: (
-                connection_sensitivity(network, layers, problem=problem, examples=config.examples),
-                Spent(examples=config.examples, steps=1),
-            ),
-        )
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return the ticket of the highest connection sensitivities."""
+    config = create_config(SnipConfig, problem.method_options)
+    problem.require_batch(config.examples, option="examples")
+    return find_at_initialisation(
+        problem,
+        method=method,
+        score=lambda network, layers: (
+            connection_sensitivity(network, layers, problem=problem, examples=config.examples),
+            Spent(examples=config.examples, steps=1),
+        ),
+    )
 
 
 def connection_sensitivity(

@@ -6,7 +6,6 @@ and Parameter Pruning", section 3.2.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,53 +14,19 @@ from torch import nn
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.models import state_arrays
+from ticketguard.pruning.descriptions.options import create_config
+from ticketguard.pruning.descriptions.supertickets import SuperTicketsConfig
 from ticketguard.pruning.engine.interface import SearchProblem
 from ticketguard.pruning.engine.masked_network import weights_under
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Spent, costs
 from ticketguard.pruning.engine.stepped import run_search, search_device
 from ticketguard.pruning.methods.supernet_search import RECORD, Moment, SupernetSearch
 from ticketguard.ticket import Mask, Ticket
 from ticketguard.training import TrainingConfig, evaluate
 
-ORDERS = ("joint", "search_first", "prune_first")
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SuperTicketsConfig:
-    """Settings of SuperTickets; the defaults are the paper's, for runs of some 350 epochs.
-
-    Attributes:
-        penalty: ρ of the loss term Σ ρ·cost·|γ| over the searched channels: γ is the scale of a channel's batch
-            normalisation, cost its multiply-accumulates over those of the mean channel.
-        warmup_epochs: Epochs over which ρ rises from 0.
-        threshold: Channels whose scale is at most this large, whatever its sign, die.
-        shrink_every: Epochs between the cuts of dead channels.
-        prune_every: Epochs between prunings.
-        prune_step: How much more of the remaining weights each pruning leaves out, until the density is reached.
-        order: "joint" does both throughout. The two it is compared with give each task half of the epochs, as a run of
-            its own with twice the pace (intervals and warm-up halved, ρ doubled, learning rate anew): "search_first"
-            prunes what the search left, "prune_first" searches under the pruned weights.
-    """
-
-    penalty: float = 1.8e-4
-    warmup_epochs: float = 25.0
-    threshold: float = 1e-3
-    shrink_every: float = 10.0
-    prune_every: float = 25.0
-    prune_step: float = 0.1
-    order: str = "joint"
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "penalty warmup_epochs threshold", least=0.0)
-        require_in_range(self, "shrink_every prune_every", above=0.0)
-        require_in_range(self, "prune_step", above=0.0, below=1.0)
-        if self.order not in ORDERS:
-            raise ConfigurationError(f"method option 'order' is '{self.order}', expected one of {', '.join(ORDERS)}")
-
-
-class SuperTickets:
-    """Train a supernet that loses channels and weights on the way.
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Train a supernet that loses channels and weights on the way; the ticket is a smaller network than it.
 
     The density is that of the network that remains: kept weights over present ones, as `Mask.density` says it. (As a
     share of the supernet's weights it could not be promised: the search may drop more channels than it leaves weights
@@ -70,55 +35,52 @@ class SuperTickets:
 
     The ticket is ready: its weights were trained under its mask, and stand for what it is retrained from.
     """
+    config = create_config(SuperTicketsConfig, problem.method_options)
+    if problem.training.precision == "fp16":
+        raise ConfigurationError("training: method 'supertickets' runs in fp32 or bf16, got fp16: choose one")
+    search_device(problem)  # refuses what the machine does not have
+    network = problem.build()
+    supernet_positions = problem.everything(network).size
+    problem.keep(supernet_positions)
+    assert problem.density is not None
+    per_epoch = len(problem.data.train_labels) // problem.training.batch_size
+    moments = schedule(config, problem.training, density=problem.density, steps_per_epoch=per_epoch)
+    problem.start_state(network)  # loads the weights to start from, if there are any
+    search = SupernetSearch(problem, network, moments, threshold=config.threshold)
+    identity = problem.identity(method, config)
+    seconds = run_search(problem, search, name=method, steps=len(moments), identity=identity)
+    final = {"step": float(len(moments)), **search.measures()}
+    history = [
+        _entry(dict(zip(RECORD, record, strict=True)), per_epoch=per_epoch, supernet_positions=supernet_positions)
+        for record in (*search.records, [final[column] for column in RECORD])
+    ]
+    steps = len(moments)
+    spent = Spent(examples=steps * problem.training.batch_size, steps=steps, seconds=seconds)
+    return _ticket(problem, network, search.mask, spent, history, method=method)
 
-    name = "supertickets"
-    summary = "channels of a supernet and weights, searched and pruned in one training run"
-    config = SuperTicketsConfig
-    # A mark binds the network before the search, which loses channels that the mark would count on.
-    chooses_weights = False
-    takes = frozenset({"rewind"})
 
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return a ticket of a smaller network than the supernet it was found in."""
-        config = create_config(SuperTicketsConfig, problem.method_options)
-        if problem.training.precision == "fp16":
-            raise ConfigurationError("training: method 'supertickets' runs in fp32 or bf16, got fp16: choose one")
-        search_device(problem)  # refuses what the machine does not have
-        network = problem.build()
-        supernet_positions = problem.everything(network).size
-        problem.keep(supernet_positions)
-        assert problem.density is not None
-        per_epoch = len(problem.data.train_labels) // problem.training.batch_size
-        moments = schedule(config, problem.training, density=problem.density, steps_per_epoch=per_epoch)
-        problem.start_state(network)  # loads the weights to start from, if there are any
-        search = SupernetSearch(problem, network, moments, threshold=config.threshold)
-        identity = problem.identity(self.name, config)
-        seconds = run_search(problem, search, name=self.name, steps=len(moments), identity=identity)
-        final = {"step": float(len(moments)), **search.measures()}
-        history = [
-            _entry(dict(zip(RECORD, record, strict=True)), per_epoch=per_epoch, supernet_positions=supernet_positions)
-            for record in (*search.records, [final[column] for column in RECORD])
-        ]
-        steps = len(moments)
-        spent = Spent(examples=steps * problem.training.batch_size, steps=steps, seconds=seconds)
-        return self._ticket(problem, network, search.mask, spent, history)
-
-    def _ticket(
-        self, problem: SearchProblem, network: nn.Module, mask: Mask, spent: Spent, history: Sequence[dict[str, Any]]
-    ) -> Ticket:
-        # The statistics of training are averages over networks that have since lost channels and weights.
-        whole, batch_size = state_arrays(network), problem.training.batch_size
-        state = weights_under(problem, network, mask, whole, batch_size=batch_size)
-        accuracy = evaluate(network, problem.data, device=problem.training.device)
-        info = problem.info(
-            self.name,
-            accuracy=accuracy,
-            cost=costs(spent, spent),
-            history=(*history[:-1], {**history[-1], "accuracy": accuracy}),
-            structure="channel",
-            ready=True,
-        )
-        return Ticket(mask=mask, weights=state, rewind_weights=None, info=info)
+def _ticket(
+    problem: SearchProblem,
+    network: nn.Module,
+    mask: Mask,
+    spent: Spent,
+    history: Sequence[dict[str, Any]],
+    *,
+    method: str,
+) -> Ticket:
+    # The statistics of training are averages over networks that have since lost channels and weights.
+    whole, batch_size = state_arrays(network), problem.training.batch_size
+    state = weights_under(problem, network, mask, whole, batch_size=batch_size)
+    accuracy = evaluate(network, problem.data, device=problem.training.device)
+    info = problem.info(
+        method,
+        accuracy=accuracy,
+        cost=costs(spent, spent),
+        history=(*history[:-1], {**history[-1], "accuracy": accuracy}),
+        structure="channel",
+        ready=True,
+    )
+    return Ticket(mask=mask, weights=state, rewind_weights=None, info=info)
 
 
 def _entry(record: Mapping[str, float], *, per_epoch: int, supernet_positions: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,46 +10,24 @@ import torch
 from torch import nn
 
 from ticketguard.models import mask_tensors, named_parameters
+from ticketguard.pruning.descriptions.options import create_config
+from ticketguard.pruning.descriptions.synflow import SynflowConfig
 from ticketguard.pruning.engine.at_initialisation import find_at_initialisation
 from ticketguard.pruning.engine.interface import SearchProblem
-from ticketguard.pruning.engine.options import create_config, require_in_range
 from ticketguard.pruning.engine.result import Spent
 from ticketguard.pruning.engine.selection import global_top_k
 from ticketguard.pruning.engine.stepped import search_device
 from ticketguard.ticket import Array, Mask, Ticket
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SynflowConfig:
-    """Settings of SynFlow.
-
-    Attributes:
-        rounds: Rounds of scoring and pruning; after round k of n, density^(k/n) of the weights are left.
-    """
-
-    rounds: int = 100
-
-    def __post_init__(self) -> None:
-        require_in_range(self, "rounds", least=1)
-
-
-class Synflow:
-    """Drop, round after round, the weights that the least signal flows through."""
-
-    name = "synflow"
-    summary = "the weights that most signal flows through at initialisation; needs no data"
-    config = SynflowConfig
-    chooses_weights = True
-    takes = frozenset({"rewind"})
-
-    def find(self, problem: SearchProblem) -> Ticket:
-        """Return the ticket that conserves synaptic flow."""
-        config = create_config(SynflowConfig, problem.method_options)
-        return find_at_initialisation(
-            problem,
-            method=self.name,
-            score=lambda network, layers: _rank(network, layers, problem, config.rounds),
-        )
+def find(problem: SearchProblem, *, method: str) -> Ticket:
+    """Return the ticket that conserves synaptic flow."""
+    config = create_config(SynflowConfig, problem.method_options)
+    return find_at_initialisation(
+        problem,
+        method=method,
+        score=lambda network, layers: _rank(network, layers, problem, config.rounds),
+    )
 
 
 def _rank(network: nn.Module, layers: Mask, problem: SearchProblem, rounds: int) -> tuple[Mapping[str, Array], Spent]:
