@@ -146,22 +146,26 @@ def _open(
     suspect: Path | None, endpoint: str | None, predictor: str | None, timeout: float, network: str | None
 ) -> list[Any]:
     """Return what is examined: a checkpoint, something that answers, or first one and then the other."""
-    from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor
-
     if network is not None and (suspect is None or _is_onnx(suspect)):
         raise click.UsageError("--network names a part of a checkpoint's weights: give a checkpoint as SUSPECT.")
     parts: list[Any] = []
     if suspect is not None and _is_onnx(suspect):
         if endpoint is not None or predictor is not None:
             raise click.UsageError("An .onnx file is asked for answers: give it alone, or a checkpoint of weights.")
+        from ticketguard.predictors.onnx import OnnxPredictor
+
         parts.append(OnnxPredictor(suspect, timeout_s=timeout))
     elif suspect is not None:
         from ticketguard.checkpoints.checkpoints import Checkpoint
 
         parts.append(Checkpoint(suspect, network=network))
     if endpoint is not None:
+        from ticketguard.predictors.http import HttpPredictor
+
         parts.append(HttpPredictor(endpoint, timeout_s=timeout))
     if predictor is not None:
+        from ticketguard.predictors.function import CallablePredictor
+
         parts.append(CallablePredictor(_load_callable(predictor), target=predictor))
     return parts
 

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 AxisLabels: TypeAlias = npt.NDArray[np.int64] | None
 Labels: TypeAlias = list[AxisLabels]
@@ -54,6 +52,9 @@ class Units:
     def resolve(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return the channel of every unit, and for every channel whether it is frozen."""
         pairs = np.concatenate([np.zeros((2, 0), dtype=np.int64), *self._same], axis=1)
+        from scipy.sparse import coo_array  # slow to import, and a verifier traces no groups
+        from scipy.sparse.csgraph import connected_components
+
         graph = coo_array((np.ones(pairs.shape[1], dtype=np.int8), (pairs[0], pairs[1])), shape=(self._count,) * 2)
         count, channel_of = connected_components(graph, directed=False)
         is_frozen = np.zeros(count, dtype=np.bool_)

@@ -5,8 +5,22 @@
 
 from __future__ import annotations
 
-from ticketguard.pipeline.embedding import embed
-from ticketguard.pipeline.finding import find, find_marked
-from ticketguard.pipeline.verifying import verify
+from typing import TYPE_CHECKING
+
+from ticketguard.lazily import loader
+
+if TYPE_CHECKING:
+    from ticketguard.pipeline.embedding import embed
+    from ticketguard.pipeline.finding import find, find_marked
+    from ticketguard.pipeline.verifying import verify
 
 __all__ = ["embed", "find", "find_marked", "verify"]
+__getattr__ = loader(
+    __name__,
+    {
+        "embed": "ticketguard.pipeline.embedding",
+        "find": "ticketguard.pipeline.finding",
+        "find_marked": "ticketguard.pipeline.finding",
+        "verify": "ticketguard.pipeline.verifying",
+    },
+)

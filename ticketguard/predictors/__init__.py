@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from ticketguard.predictors.function import CallablePredictor
-from ticketguard.predictors.http import HttpPredictor
+from typing import TYPE_CHECKING
+
+from ticketguard.lazily import loader
 from ticketguard.predictors.interface import Predictor
-from ticketguard.predictors.onnx import OnnxPredictor
+
+if TYPE_CHECKING:
+    from ticketguard.predictors.function import CallablePredictor
+    from ticketguard.predictors.http import HttpPredictor
+    from ticketguard.predictors.onnx import OnnxPredictor
 
 __all__ = ["CallablePredictor", "HttpPredictor", "OnnxPredictor", "Predictor"]
+__getattr__ = loader(
+    __name__,
+    {
+        "CallablePredictor": "ticketguard.predictors.function",
+        "HttpPredictor": "ticketguard.predictors.http",
+        "OnnxPredictor": "ticketguard.predictors.onnx",
+    },
+)

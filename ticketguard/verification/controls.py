@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtrc
 
 from ticketguard.errors import ConfigurationError
 from ticketguard.ticket import FloatArray
@@ -92,6 +91,8 @@ class Controls:
 
     def p_value(self, right: int) -> float:
         """Return the probability that chance gets *right* or more right: the exact binomial tail."""
+        from scipy.special import bdtrc  # slow to import, needed only where controls were asked
+
         return 1.0 if right <= 0 else float(bdtrc(right - 1, len(self.labels), self.chance))
 
     def describe(self, answers: list[int | None]) -> dict[str, Any]:

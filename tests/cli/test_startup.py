@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from ticketguard.pruning import METHODS
+from ticketguard.pruning.descriptions.method import Method
+
+from .conftest import Files
 
 PROGRAM = """
 import sys
@@ -39,20 +44,29 @@ def test_the_help_of_every_command_needs_neither_torch_nor_numpy() -> None:
     run("verify", "--help", without="torch,numpy")
 
 
+def test_weights_are_verified_without_what_asks_traces_or_draws(files: Files) -> None:
+    idle = "torch,asyncio,httpx,matplotlib,scipy.sparse,ticketguard.evaluation,ticketguard.predictors.http"
+    said = run("verify", files.marked, "--claim", files.claim, "--vault", files.vault, without=idle)
+    assert "supported" in said
+
+
 @pytest.mark.parametrize("name", ["METHODS", "CONTROLS"])
 def test_what_methods_there_are_is_known_without_torch(name: str) -> None:
     code = f"import sys; from ticketguard.pruning import {name}; assert {name} and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_method_has_its_search_where_it_says(tmp_path: Path) -> None:
-    import importlib
-
-    from ticketguard.pruning import METHODS, PruningMethod
-    from ticketguard.pruning.descriptions.method import Method
-
+def test_every_method_has_its_search_where_it_says() -> None:
     for method in METHODS.values():
         assert isinstance(method, Method)
         module, function = method.search.split(":")
         assert callable(getattr(importlib.import_module(module), function))
-    assert PruningMethod.__name__ == "PruningMethod"
+
+
+@pytest.mark.parametrize("package", ["pipeline", "predictors", "pruning", "reporting"])
+def test_what_is_loaded_on_use_is_there(package: str) -> None:
+    module = importlib.import_module(f"ticketguard.{package}")
+    assert all(getattr(module, name).__module__.startswith("ticketguard") for name in module.__all__ if name.islower())
+    assert all(hasattr(module, name) for name in module.__all__)
+    with pytest.raises(AttributeError, match=f"module 'ticketguard.{package}' has no attribute 'nothing'"):
+        _ = module.nothing
