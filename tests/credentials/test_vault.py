@@ -244,3 +244,6 @@ def test_a_group_that_names_a_tensor_at_length_is_refused(seal_cheaply: Sealer) 
     with pytest.raises(CredentialError, match="expected at most 1024 characters") as refused:
         open_vault(seal_cheaply(plaintext_of(header), PASSPHRASE), passphrase=PASSPHRASE)
     assert len(str(refused.value)) < 400
+    longest = {**HEADER, "channelGroups": [[["w" * 1024, 0, 1]]]}
+    vault = open_vault(seal_cheaply(plaintext_of(longest), PASSPHRASE), passphrase=PASSPHRASE)
+    assert vault.channel_groups == ((("w" * 1024, 0, 1),),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
@@ -86,16 +87,53 @@ def secret_positions(secret: bytes, commitment: bytes, name: str, positions: int
     return drawn
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counted:
+    """One reading: its counts, layer by layer, and how many edges a copy has there."""
+
+    layers: list[LayerCount]
+    edges: list[int]
+
+    @property
+    def hits(self) -> int:
+        return sum(layer.hits for layer in self.layers)
+
+    @property
+    def kept(self) -> int:
+        return sum(layer.kept for layer in self.layers)
+
+    @property
+    def expected(self) -> Fraction:
+        return sum((Fraction(layer.secret * layer.kept, layer.size) for layer in self.layers), Fraction(0))
+
+    @property
+    def log10_p(self) -> Decimal:
+        return log10(exact_tail(self.layers, self.hits))
+
+    def attainable_log10_p(self, share_ppm: int) -> Decimal:
+        """Of a copy whose planted edges are as likely as its others to be among those that are kept."""
+        hits = 0
+        for layer, edges in zip(self.layers, self.edges, strict=True):
+            planted = min(
+                Fraction(layer.secret), edges * (Fraction(share_ppm, 10**6) + Fraction(layer.secret, layer.size))
+            )
+            found = planted * Fraction(min(layer.kept, edges), max(1, edges))
+            if layer.kept > edges:  # the rest is kept as if by chance
+                found += (layer.secret - planted) * Fraction(layer.kept - edges, layer.size - edges)
+            hits += min(layer.secret, layer.kept, round(found))
+        return log10(exact_tail(self.layers, hits))
+
+
 def readings(
     suspect: Mapping[str, np.ndarray], mask: Mask, parameters: Mapping[str, int], secret: bytes, commitment: bytes
-) -> list[tuple[Decimal, int, int]]:
-    """Per reading log10 p, how many positions it keeps, and how many of them are secret."""
+) -> list[Counted]:
+    """Take every reading of a suspect."""
     density = parameters.get("density_ppm", 0)
     everything = np.sort(np.concatenate([np.abs(suspect[name]).reshape(-1) for name in mask]))[::-1]
     threshold = everything[max(1, len(everything) * density // 1_000_000) - 1]
     found = []
     for reading in range(1, 6):
-        layers = []
+        layers, copies = [], []
         for name in mask:
             magnitudes = [float(value) for value in np.abs(suspect[name]).reshape(-1)]
             alive = sum(value > 0 for value in magnitudes)
@@ -104,6 +142,7 @@ def readings(
                 edges -= edges * parameters.get("holes_ppm", 0) // 1_000_000
             if density:
                 edges = sum(value >= threshold and value > 0 for value in magnitudes)
+            copies.append(edges)
             compared = relative(suspect[name]) if reading == 5 and (density or alive > edges) else magnitudes
             if reading == 5 and density:
                 edges = standing_out(compared)
@@ -111,6 +150,5 @@ def readings(
             kept = largest(compared, wanted)
             drawn = secret_positions(secret, commitment, name, len(magnitudes), parameters["secret_ppm"])
             layers.append(LayerCount(size=len(magnitudes), kept=len(kept), secret=len(drawn), hits=len(kept & drawn)))
-        hits = sum(layer.hits for layer in layers)
-        found.append((log10(exact_tail(layers, hits)), sum(layer.kept for layer in layers), hits))
+        found.append(Counted(layers=layers, edges=copies))
     return found
