@@ -91,7 +91,7 @@ def test_memory_is_taken_for_what_is_there_and_not_for_the_limit(tmp_path: Path)
 
 def test_a_pipe_is_read_to_its_end_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FileError, match="is a pipe that nobody writes to: start its writer first"):
+    with pytest.raises(FileError, match="is a pipe that nothing writes to: start its writer first"):
         read_whole(tmp_path / "pipe", limit_bytes=10)
     reader, writer = os.pipe()
     content = bytes(range(256)) * 9000
@@ -239,7 +239,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 
 
 def test_a_file_larger_than_memory_is_an_error() -> None:
-    with pytest.raises(FileError, match="'x': is larger than the memory there is"), reading("x"):
+    with pytest.raises(FileError, match="'x': is larger than the available memory"), reading("x"):
         raise MemoryError
 
 

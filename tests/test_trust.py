@@ -95,7 +95,7 @@ def test_a_folder_is_read_if_it_is_repeated(tmp_path: Path) -> None:
     loaded = tg.Ticket.load(tmp_path / "ticket")
     with pytest.raises(UntrustedNameError, match="a place to read, data option 'folder'"):
         tg.check_ticket(loaded)
-    with pytest.raises(tg.TicketguardError, match="holds no Fashion-MNIST files"):
+    with pytest.raises(tg.TicketguardError, match="does not hold the Fashion-MNIST files"):
         tg.check_ticket(loaded, data_options={"folder": str(tmp_path / "data")})
 
 

@@ -1,6 +1,6 @@
 """The whole story on a small data set: find a ticket, mark it, steal it, and judge.
 
-Three thefts must be told from an innocent model of the same task, and from a wrong owner who claims the stolen ticket.
+Three thefts must be distinguished from an innocent model of the same task, and from a wrong owner's claim to a copy.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Row:
 
     @property
     def as_expected(self) -> bool:
-        """Whether a theft is told from innocence."""
+        """Whether thefts and innocence are told apart."""
         return (self.verdict.status == "supported") == self.derives
 
 

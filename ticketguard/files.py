@@ -76,7 +76,7 @@ def write_together(outputs: Sequence[Output]) -> None:
                 with _naming(folder):
                     _sync_folder(folder)
         except BaseException:
-            # Whoever tries again must not find new files in the way whose fellows could not be written.
+            # A second attempt must not find new files in the way whose companions could not be written.
             for output, _, descriptor in ready:
                 if output in new and is_there(output.path, descriptor):
                     with contextlib.suppress(OSError):
@@ -141,7 +141,7 @@ def _require_replaceable(target: Path) -> None:
         try:
             found = target.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return  # the latter is told when its folder is written to
+            return  # the latter is reported when its folder is written to
         # A rename would put a file in the place of a device such as /dev/null.
         if target.exists() and not target.is_file():
             kind = "folder" if target.is_dir() else "device or pipe"
@@ -179,13 +179,13 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise whatever keeps a file from being opened or read as an error that names it.
 
     Raises:
-        FileError: It cannot be opened or read, or is larger than the memory there is.
+        FileError: It cannot be opened or read, or is larger than the available memory.
     """
     try:
         yield
     except MemoryError as error:
         raise FileError(
-            path=path, reason="is larger than the memory there is", hint="check that it is the file you meant"
+            path=path, reason="is larger than the available memory", hint="check that it is the file you meant"
         ) from error
     except OSError as error:
         raise FileError(
@@ -205,7 +205,7 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
     opener = open_finite if limit_bytes > PIECE_BYTES else open_at_once
     with reading(path), open(path, "rb", opener=opener) as stream:
         found = os.fstat(stream.fileno())
-        # One byte more than allowed tells, also where a size is not known beforehand (a pipe, a device).
+        # One byte more than allowed is enough to know, even where the size is not known beforehand (a pipe, a device).
         pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
         while pieces[-1] and (rest := limit_bytes + 1 - sum(map(len, pieces))) > 0:
             pieces.append(stream.read(min(rest, PIECE_BYTES)))
@@ -217,7 +217,7 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
             hint="check that it is the file you meant",
         )
     if not content and stat.S_ISFIFO(found.st_mode):
-        raise FileError(path=path, reason="is a pipe that nobody writes to", hint="start its writer first")
+        raise FileError(path=path, reason="is a pipe that nothing writes to", hint="start its writer first")
     return content
 
 

@@ -123,7 +123,7 @@ class KeyedStream:
         """Draw a uniformly random set of *count* distinct integers below *bound*; returns them ascending.
 
         Integers are drawn one after the other until *count* different ones were seen. At most half of them can be
-        drawn: near the bound nearly every draw would be skipped, and whoever writes a claim could hang its reader.
+        drawn: near the bound nearly every draw would be skipped, and the writer of a claim could hang its reader.
 
         Raises:
             ValueError: *count* is not between 0 and half of *bound*, rounded up.

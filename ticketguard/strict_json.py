@@ -10,7 +10,7 @@ def parse_json(content: bytes, *, max_values: int) -> Any:
     """Decode JSON in UTF-8 whose objects name nothing twice, and whose numbers are finite.
 
     Args:
-        content: The bytes; whoever calls bounds their number.
+        content: The bytes; the caller bounds their number.
         max_values: How many values there may be, counted by commas and brackets. They, rather than the text's length,
             decide how much memory JSON takes.
 

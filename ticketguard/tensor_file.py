@@ -1,6 +1,6 @@
 """The container of tickets and references: a safetensors file whose header names nothing twice and is bounded.
 
-The header is read here first, before any value is: what is not ours is refused for the price of its header.
+The header is read here first, before any value is: a foreign file is refused at the cost of reading its header.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_HEADER_VALUES = 500_000
 # Weights have up to five, and numpy's own limit is 64.
 MAX_AXES = 32
 LENGTH_BYTES = 8
-# numpy's types; others (bfloat16, float8) are no ticket's, whose weights are what numpy computes with.
+# numpy's types; tickets do not have others (bfloat16, float8): their weights are what numpy computes with.
 ELEMENT_TYPES = ("F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64")
 DAMAGED = "the file is damaged; use another copy"
 

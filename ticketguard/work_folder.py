@@ -14,11 +14,11 @@ from ticketguard.errors import ConfigurationError, FileError, TicketguardWarning
 from ticketguard.files import SECRET, make_folder
 from ticketguard.staging import lock
 
-# Marks a folder as a run's, and is locked while one goes on.
+# Marks a folder as a run's, and is locked while one is under way.
 LOCK_FILE = "run.lock"
 # What the command that started the run has written. It is deleted last: a folder that is left empty has done its work.
 RECORD_FILE = "run.outputs"
-# What runs keep in their folders: whoever gives a folder of his own may have other files in it.
+# What runs keep in their folders: a folder that the user chose may have other files in it.
 _STATE = re.compile(r".+\.(checkpoint|ticket)|embed\.\w+|run\.outputs|.+-\d+-[0-9a-f]{16}\.json|\.[0-9a-f.]+\.part")
 
 
@@ -30,10 +30,10 @@ def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
 
     Args:
         folder: The folder; one that exists keeps its permission bits.
-        anew: Delete what an earlier run kept in it: whoever resumes this run must find nothing of another's.
+        anew: Delete what an earlier run kept in it: a resumed run must find nothing of another's.
 
     Raises:
-        ConfigurationError: A run that goes on holds it.
+        ConfigurationError: A run in progress holds it.
         FileError: It cannot be written to.
     """
     with _naming(folder):
@@ -60,7 +60,7 @@ def hold(folder: Path, *, anew: bool = False) -> Iterator[None]:
 
 
 def is_spent(folder: Path) -> bool:
-    """Whether a folder holds no run: it does not exist, or all but itself was deleted."""
+    """Whether a folder does not hold a run: it does not exist, or all but itself was deleted."""
     return not folder.exists() or not any(folder.iterdir())
 
 

@@ -41,10 +41,10 @@ class Zeros:
 
 
 def read_zeros(state: Mapping[str, Array], *, others: Mapping[str, str] | None = None) -> Zeros:
-    """Read a mask from the zeros of weights, and say which zeros were passed over.
+    """Read a mask from the zeros of weights, and say which zeros were ignored.
 
     Args:
-        state: Arrays by name; those of fewer than two axes are no layers.
+        state: Arrays by name; those of fewer than two axes are not layers.
         others: Tensors that are known not to be layers: why, by name.
     """
     layers: dict[str, BoolArray] = {}
@@ -96,7 +96,7 @@ def pruned_share(state: Mapping[str, Array]) -> float:
     """Return the share of weights that are zero because they were pruned; one zero in a tensor is chance.
 
     Args:
-        state: Arrays by name; those of fewer than two axes are passed over.
+        state: Arrays by name; those of fewer than two axes are ignored.
     """
     layers = {name: array for name, array in state.items() if array.ndim >= 2}
     weights = sum(array.size for array in layers.values() if array.dtype.kind == "f")

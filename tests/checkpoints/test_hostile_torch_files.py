@@ -93,7 +93,7 @@ def test_an_instruction_that_eats_memory_is_refused(tmp_path: Path) -> None:
 def test_tuples_that_take_for_ever_to_hash_are_never_hashed(detour: bytes, tmp_path: Path) -> None:
     level = b"h\x01h\x01\x86" + detour + b"q\x01"
     path = with_instructions(tmp_path, b"\x80\x02}(K\x01\x85q\x01" + 60 * level + b"tK\x01s.")
-    with pytest.raises(FileError, match=r"holds no state dict, only \[\]|its instructions are damaged"):
+    with pytest.raises(FileError, match=r"does not hold a state dict, only \[\]|its instructions are damaged"):
         Checkpoint(path)
 
 
@@ -265,7 +265,7 @@ def test_what_is_set_on_a_state_dict_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "s.pt").write_bytes(
         LEGACY_MAGIC + b"\x80\x02M\xe9\x03.\x80\x02}U\rlittle_endian\x88s.\x80\x02" + made + b".\x80\x02]."
     )
-    with pytest.raises(FileError, match=r"holds no state dict, only \[\]"):
+    with pytest.raises(FileError, match=r"does not hold a state dict, only \[\]"):
         Checkpoint(tmp_path / "s.pt")
 
 
@@ -312,7 +312,7 @@ def test_old_files_that_lie_are_refused(change: Callable[[bytes], bytes], reason
         ),
         (b"\x80\x02Nr\xff\xff\xff\xff.", "its instructions are damaged"),
         (b"\x80\x02}(.", "its instructions are damaged"),
-        (b"\x80\x02}(0.", "holds no state dict"),
+        (b"\x80\x02}(0.", "does not hold a state dict"),
         (b"\x80\x02}}.", "its instructions are damaged"),
         (b"\x80\x02}.N", "something follows its instructions"),
         (b"\x80\x02}((\x86.", "its instructions are damaged"),
@@ -334,8 +334,8 @@ def test_old_files_that_lie_are_refused(change: Callable[[bytes], bytes], reason
             "a tensor that is negated or conjugated when it is read",
         ),
         (b"\x80\x02ctorch\ndevice\nNR.", "its instructions are damaged"),
-        (b"\x80\x02}(NN1.", "holds no state dict"),
-        (b"\x80\x02}(N0N1.", "holds no state dict"),
+        (b"\x80\x02}(NN1.", "does not hold a state dict"),
+        (b"\x80\x02}(N0N1.", "does not hold a state dict"),
         (
             b"\x80\x02(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06K\x01tQ.",
             "a reference that is not a tensor's storage",

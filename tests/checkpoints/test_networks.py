@@ -192,7 +192,7 @@ def test_a_state_dict_is_found_three_keys_deep_and_no_deeper(tmp_path: Path) -> 
     torch.save({"a": {"b": {"c": arrays(NET)}}}, tmp_path / "deep.pt")
     assert Checkpoint(tmp_path / "deep.pt").names() == tuple(NET)
     torch.save({"a": {"b": {"c": {"d": arrays(NET)}}}}, tmp_path / "deeper.pt")
-    with pytest.raises(FileError, match=r"holds no state dict, only \['a'\]"):
+    with pytest.raises(FileError, match=r"does not hold a state dict, only \['a'\]"):
         Checkpoint(tmp_path / "deeper.pt")
 
 

@@ -79,7 +79,7 @@ def test_a_file_that_is_written_to_while_it_is_open_is_refused(kind: str, change
     else:
         path.write_bytes(content.replace(ONES["w"].tobytes(), (2 * ONES["w"]).tobytes()))
         os.utime(path, ns=(0, 1))  # as a clock does that has moved on
-    with pytest.raises(FileError, match="changed while it was read: use a copy that is at rest"):
+    with pytest.raises(FileError, match="changed while it was read: use a copy that nothing is writing to"):
         suspect.read("w")
 
 

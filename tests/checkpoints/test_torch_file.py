@@ -32,7 +32,7 @@ def test_a_nested_state_dict_is_found(key: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", [{"epoch": 3}, [1, 2], {"bias": torch.ones(3)}])
 def test_a_file_without_a_state_dict_says_what_it_holds(document: Any, tmp_path: Path) -> None:
     torch.save(document, tmp_path / "c.pt")
-    with pytest.raises(FileError, match=r"holds no state dict, only (\['(epoch|bias)'\]|list)"):
+    with pytest.raises(FileError, match=r"does not hold a state dict, only (\['(epoch|bias)'\]|list)"):
         Checkpoint(tmp_path / "c.pt")
 
 

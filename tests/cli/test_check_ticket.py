@@ -67,7 +67,7 @@ def test_an_interrupted_check_goes_on(run: Run, ticket: Path, tmp_path: Path, mo
     monkeypatch.setattr(runs, "train", interrupted)
     stopped = run(*arguments, code=3)
     assert "interrupted" in stopped.stderr
-    assert "go on with --resume" in run(*arguments, code=2).stderr
+    assert "continue with --resume" in run(*arguments, code=2).stderr
     run(*arguments, "--resume", code=1)
     assert len(calls) == 5
     assert not list(tmp_path.glob("*-run"))
@@ -94,4 +94,4 @@ def test_what_cannot_be_checked_is_told(
 
 def test_a_ticket_that_does_not_say_what_it_was_found_with_is_told(run: Run, files: Files, tmp_path: Path) -> None:
     result = run("check-ticket", files.unmarked, "--out", tmp_path / "e.png", code=2)
-    assert "the ticket does not say its model and data: give both as --model and --data" in result.stderr
+    assert "the ticket does not name its model and data: give both as --model and --data" in result.stderr

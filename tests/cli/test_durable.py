@@ -139,7 +139,7 @@ def test_a_training_is_not_taken_again_after_a_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", full)
         failed = run(*story.embed, code=3)
-    assert "nothing is lost: go on with --resume" in failed.stderr
+    assert "nothing is lost: continue with --resume" in failed.stderr
     assert modes(story.out) == {"marked.safetensors.embed-run": 0o700}
     secret, created = (story.folder / name for name in ("embed.secret", "embed.created"))
     kept, moment = secret.read_bytes(), created.read_text()
@@ -209,7 +209,7 @@ def test_what_is_written_meanwhile_by_another_is_not_replaced(
         patch.setattr(runs.Run, "finish", late)
         failed = run(*story.embed, code=2)
     assert "claim.json': exists already" in failed.stderr
-    assert "nothing is lost: go on with --resume" in failed.stderr
+    assert "nothing is lost: continue with --resume" in failed.stderr
     assert story.paths[1].read_text() == "another run's"
     assert not story.paths[2].exists()
     secret = (story.folder / "embed.secret").read_bytes()
@@ -228,7 +228,7 @@ def test_a_run_started_anew_leaves_nothing_that_a_resumed_one_would_stumble_over
         patch.setattr(runs.Run, "finish", interrupted)
         run(*story.embed, code=3)
     old = (story.folder / "embed.secret").read_bytes()
-    assert "go on with --resume, or start again with --force" in run(*story.embed, code=2).stderr
+    assert "continue with --resume, or start again with --force" in run(*story.embed, code=2).stderr
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "_take_step", interrupted)
         run(*story.embed, "--force", code=3)

@@ -146,7 +146,7 @@ def test_import_asks_which_of_two_networks_is_meant(run: Run, tmp_path: Path) ->
     safetensors.numpy.save_file(flat, tmp_path / "two.safetensors")
     arguments = ("import", tmp_path / "two.safetensors", "--out", tmp_path / "ticket.safetensors")
     result = run(*arguments, code=2)
-    assert "holds 2 networks, whose names start with 'x.', 'y.': say which one is meant with --network" in result.stderr
+    assert "holds 2 networks, whose names start with 'x.', 'y.': choose one with --network" in result.stderr
     assert not (tmp_path / "ticket.safetensors").exists()
     run(*arguments, "--network", "y", "--rewind", tmp_path / "two.safetensors")
     ticket = Ticket.load(tmp_path / "ticket.safetensors")

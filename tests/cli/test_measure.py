@@ -18,4 +18,4 @@ def test_measure_tells_costs_of_ticket_and_dense_network(run: Run, files: Files,
 
 
 def test_a_ticket_without_a_model_is_wrong_usage(run: Run, files: Files) -> None:
-    assert "does not say its model" in run("measure", files.unmarked, code=2).stderr
+    assert "does not name its model" in run("measure", files.unmarked, code=2).stderr

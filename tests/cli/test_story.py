@@ -113,7 +113,7 @@ def test_what_cannot_be_found_is_wrong_usage(
     [
         (("--mark-option", "planted-graph.rate=x"), 2, "planted graph: rate is 'x', expected a number"),
         (("--marks", "qr-code"), 2, "unknown mark 'qr-code', expected one or more of planted-graph, trigger-set"),
-        ((), 2, "the ticket does not say its model and data"),
+        ((), 2, "the ticket does not name its model and data"),
         (("--share", "0.9"), 2, "share is 0.9"),
         (("--triggers", "0"), 2, "count is 0"),
         (("--claim", "same", "--vault", "same"), 2, "outputs share a name"),
@@ -150,7 +150,7 @@ def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Pa
     assert stderr.splitlines()[-1].startswith("ticketguard: interrupted")
     assert "Traceback" not in stderr
     assert not broken.exists()
-    assert "go on with --resume" in run(*arguments, "--out", broken, code=2).stderr
+    assert "continue with --resume" in run(*arguments, "--out", broken, code=2).stderr
     run(*arguments, "--out", broken, "--resume")
     first, second = Ticket.load(straight), Ticket.load(broken)
     assert first.mask == second.mask
@@ -161,7 +161,7 @@ def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Pa
 @pytest.mark.parametrize("option", [("--share", "0.1"), ("--claim", "mine.json"), ("--level-bits", "40")])
 def test_options_of_a_mark_without_an_owner_are_told(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
     result = run(*FIND, *option, "--out", tmp_path / "t.safetensors", code=2)
-    assert f"{option[0]} is about a mark, and no mark is planted: add --owner" in result.stderr
+    assert f"{option[0]} sets up a mark, but no mark is planted: add --owner" in result.stderr
 
 
 def test_a_mark_is_planted_by_find(run: Run, folder: Path, tmp_path: Path) -> None:

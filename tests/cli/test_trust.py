@@ -136,7 +136,7 @@ def test_a_ticket_cannot_start_a_download_or_a_compiler(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     refused = run("embed", save(data="cifar10", data_options={"download": True}), *arguments["embed"], code=3)
-    assert "holds no cifar10" in refused.stderr
+    assert "does not hold cifar10" in refused.stderr
     assert "allow --download" in refused.stderr
 
     def compiled(*_: object, **__: object) -> None:

@@ -95,7 +95,7 @@ def test_an_endpoint_that_fails_is_asked_again_and_a_later_run_goes_on(
         assert r"answered 502 (\x1b[2Jno backend): asking again in 0.25 s" in first.stderr
         assert "\x1b" not in first.stderr + first.stdout
         (kept,) = tmp_path.glob("vault.age.answers-*.jsonl")
-        assert f"the answers so far are in '{kept}': go on from there with --journal {kept}" in first.stderr
+        assert f"the answers so far are in '{kept}': continue from there with --journal {kept}" in first.stderr
         down_from[0] = 100
         before = len(asked)
         second = json.loads(run("verify", "--endpoint", url, *options, "--journal", kept, "--json").stdout)

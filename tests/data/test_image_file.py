@@ -210,7 +210,7 @@ def test_a_large_image_shrinks_as_a_small_one(shape: tuple[int, ...], size: int)
 def test_a_large_jpeg_is_read_at_a_fraction_of_its_size() -> None:
     content = encoded(Image.new("RGB", (7000, 7000), (10, 20, 30)), "JPEG")
     assert np.abs(decoded(content, 8).reshape(3, -1) - np.array([[10], [20], [30]])).max() <= 2
-    with pytest.raises(FileError, match=r"has 7000x7000 pixels, .*expected at most 184549376: name an --image-size"):
+    with pytest.raises(FileError, match=r"has 7000x7000 pixels, .*expected at most 184549376: choose an --image-size"):
         decoded(content)
 
 

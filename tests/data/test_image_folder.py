@@ -105,7 +105,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
 def test_images_of_two_sizes_are_refused_unless_one_is_asked_for(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "pets.tar", {**PETS, "dog/9.png": png(1, size=(9, 8))})
     with pytest.raises(
-        FileError, match="is an image of 9x8, those before it have 8x8: name one size with --image-size"
+        FileError, match="is an image of 9x8, those before it have 8x8: choose one size with --image-size"
     ):
         load_data(str(path), options={})
     assert load_data(str(path), options={"image_size": 8}).input_shape == (3, 8, 8)

@@ -130,7 +130,7 @@ def test_a_pickle_in_the_place_of_cifar_is_not_opened(tmp_path: Path, name: str,
     for file in files:
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / file).write_bytes(code)
-    with pytest.raises(FileError, match=f"holds no {name} as torchvision unpacks it"):
+    with pytest.raises(FileError, match=f"does not hold {name} as torchvision unpacks it"):
         load_data(name, options={"folder": str(tmp_path)})
     assert not (tmp_path / "ran").exists()
 
@@ -152,7 +152,7 @@ def test_cifar_comes_through_torchvisions_loader(name: str, classes: int, monkey
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_that_is_not_there_says_what_to_do(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FileError, match=f"holds no {name} as torchvision unpacks it .*allow --download"):
+    with pytest.raises(FileError, match=f"does not hold {name} as torchvision unpacks it .*allow --download"):
         load_data(name, options={"folder": str(tmp_path)})
 
 

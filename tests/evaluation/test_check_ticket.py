@@ -107,7 +107,7 @@ def test_a_ticket_whose_pruned_weights_are_lost_is_beside_a_fresh_dense_network(
     bare = dataclasses.replace(ticket, rewind_weights=None)
     check = tg.check_ticket(bare, seeds=2, arms=["dense", "ticket"])
     assert check.arm("dense").start == "a fresh initialisation"
-    assert check.notes == ("not compared with reinitialised and shuffled: it could not be shown to be winning",)
+    assert check.notes == ("not compared with reinitialised and shuffled, so it could not be shown to be winning",)
     assert check.verdict in ("matching", "neither")
 
 
@@ -164,8 +164,8 @@ def test_finished_runs_of_another_recipe_are_not_taken(ticket: tg.Ticket, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"model": ""}, {}, "the ticket does not say its model and data: give both as --model and --data"),
-        ({"data": ""}, {}, "the ticket does not say its model and data: give both as --model and --data"),
+        ({"model": ""}, {}, "the ticket does not name its model and data: give both as --model and --data"),
+        ({"data": ""}, {}, "the ticket does not name its model and data: give both as --model and --data"),
         ({}, {"seeds": 1}, r"seeds are \[0\], expected two or more, all different"),
         ({}, {"seeds": (3, 3)}, r"seeds are \[3, 3\], expected two or more, all different"),
         ({}, {"arms": ["dense", "ticket", "luck"]}, "unknown arm 'luck', expected one or more of dense, ticket"),

@@ -76,7 +76,7 @@ def test_a_number_below_one_is_refused(name: str) -> None:
 def test_a_ticket_of_unknown_model_or_shape_is_refused(missing: dict[str, object]) -> None:
     ticket = ticket_of("mlp", "weight", widths=[20])
     unknown = dataclasses.replace(ticket, info=dataclasses.replace(ticket.info, **missing))
-    with pytest.raises(ConfigurationError, match="the ticket does not say its model and input shape"):
+    with pytest.raises(ConfigurationError, match="the ticket does not name its model and input shape"):
         tg.measure(unknown)
 
 

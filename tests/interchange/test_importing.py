@@ -175,9 +175,7 @@ def test_what_the_caller_says_of_model_data_and_recipe_is_the_tickets(by_name: b
 def test_a_file_of_two_networks_is_asked_about(names: tuple[str, str]) -> None:
     networks = {name: {"a.weight": pruned(8, 8), "b.weight": pruned(8, 4)} for name in names}
     state = {f"{net}.{name}": array for net, arrays in networks.items() for name, array in arrays.items()}
-    with pytest.raises(
-        ConfigurationError, match=r"holds 2 networks, whose names start with .*: say which one is meant"
-    ):
+    with pytest.raises(ConfigurationError, match=r"holds 2 networks, whose names start with .*: choose one with"):
         tg.import_checkpoint(state)
     for net in names:
         ticket = tg.import_checkpoint(tg.Checkpoint(state, network=net))

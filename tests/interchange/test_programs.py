@@ -60,7 +60,7 @@ def test_an_unknown_format_is_told(tmp_path: Path) -> None:
 def test_a_ticket_of_unknown_model_or_shape_is_told(missing: dict[str, object], tmp_path: Path) -> None:
     known = ticket("mlp", widths=[4])
     unknown = dataclasses.replace(known, info=dataclasses.replace(known.info, **missing))
-    with pytest.raises(ConfigurationError, match="the ticket does not say its model and input shape"):
+    with pytest.raises(ConfigurationError, match="the ticket does not name its model and input shape"):
         tg.export_program(unknown, tmp_path / "out", format="pt2")
 
 

@@ -198,7 +198,7 @@ def test_zeros_by_chance_make_no_ticket() -> None:
     weight = full(100, 200)
     weight[3, 4] = weight[50, 60] = 0
     with pytest.raises(
-        FileError, match="is a dense network: 2 of 20000 weights are exactly zero, which chance explains"
+        FileError, match="is a dense network: 2 of 20000 weights are exactly zero, no more than chance explains"
     ):
         tg.import_checkpoint({"fc.weight": weight})
 

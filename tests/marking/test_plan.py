@@ -103,7 +103,7 @@ def test_a_model_of_two_inputs_is_asked_as_its_owner_says() -> None:
     torch.manual_seed(0)
     model = TwoInputs()
     one = torch.ones(1)
-    with pytest.raises(ConfigurationError, match=r"raised TypeError on inputs of shape .*say how it is asked: prepare"):
+    with pytest.raises(ConfigurationError, match=r"raised TypeError on inputs of shape .*say how to ask it: prepare"):
         prepared(model)
     plan = prepared(model, ask=lambda model, inputs: model(inputs, one))
     trained(model, plan, lambda inputs: model(inputs, one))

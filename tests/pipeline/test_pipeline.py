@@ -175,7 +175,7 @@ def test_a_finished_embedding_resumes_to_the_same_credential_until_its_folder_is
 
 def test_another_secret_than_the_kept_one_does_not_go_on(ticket: tg.Ticket, owner: tg.Owner, tmp_path: Path) -> None:
     (tmp_path / "embed.secret").write_bytes(bytes(32))
-    with pytest.raises(ConfigurationError, match="has another secret than the one given"):
+    with pytest.raises(ConfigurationError, match="does not have the secret that was given"):
         tg.embed(ticket, owner=owner, secret=bytes(range(32)), workdir=tmp_path, resume=True)
 
 

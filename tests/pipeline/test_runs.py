@@ -27,7 +27,9 @@ def test_the_moment_that_was_kept_is_the_runs_and_nobody_elses_to_read(tmp_path:
 @pytest.mark.parametrize("content", [b"", b"yesterday", b"\xff", b"2001-02-03T04:05:06+00:00" + b" " * 64])
 def test_a_damaged_moment_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "embed.created").write_bytes(content)
-    with pytest.raises(FileError, match=r"embed\.created': (holds no date: delete it, and resume|has more than 64)"):
+    with pytest.raises(
+        FileError, match=r"embed\.created': (does not hold a date: delete it, and resume|has more than 64)"
+    ):
         moment_of_run(tmp_path)
 
 

@@ -314,7 +314,7 @@ def test_a_trained_network_that_would_be_ignored_is_refused(digits: Dataset, met
 @pytest.mark.parametrize("method", WITHOUT_REWIND)
 def test_rewind_weights_that_would_be_ignored_are_refused(digits: Dataset, method: str) -> None:
     instead = r", or give them as --pretrained \(pretrained=\)$" if method not in CONTROLS else "$"
-    message = rf"method '{method}' takes no rewind weights: leave --rewind \(rewind=\) out{instead}"
+    message = rf"method '{method}' does not take rewind weights: leave --rewind \(rewind=\) out{instead}"
     with pytest.raises(ConfigurationError, match=message):
         find(digits, method, rewind=state())
 
@@ -322,7 +322,7 @@ def test_rewind_weights_that_would_be_ignored_are_refused(digits: Dataset, metho
 def test_a_trained_network_is_refused_where_blocks_are_scored_before_training(digits: Dataset) -> None:
     shape = {"classes": 10, "input_shape": [1, 8, 8]}
     trained = state_arrays(build_model("resnet20", options=shape, seed=0))
-    with pytest.raises(ConfigurationError, match="'score_after' is 'init', which no trained network takes part in"):
+    with pytest.raises(ConfigurationError, match="'score_after' is 'init', which does not use a trained network"):
         find(digits, "layer_lottery", model="resnet20", model_options={}, pretrained=trained)
 
 

@@ -291,7 +291,7 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
         ({"options": {"structure": "filter"}, "density": 0.001}, "keeps 4 weights, but with one channel of each of 2"),
         (
             {"options": {"structure": "filter"}, "planting": Marks()},
-            "structure 'filter' chooses no single weights, so no",
+            "structure 'filter' does not choose single weights, so no",
         ),
         ({"options": {"structure": "filter"}, "density": None}, "this method needs a density"),
         (

@@ -133,7 +133,7 @@ def test_blocks_can_be_removed_from_what_a_first_search_left(digits: Dataset) ->
 
 
 def test_no_mark_can_be_planted_meanwhile() -> None:
-    with pytest.raises(ConfigurationError, match="'layer_lottery' chooses no single weights"):
+    with pytest.raises(ConfigurationError, match="'layer_lottery' does not choose single weights"):
         tg.find_marked("resnet20", data="digits", method="layer_lottery", density=0.9, owner=tg.Owner.generate("Ada"))
 
 
@@ -180,7 +180,11 @@ def test_an_interrupted_search_resumes_to_the_same_ticket(
         ({}, {}, "'layer_lottery' needs to know how much to remove: give --method-option blocks=N, or a density"),
         ({"blocks": 1}, {"density": 0.5}, "a density and blocks were given: leave one of them out"),
         ({"blocks": 5}, {}, "'blocks' is 5, expected at most the 4 that can be removed from model 'resnet20'"),
-        ({}, {"density": 0.1}, r"density is 0.1, but without all 4 blocks .* keeps 0.408 of its weights: raise it"),
+        (
+            {},
+            {"density": 0.1},
+            r"density is 0.1, but model .* without all its 4 removable blocks keeps 0.408 of its weights: raise it",
+        ),
         ({"blocks": -1}, {}, "'blocks' is -1, expected at least 0"),
         ({"blocks": 1, "score": "synflow"}, {}, "'score' is 'synflow', expected one of grasp, snip"),
         ({"blocks": 1, "score_after": "never"}, {}, "'score_after' is 'never', expected one of init, training"),

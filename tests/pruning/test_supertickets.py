@@ -302,7 +302,7 @@ def test_it_starts_from_rewind_weights_that_are_given(digits: Dataset) -> None:
 
 
 def test_a_mark_cannot_be_planted_meanwhile(digits: Dataset) -> None:
-    with pytest.raises(ConfigurationError, match="find the ticket first and embed the mark afterwards"):
+    with pytest.raises(ConfigurationError, match="find the ticket first, then mark it with embed"):
         tg.find_marked("supernet", data=digits, method="supertickets", density=0.4, owner=tg.Owner.generate("Ada"))
 
 

@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(FileError, match=r"No space left on device.*free some space.*go on with --resume"):
+        with pytest.raises(FileError, match=r"No space left on device.*free some space.*continue with --resume"):
             run(tmp_path / "part", resume=True)
     assert (tmp_path / "part").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "whole"]
@@ -163,7 +163,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "part", stop_at=4)
     whole = (tmp_path / "part").read_bytes()
     (tmp_path / "part").write_bytes(whole[:-100])
-    with pytest.raises(FileError, match="part': is not a whole checkpoint .*delete it to start anew"):
+    with pytest.raises(FileError, match="part': is not a whole checkpoint .*delete it to start again"):
         run(tmp_path / "part", resume=True)
 
 

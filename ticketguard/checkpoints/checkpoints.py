@@ -1,6 +1,6 @@
 """A white-box suspect: named tensors, read one at a time as float32, without running anything it brings.
 
-The format is told from the bytes, never from the file's name. Reading a file needs no torch.
+The format is recognised by the bytes, never by the file's name. Reading a file needs no torch.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class Checkpoint:
     Args:
         suspect: The file, the ``*.index.json`` of a sharded checkpoint or the folder of one, or tensors by name.
         label: What errors and reports call it; default: the path.
-        network: Read only the tensors whose names start so, as one network, and leave that prefix off; an empty text
-            says that the whole file is one.
 
     Raises:
         FileError: The file is missing, truncated, foreign, or holds code (which is not run).
@@ -118,8 +116,8 @@ class Checkpoint:
         if found:
             shown = ", ".join(f"'{prefix}'" for prefix in found[:8])
             raise ConfigurationError(
-                f"'{self.label}' holds {len(found)} networks, whose names start with {shown}: say which one is meant "
-                f"with {naming}, or that all of them are one with an empty text"
+                f"'{self.label}' holds {len(found)} networks, whose names start with {shown}: choose one with "
+                f"{naming}; an empty text takes them all as one"
             )
 
     def names(self) -> tuple[str, ...]:
@@ -239,12 +237,12 @@ class Checkpoint:
             names = ", ".join(f"'{match.network}'" for match in found[:4])
             raise UnverifiableError(
                 f"'{self.label}' has more than {MAX_NETWORKS} networks that fit the reference equally well ({names} "
-                "and others): say which one is meant, with --network (network=)"
+                f"and others): choose one with --network (network=)"
             )
         return found
 
     def _spare(self, names: Sequence[str]) -> set[str]:
-        """Return those of some tensors of one shape that are no layer: masks, whole numbers, an earlier one again."""
+        """Return those of some tensors of one shape that are not layers: masks, whole numbers, an earlier one again."""
         first: dict[bytes, str] = {}
         return {
             name
@@ -279,18 +277,18 @@ def _no_overlap(suspect: Checkpoint, shapes: Mapping[str, Shape], found: LayerMa
     if found.wrong_shapes:
         has = ", ".join(f"'{name}' {shape}" for name, shape in list(found.wrong_shapes.values())[:3])
         return (
-            f"'{suspect.label}' has the reference's tensors in other shapes: expected {wanted}, got {has}: "
-            "it is another architecture, or was restructured; verify by its answers instead"
+            f"'{suspect.label}' has the reference's tensors in other shapes: expected {wanted}, got {has}: it is "
+            f"another architecture, or was restructured; verify from its answers instead"
         )
     if packed := suspect.packed():
         return (
             f"'{suspect.label}' holds {describe(packed)}, which is not read: load it with the library that wrote it "
-            "and save the weights as floating-point numbers, or verify by its answers"
+            "and save the weights as floating-point numbers, or verify from its answers"
         )
     has = (
         ", ".join(f"'{name}' {suspect.shape(name)}" for name in suspect.layer_names()[:3]) or "no tensor with two axes"
     )
     return (
         f"'{suspect.label}' and the reference have no tensor in common: expected {wanted}, got {has}: "
-        "check that it is the suspect you meant, or verify by its answers"
+        "check that it is the suspect you meant, or verify from its answers"
     )

@@ -2,7 +2,7 @@
 
 A pairing that looked at the secret's positions would be a search that verification had to pay for. This one is a
 function of the suspect and the reference alone, so a verdict's p-value stays exact; where several networks fit equally
-well, each is a look, and they are counted.
+well, each is another reading, and they are counted.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def match_networks(
     Args:
         reference: Shapes by layer name.
         suspect: Shapes by tensor name, in stored order.
-        spare: Tells tensors that are not paired by order.
+        spare: Picks out tensors that are not paired by order.
 
     Returns:
         One match a network, at most `MAX_NETWORKS` and one.
@@ -226,7 +226,7 @@ def _pair_by_order(reference: Mapping[str, Shape], suspect: Mapping[str, Shape],
         layers, names = sorted(wanted, key=_natural), tensors_of.get(shape, [])
         again = spare(names) if spare is not None and len(names) > 1 else ()
         names = [name for name in names if name not in again]
-        # A file in alphabetical order (safetensors) tells nothing of the network's order, its numbers do.
+        # A file in alphabetical order (safetensors) says nothing about the network's order, but its numbers do.
         ordered = sorted(names, key=_natural) if names == sorted(names) else names
         if len(layers) == len(ordered):
             pairs.update(zip(layers, ordered, strict=True))

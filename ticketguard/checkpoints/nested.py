@@ -20,7 +20,7 @@ def find_tensors(document: Any, is_tensor: Callable[[object], bool]) -> tuple[di
 
     Args:
         document: What was loaded: mappings, and whatever else.
-        is_tensor: Tells a tensor.
+        is_tensor: Says whether a value is a tensor.
     """
     found = dict(_state_dicts(document, is_tensor, keys=(), seen=set()))
     masks = {keys: state for keys, state in found.items() if keys and keys[-1].lower() in _MASKS}

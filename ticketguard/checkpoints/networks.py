@@ -1,6 +1,6 @@
 """Which networks a file holds: a model and its moving average, a generator and its discriminator, a student's teacher.
 
-Told by names and shapes, never by values.
+Decided by names and shapes, never by values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def networks_in(shapes: Mapping[str, Shape], *, stored_apart: Sequence[str] = ()
     shapes, or if parts are named as networks are.
 
     Args:
-        shapes: Shapes by tensor name; those of fewer than two axes are passed over.
+        shapes: Shapes by tensor name; those of fewer than two axes are ignored.
         stored_apart: Prefixes of tensors that the file keeps in containers of their own.
     """
     layers = {name: tuple(shape) for name, shape in shapes.items() if len(shape) >= 2}

@@ -1,4 +1,4 @@
-"""One file of tensors, its format told from its bytes and never from its name. Nothing here needs torch."""
+"""One file of tensors, its format recognised by its bytes and never by its name. Nothing here needs torch."""
 
 from __future__ import annotations
 

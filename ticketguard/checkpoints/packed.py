@@ -1,4 +1,4 @@
-"""Weights that a file holds in a quantised or packed form: told by their parts' names, and by whole numbers.
+"""Weights that a file holds in a quantised or packed form: recognised by their parts' names, and by whole numbers.
 
 They are not read. A file of them must not pass for what little in it is not packed.
 """
@@ -25,7 +25,7 @@ _SMALL_INTEGERS = frozenset({"I8", "U8", "int8", "uint8", "qint8", "quint8", "I1
 
 
 def is_integer(type_name: str) -> bool:
-    """Tell whether a format's name of an element type is that of whole numbers or booleans."""
+    """Say whether a format's name of an element type is that of whole numbers or booleans."""
     return type_name.lower().startswith(("i", "u", "bool", "q"))
 
 

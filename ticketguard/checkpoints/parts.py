@@ -97,7 +97,7 @@ def read_part(part: Part, values: FloatArray, source: TensorSource) -> FloatArra
 
 
 def _weight_of_mask(name: str, taken: set[str], source: TensorSource) -> str | None:
-    """Return the stored weight that *name* is the mask of; None if it is no such mask."""
+    """Return the stored weight that *name* is the mask of; None if it is not such a mask."""
     found = _PARAMETRIZATION.fullmatch(name)
     if found is not None and found["part"] != "original":
         weight = f"{found['module']}parametrizations.{found['tensor']}.original"
@@ -122,7 +122,7 @@ def _weight_of_mask(name: str, taken: set[str], source: TensorSource) -> str | N
 
 
 def _covers(mask: Sequence[int], weight: Sequence[int]) -> bool:
-    """Tell whether a mask has its weight's shape, or 1 on the axes where it is the same for all (whole filters)."""
+    """Say whether a mask has its weight's shape, or 1 on the axes where it is the same for all (whole filters)."""
     return len(mask) == len(weight) and all(size in (1, whole) for size, whole in zip(mask, weight, strict=True))
 
 

@@ -110,7 +110,7 @@ class ShardedSource:
             raise FileError(
                 path=self._index.parent / self._files[name],
                 reason="has changed while it was read",
-                hint="use a copy that is at rest",
+                hint="use a copy that nothing is writing to",
             )
         return source.read(name)
 
@@ -127,7 +127,7 @@ class ShardedSource:
             odd = min(held ^ listed)
             raise FileError(
                 path=self._index,
-                reason=f"says that '{odd}' is {'' if odd in listed else 'not '}in '{file}', which is not so",
+                reason=f"says that '{odd}' is {'' if odd in listed else 'not '}in '{file}', which is wrong",
                 hint="fetch the index and its files again, all from one place",
             )
         for name in source.names():

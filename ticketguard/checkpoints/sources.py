@@ -43,7 +43,7 @@ class MappingSource:
         tensors: Arrays or tensors by name; they are copied when read, never changed.
 
     Raises:
-        TensorError: A value is no tensor, or a name no text.
+        TensorError: A value is not a tensor, or a name is not text.
     """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
@@ -91,7 +91,7 @@ def to_float32(array: Array, *, name: str) -> Array:
     """Return a new array: float32 if *array* is floating, else a copy as it is.
 
     Raises:
-        TensorError: The elements are no numbers.
+        TensorError: The elements are not numbers.
     """
     if array.dtype.kind not in "fiub":
         raise unreadable_type(name, str(array.dtype))

@@ -78,7 +78,9 @@ class SteadyFile:
                 view, offset = view[count:], offset + count
             status = os.fstat(self._stream.fileno())
         if view or (status.st_size, status.st_mtime_ns) != self._stamp:
-            raise FileError(path=self.path, reason="changed while it was read", hint="use a copy that is at rest")
+            raise FileError(
+                path=self.path, reason="changed while it was read", hint="use a copy that nothing is writing to"
+            )
 
     def _read_at(self, offset: int, view: memoryview) -> int:
         if hasattr(os, "preadv"):

@@ -143,7 +143,7 @@ class StoredTensors:
 
     Args:
         file: The file.
-        tensors: Each tensor's place, by name, in the order that names are told in.
+        tensors: Each tensor's place, by name, in the order that names are listed in.
 
     Raises:
         TensorError: One tensor costs many times the file.

@@ -240,6 +240,6 @@ def _state_dicts(file: SteadyFile, document: Any) -> tuple[dict[str, View], tupl
         found = sorted(name[:40] for name in document)[:8]
     raise FileError(
         path=file.path,
-        reason=f"holds no state dict, only {found}",
+        reason=f"does not hold a state dict, only {found}",
         hint="save model.state_dict() alone, or under a key such as state_dict",
     )

@@ -76,7 +76,7 @@ class Interpreter:
         self._stack.append(value)
 
     def _pop(self) -> Any:
-        # What lies under a mark belongs to whoever set it.
+        # What lies under a mark belongs to the code that set it.
         if self._marks and self._marks[-1] == len(self._stack):
             raise ValueError("nothing is left above the mark")
         return self._stack.pop()

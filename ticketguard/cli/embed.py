@@ -61,7 +61,7 @@ def command(
 
     The marked ticket is for release, the claim is public, the vault and its passphrase stay with the owner. The
     passphrase seals the vault, and opens the owner's key if that is encrypted. TICKET itself is as secret as the vault:
-    whoever has both tickets can tell which edges are the mark, and remove it. Keep it where the vault is, or delete it.
+    anyone who has both tickets can see which edges are the mark, and remove it. Keep it with the vault, or delete it.
     """
     from ticketguard.credentials.keys import Owner
     from ticketguard.files import Output

@@ -74,7 +74,9 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="List the pruning methods with their options, and exit.",
 )
 @click.option(
-    "--density", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Kept share of the prunable weights."
+    "--density",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the prunable weights to keep.",
 )
 @click.option(
     "--pretrained", type=click.Path(path_type=Path), help="Trained dense checkpoint, for methods that start from one."
@@ -83,7 +85,7 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--network",
     metavar="PREFIX",
-    help="Of --pretrained and --rewind files that hold several networks, the one whose names start with PREFIX.",
+    help="In --pretrained and --rewind files that hold several networks, take the one whose names start with PREFIX.",
 )
 @training_options
 @seed_option
@@ -93,7 +95,7 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--owner",
     type=click.Path(path_type=Path),
-    help="The owner's private key file: the marks are planted while the ticket is found, instead of by embed.",
+    help="The owner's private key file: the marks are planted during the search, instead of afterwards by embed.",
 )
 @marking_options
 @resume_option
@@ -119,13 +121,13 @@ def command(
 ) -> int:
     """Find a winning lottery ticket: prune, rewind, retrain, until the density is reached.
 
-    Checkpoints are kept beside the ticket while the search runs, so that --resume can go on after an interruption. With
-    --owner the search sees the secret edges of the owner's mark: the ticket that it writes is marked, and comes with
-    claim and vault, as from embed. An unmarked ticket that will be marked by embed is as secret as the vault: whoever
-    has it can remove the mark. It is written for its owner's eyes only.
+    Checkpoints are kept beside the ticket while the search runs, so that --resume can continue after an interruption.
+    With --owner the search sees the secret edges of the owner's mark: the ticket that it writes is marked, and comes
+    with a claim and a vault, as from embed. An unmarked ticket that embed will mark is as secret as the vault: anyone
+    who has it can remove the mark. It is written so that only its owner can read it.
 
     Several accelerators, or machines, train together under 'accelerate launch -m ticketguard find ...'; each batch is
-    shared out among them, and the first process writes the ticket.
+    split among them, and the first process writes the ticket.
     """
     from ticketguard.credentials.keys import Owner
     from ticketguard.files import PUBLIC, SECRET, Output
@@ -139,7 +141,7 @@ def command(
     for name in MARKING_NAMES if owner is None else ():
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             flag = f"--{name.replace('_', '-')}"
-            raise ConfigurationError(f"{flag} is about a mark, and no mark is planted: add --owner, or leave it out")
+            raise ConfigurationError(f"{flag} sets up a mark, but no mark is planted: add --owner, or leave it out")
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
     inputs = (owner, pretrained, rewind, marking.passphrase_file)
     run = open_run("find", written, resume=resume, force=force, inputs=inputs)

@@ -1,7 +1,7 @@
 """A long command's run: what it may replace, its folder, and its end, which may be cut short anywhere and resumed.
 
-The end goes: note what will be written, write all of it, print, delete the folder. Whoever resumes after the writing
-finds files that are the run's own, and is told what the run would have printed.
+A run ends in this order: note what will be written, write all of it, print, delete the folder. A run that is resumed
+    after the writing finds files that are its own, and prints what it would have printed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Run:
                 self._note(own, result)
                 write_together(own)
             except FileError as error:
-                hint = f"{error.hint}; nothing is lost: go on with --resume"
+                hint = f"{error.hint}; nothing is lost: continue with --resume"
                 raise type(error)(path=error.path, reason=error.reason, hint=hint) from error
             code = result.show(as_json=as_json)
             delete(self.folder)
@@ -133,7 +133,7 @@ def open_run(
     refuse_to_replace(outputs, force=force, inputs=inputs, own=own)
     if not (resume or force or keeps_nothing(folder)):
         raise ConfigurationError(
-            f"'{folder}' holds an interrupted run: go on with --resume, or start again with --force"
+            f"'{folder}' holds an interrupted run: continue with --resume, or start again with --force"
         )
     return run
 
@@ -197,7 +197,7 @@ def _name(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Return a file's digest; that of no file for what cannot be read, or is a link."""
+    """Return a file's digest; one that no file has for what cannot be read, or is a link."""
     if path.is_symlink():
         return ""
     try:

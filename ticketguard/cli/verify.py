@@ -26,15 +26,15 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
 
 @click.command(name="verify", short_help="Say whether a suspect derives from the ticket a claim marks.")
 @click.argument("suspect", type=click.Path(path_type=Path), required=False)
-@click.option("--endpoint", metavar="URL", help="A model's URL that speaks the Open Inference Protocol v2.")
+@click.option("--endpoint", metavar="URL", help="URL of a model that speaks the Open Inference Protocol v2.")
 @click.option(
     "--predictor", metavar="MODULE:NAME", help="A Python callable that takes one input and returns scores or a label."
 )
 @click.option(
     "--network",
     metavar="PREFIX",
-    help="Of a file that holds several networks, read the one whose names start with PREFIX, such as ema.; by default "
-    "all that fit the claim equally well, each of which is paid for.",
+    help="In a file that holds several networks, read the one whose names start with PREFIX, such as ema.; by "
+    "default all that fit the claim equally well are read, and p is corrected for their number.",
 )
 @click.option("--claim", type=click.Path(path_type=Path), required=True, help="The signed claim.")
 @click.option("--vault", type=click.Path(path_type=Path), required=True, help="The owner's vault.")
@@ -44,33 +44,34 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
     type=click.IntRange(1, 256),
     default=64,
     show_default=True,
-    help="Weakest level to accept: a claim may ask for p below 2^-BITS, not for less.",
+    help="Weakest level to accept: a claim may ask for a stricter level than p ≤ 2^-BITS, not a weaker one.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Seconds to wait for one answer of an endpoint or ONNX file.",
+    help="Seconds to wait for each answer from an endpoint or ONNX file.",
 )
 @click.option(
     "--patience",
     type=click.FloatRange(0, 86_400),
     default=300.0,
     show_default=True,
-    help="Seconds that faults may cost in all; what was answered when they end is judged.",
+    help="Seconds that faults may cost in all; when they are used up, the answers so far are judged.",
 )
 @click.option(
     "--journal",
     type=click.Path(path_type=Path),
-    help="File that keeps every answer; one of an earlier run is resumed, so name only one that you kept. An "
+    help="File that keeps every answer; one from an earlier run is continued, so name only one that you kept "
+    "yourself. An "
     "endpoint's answers are kept beside the vault until the questioning is over.",
 )
 @click.option(
     "--controls",
     metavar="DATA",
     help="Ordinary labelled inputs (test examples of a name, path or package.module:factory), asked if the triggers "
-    "prove nothing: at chance, the verdict is inconclusive.",
+    "prove nothing; if they are answered at chance, the verdict is inconclusive.",
 )
 @passphrase_option
 @vault_key_option
@@ -97,9 +98,9 @@ def command(
     SUSPECT is a checkpoint (safetensors, a .pt/.pth state dict, or the *.index.json or folder of one in several files),
     whose tensors are read and whose code is never run, or an .onnx file, which is asked for answers. --endpoint and
     --predictor are asked for answers too: in SUSPECT's place, or beside a checkpoint of the same model, where weights
-    and answers give one verdict that pays for two tests.
+    and answers give one verdict, corrected for two tests.
 
-    Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be told.
+    Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be decided.
     """
     from ticketguard.credentials.keys import load_public_key
     from ticketguard.pipeline import verify
@@ -188,8 +189,8 @@ def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | No
         raise FileError(
             path=path,
             reason="has answers of this endpoint to this claim",
-            hint=f"if an earlier run of yours left it, go on with --journal {shlex.quote(str(path))}; otherwise "
-            "delete it, since whoever wrote it chose the answers",
+            hint=f"if an earlier run of yours left it, continue with --journal {shlex.quote(str(path))}; otherwise "
+            f"delete it, since its writer chose the answers",
         )
     try:
         require_writable(path)
@@ -204,7 +205,9 @@ def _end_journal(kept: Path, verdict: Verdict) -> None:
     if not kept.exists():
         return
     if verdict.was_cut_short:
-        print_message(f"the answers so far are in '{kept}': go on from there with --journal {shlex.quote(str(kept))}")
+        print_message(
+            f"the answers so far are in '{kept}': continue from there with --journal {shlex.quote(str(kept))}"
+        )
     else:
         kept.unlink()
 

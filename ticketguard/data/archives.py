@@ -24,7 +24,7 @@ from ticketguard.files import open_finite
 EXTENDED_HEADER_LIMIT_BYTES = 2**20
 # The longest path an operating system opens.
 NAME_LIMIT_BYTES = 4096
-# Compressed images hardly shrink, uncompressed ones to a twentieth; what grows by more than this is no data set.
+# Compressed images hardly shrink, uncompressed ones to a twentieth; what grows by more than this is not a data set.
 UNPACKED_FREE_BYTES = 256 * 2**20
 UNPACKED_RATIO = 100
 # Headers, and records of extended ones: each takes time to read, and next to nothing in a compressed archive. An image
@@ -48,7 +48,7 @@ _UNPACK = "unpack it by hand if you trust it, and give the folder"
 
 
 def archive_files(path: Path, wanted: Callable[[str], bool], *, limit_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the regular files that are *wanted*; links and special files are passed over.
+    """Yield name and content of the regular files that are *wanted*; links and special files are skipped.
 
     Args:
         path: A tar archive, plain or compressed by gzip, bzip2 or xz.
@@ -171,13 +171,13 @@ def _number(field: bytes) -> int:
         return value
     text = field.split(b"\0", 1)[0].strip()
     if text and not text.isdigit():
-        raise ValueError("a header holds no octal number")
+        raise ValueError("a header does not hold an octal number")
     return int(text or b"0", 8)
 
 
 def _decimal(value: bytes) -> int:
     if not value.isdigit() or len(value) > 20:
-        raise ValueError("an extended header holds no size")
+        raise ValueError("an extended header does not hold a size")
     return int(value)
 
 

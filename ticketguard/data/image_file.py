@@ -91,7 +91,7 @@ def _fit(image: Image.Image, bare: BareImage, other_bytes: int, name: str, size:
             name,
             f"has {image.width}x{image.height} pixels, which take {cost} bytes to decode, expected at most "
             f"{WORK_LIMIT_BYTES}",
-            "shrink it or leave it out" if size else "name an --image-size, shrink it or leave it out",
+            "shrink it or leave it out" if size else "choose an --image-size, shrink it or leave it out",
         )
 
 

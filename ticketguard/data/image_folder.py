@@ -73,7 +73,7 @@ class _Images:
         if pixels.shape != self._shape:
             sizes = [f"{shape[2]}x{shape[1]}" for shape in (pixels.shape, self._shape)]
             raise no_data(
-                name, f"is an image of {sizes[0]}, those before it have {sizes[1]}", "name one size with --image-size"
+                name, f"is an image of {sizes[0]}, those before it have {sizes[1]}", "choose one size with --image-size"
             )
         self._check_room(pixels.size, name)
         self._buffer += np.ascontiguousarray(pixels).data
@@ -82,7 +82,9 @@ class _Images:
     def _check_room(self, more: int, name: str) -> None:
         if len(self._buffer) + more > DECODED_LIMIT_BYTES:
             raise no_data(
-                name, f"brings the data set above {DECODED_LIMIT_BYTES} bytes of pixels", "name a smaller --image-size"
+                name,
+                f"brings the data set above {DECODED_LIMIT_BYTES} bytes of pixels",
+                "choose a smaller --image-size",
             )
 
     def only(self, chosen: Sequence[int], classes: Sequence[str]) -> _Images:

@@ -69,7 +69,7 @@ def _call(factory: Callable[..., object], options: Mapping[str, Any], *, data: s
         return factory(**options)
     except TypeError as error:
         raise ConfigurationError(f"data '{data}' does not take the options {sorted(options)}: {error}") from error
-    # A factory is the user's own code: what it raises is no bug of ours.
+    # A factory is the user's own code: what it raises is not a bug of ours.
     except (Exception, SystemExit) as error:
         if isinstance(error, TicketguardError | MemoryError):
             raise

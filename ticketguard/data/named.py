@@ -43,7 +43,7 @@ def fashion_mnist(options: DataOptions) -> Dataset:
     if found is None:
         raise no_data(
             folder,
-            "holds no Fashion-MNIST files (train-images-idx3-ubyte.gz and three more)",
+            "does not hold the Fashion-MNIST files (train-images-idx3-ubyte.gz and three more)",
             "name their folder with --data-dir, install Debian's package dataset-fashion-mnist, or allow --download",
         )
     parts = [
@@ -74,7 +74,7 @@ def _cifar(loader: str, name: str, options: DataOptions) -> Dataset:
     except (RuntimeError, OSError) as error:
         raise no_data(
             folder,
-            f"holds no {name} as torchvision unpacks it ({error})",
+            f"does not hold {name} as torchvision unpacks it ({error})",
             "name its folder with --data-dir, allow --download, or give a folder or tar of class folders as --data",
         ) from error
     train, test = ((torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets)) for split in splits)

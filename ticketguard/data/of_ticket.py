@@ -1,7 +1,7 @@
 """The data that a ticket was found with: the one place where what a ticket names as its data is loaded.
 
-A ticket that was read from a file may be a stranger's. Of it only the names of `DATASETS` are used, read from where
-they usually are; anything else needs the user's word.
+A ticket that was read from a file may be a stranger's. Only its names of `DATASETS` are used, read from where they
+usually are; anything else needs the user's consent.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class PlantedParameters:
 
     @classmethod
     def from_json(cls, parameters: Mapping[str, Json]) -> PlantedParameters:
-        """Read a claim's parameters, whoever wrote it.
+        """Read a claim's parameters, which anybody may have written.
 
         Raises:
             CredentialError: One is missing, unknown or out of range.
@@ -197,8 +197,8 @@ class PlantedGraph:
         """
         if density >= DENSE:
             raise ConfigurationError(
-                f"density is {density:g}, expected below {DENSE:g} for a mark that is planted while the ticket is "
-                "found: find the ticket first and embed the mark afterwards"
+                f"density is {density:g}, expected below {DENSE:g} for a mark that is planted during the search: "
+                "find the ticket first, then mark it with embed"
             )
         likely = min(SEARCH_ROOM * density, MOST_LIKELY)
         needed = self.share * likely / (1.0 - likely)

@@ -78,7 +78,7 @@ class TriggerRecipe:
             and all(1 <= value <= LARGEST_INTEGER for value in self.std_ppm)
         )
         if not allowed:
-            raise ValueError(f"no trigger set can be drawn by {reprlib.repr(self)}")
+            raise ValueError(f"no trigger set can be drawn from {reprlib.repr(self)}")
 
     @property
     def pixels_of_one(self) -> int:
@@ -100,7 +100,7 @@ class TriggerRecipe:
 
     @classmethod
     def from_json(cls, parameters: Mapping[str, Json]) -> TriggerRecipe:
-        """Undo `to_json`, whoever wrote the claim.
+        """Undo `to_json`, for a claim that anybody may have written.
 
         Raises:
             CredentialError: A parameter is missing, unknown or out of range.
@@ -308,8 +308,8 @@ class TriggerSet:
         except ValueError as error:
             raise ConfigurationError(
                 f"a trigger set needs 2 or more classes and inputs of shape (channels, height, width) or (features,), "
-                f"got {info.classes} classes and shape {info.input_shape}: say both when the ticket is made, "
-                "or leave the trigger set out"
+                f"got {info.classes} classes and shape {info.input_shape}: give both when the ticket is made, or "
+                f"leave the trigger set out"
             ) from error
         return recipe.to_json()
 

@@ -37,14 +37,14 @@ def check_ticket(
     Args:
         ticket: The ticket.
         seeds: The seeds, or how many: 0, 1, ...; at least two.
-        arms: Names out of `ARMS` to compare, dense and ticket among them; by default what tells for its kind.
+        arms: Names out of `ARMS` to compare, dense and ticket among them; by default those that decide for its kind.
         model: By default what the ticket was found with.
         dense_options: Changes to the ticket's model options that give the dense network, where they leave blocks out.
         data: By default what the ticket was found with.
         data_options: Arguments of the data loader; without *data*, changes to those the ticket was found with.
         training: The recipe of all arms, or changes to the ticket's own.
         workdir: Folder for finished runs and checkpoints; without it the check cannot be resumed.
-        resume: Go on from what is kept in *workdir*.
+        resume: Continue from what is kept in *workdir*.
         progress: Where progress is shown.
 
     Raises:
@@ -68,7 +68,7 @@ def check_ticket(
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
         raise ConfigurationError(
-            "the ticket does not say its model and data: give both as --model and --data (model=, data=)"
+            "the ticket does not name its model and data: give both as --model and --data (model=, data=)"
         )
     dataset = data_of(ticket, data=data, options=data_options)
     recipe = training_of(ticket, dataset, model=model, changes=training)
@@ -86,7 +86,7 @@ def check_ticket(
     mask_matters = can_change(ticket.mask)
     verdict, comparisons = judge(results, mask_matters=mask_matters)
     if missing := missing_controls(results, mask_matters=mask_matters):
-        notes = (*notes, f"not compared with {' and '.join(missing)}: it could not be shown to be winning")
+        notes = (*notes, f"not compared with {' and '.join(missing)}, so it could not be shown to be winning")
     return TicketCheck(
         verdict=verdict,
         comparisons=comparisons,

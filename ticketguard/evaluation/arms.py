@@ -44,7 +44,7 @@ def chosen_arms(ticket: Ticket, arms: Sequence[str] | None) -> tuple[tuple[str, 
     if unknown := sorted(set(arms) - set(ARMS)):
         raise ConfigurationError(f"unknown arm '{unknown[0]}', expected one or more of {', '.join(ARMS)}")
     if missing := [name for name in (DENSE, TICKET) if name not in arms]:
-        raise ConfigurationError(f"arm '{missing[0]}' is missing: no ticket is judged without it")
+        raise ConfigurationError(f"arm '{missing[0]}' is missing: a ticket cannot be judged without it")
     if not changes and (idle := sorted({"shuffled", "inverted", "random_like"} & set(arms))):
         raise ConfigurationError(f"arm '{idle[0]}' is the ticket's own mask, which keeps whole layers: leave it out")
     if structured and ONE_SHOT in arms:

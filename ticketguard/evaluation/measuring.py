@@ -94,7 +94,7 @@ def measure(
         model: Takes the place of the ticket's model.
 
     Raises:
-        ConfigurationError: The ticket does not say its model or input shape, or the model does not run on it.
+        ConfigurationError: The ticket does not name its model or input shape, or the model does not run on it.
         UntrustedNameError: The ticket is from a file that names an import path, and *model* is not given.
         TensorError: The ticket's tensors are those of another model.
     """

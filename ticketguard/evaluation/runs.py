@@ -47,7 +47,7 @@ class Runs:
         model: Takes the place of the ticket's model.
         dense_options: Changes to the ticket's model options that give the whole network.
         workdir: Folder for finished runs and checkpoints, or None.
-        resume: Go on from what is kept there.
+        resume: Continue from what is kept there.
         progress: Where progress is shown.
     """
 
@@ -176,6 +176,6 @@ def _read_run(path: Path) -> dict[str, Any]:
             raise ValueError("has numbers that no run reaches")
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
-            path=path, reason=f"is not the result of a run ({error})", hint="delete it, and go on with --resume"
+            path=path, reason=f"is not the result of a run ({error})", hint="delete it, and continue with --resume"
         ) from error
     return {**run}

@@ -89,7 +89,7 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
         suspect: Weights under the reference's layer names, shape (out, in, *kernel); layers may be missing. Each is
             looked up once, so a lazy mapping keeps memory low.
         reference: The unmarked ticket.
-        groups: Channel groups of the reference's model; members that are no masked layers are ignored.
+        groups: Channel groups of the reference's model; members that are not masked layers are ignored.
 
     Raises:
         UnverifiableError: The suspect has none of the reference's layers.
@@ -157,7 +157,7 @@ class _Matching:
                 self.complete = False
 
     def _spend(self, steps: int) -> bool:
-        """Say whether so many steps are still to be had; once they are not, matching ends with what it has."""
+        """Say whether so many steps are left; once they are not, matching ends with what it has."""
         self._steps_left -= steps
         self.complete = self.complete and self._steps_left >= 0
         return self._steps_left >= 0

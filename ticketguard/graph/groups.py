@@ -72,7 +72,7 @@ def groups_to_json(groups: Sequence[ChannelGroup]) -> list[list[list[Any]]]:
 
 
 def groups_from_json(document: Any) -> tuple[ChannelGroup, ...]:
-    """Undo `groups_to_json`, whoever wrote it.
+    """Undo `groups_to_json`, for a document that anybody may have written.
 
     Raises:
         ValueError: *document* has another form, or is larger than the format allows; a group's members disagree on its

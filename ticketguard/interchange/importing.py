@@ -58,7 +58,7 @@ def import_checkpoint(
         training: The recipe to retrain with, or changes to the recommended one.
         classes: Number of classes, where *data* does not say it.
         input_shape: Shape of one input, where *data* does not say it.
-        explain: Given the tensors that have zeros and are no layers, with the reason why; by default a
+        explain: Given the tensors that have zeros and are not layers, with the reason why; by default a
             `TicketguardWarning` says so.
 
     Raises:
@@ -114,7 +114,8 @@ def _whole_state(source: Checkpoint) -> dict[str, Array]:
             raise TensorError(
                 name=name,
                 reason="has values that are NaN or infinite (in float32)",
-                hint=f"if the network in use does not need it, give its --model (model=), or name it with {_NAMING}",
+                hint=f"if the network in use does not need it, give its --model (model=), or choose the network with "
+                f"{_NAMING}",
             )
         state[name] = values
     names = list(state)
@@ -139,8 +140,8 @@ def _state_for(source: Checkpoint, network: torch.nn.Module) -> dict[str, Array]
     if len(fits) > 1 and source.network is None:
         examples = ", ".join(f"'{next(iter(fit.values()))}'" for fit in fits[:4] if fit)
         raise ConfigurationError(
-            f"'{source.label}' holds {len(fits)} networks that fit the model equally well, with {examples}: say "
-            f"which one is meant with {_NAMING}"
+            f"'{source.label}' holds {len(fits)} networks that fit the model equally well, with {examples}: choose "
+            f"one with {_NAMING}"
         )
     packed = {name for name in source.packed() if name in fits[0].values() or name not in source.names()}
     if packed:
@@ -198,8 +199,8 @@ def _mask_of(
     if 1 - zeros.mask.density < FEWEST_PRUNED_SHARE:
         raise FileError(
             path=source.label,
-            reason=f"is a dense network: {zeros.mask.size - zeros.mask.kept} of {zeros.mask.size} weights are exactly "
-            "zero, which chance explains",
+            reason=f"is a dense network: {zeros.mask.size - zeros.mask.kept} of {zeros.mask.size} weights are "
+            f"exactly zero, no more than chance explains",
             hint="import the checkpoint as it was pruned, or find a ticket with 'ticketguard find'",
         )
     for name in zeros.mask:
@@ -229,7 +230,7 @@ def _known(
     classes: int,
     input_shape: tuple[int, ...],
 ) -> tuple[torch.nn.Module | None, Dataset | None, TicketInfo]:
-    """Build the model and load the data, as far as they were told, and say so."""
+    """Build the model and load the data, as far as they were given, and record them."""
     info = TicketInfo(method="import", classes=classes, input_shape=input_shape)
     dataset = None
     if data is not None:

@@ -41,7 +41,7 @@ def export_program(
         model: Takes the place of the ticket's model.
 
     Raises:
-        ConfigurationError: The format is unknown, the ticket does not say its model or input shape, or the model cannot
+        ConfigurationError: The format is unknown, the ticket has no model or input shape, or the model cannot
             be traced.
         UntrustedNameError: The ticket is from a file that names an import path, and *model* is not given.
         MissingExtraError: ONNX is asked for, and its packages are not installed.

@@ -119,8 +119,8 @@ class SearchPlanting:
         if searched is None:
             able = [name for name in SCHEMES if isinstance(scheme(name).settings(), SearchedMark)]
             raise ConfigurationError(
-                f"marks are {', '.join(mark.scheme for mark in self._marks)}: none of them can be planted while a "
-                f"ticket is found; name one that can, {' or '.join(able)}, or embed them afterwards"
+                f"marks are {', '.join(mark.scheme for mark in self._marks)}: none of them can be planted during the "
+                f"search: name one that can, {' or '.join(able)}, or mark the ticket with embed"
             )
         self._searched, self._parameters = searched, searched.search_parameters(density)
         self._owner, self._info = owner, info

@@ -102,7 +102,7 @@ def prepare(
 
 
 def _for_release(info: TicketInfo) -> TicketInfo:
-    """Forget where the owner keeps the data: a ticket that is given away tells nobody's folders."""
+    """Forget where the owner keeps the data: a ticket that is given away names nobody's folders."""
     options = {name: value for name, value in info.data_options.items() if name not in ("folder", "test_path")}
     return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options)
 
@@ -173,7 +173,7 @@ class Plan:
         load_arrays(model, self._start.weights, masked=self.mask.layers)
 
     def seek(self, step: int) -> None:
-        """Go on as after *step* finished steps."""
+        """Continue as after *step* finished steps."""
         self._step = step
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:

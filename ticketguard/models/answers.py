@@ -19,7 +19,7 @@ Ask: TypeAlias = Callable[[nn.Module, torch.Tensor], Any]
 # What libraries call class scores in a dict or an object that a model returns.
 SCORE_NAMES = ("logits", "out", "scores")
 ASKED_AT_ONCE = 256
-WHAT_TO_DO = "wrap the model, or say how it is asked: prepare(..., ask=lambda model, inputs: model(inputs)...)"
+WHAT_TO_DO = "wrap the model, or say how to ask it: prepare(..., ask=lambda model, inputs: model(inputs)...)"
 
 
 def scores_of(output: Any) -> torch.Tensor:

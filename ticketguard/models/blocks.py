@@ -32,7 +32,7 @@ def removable_blocks(model: nn.Module, example_input: torch.Tensor, *, layers: S
 
     Each has been tried: with all its tensors zero, so that only the shortcut is left, the model computes what it
     computes without the block. That excludes whatever changes resolution or width beside its branch, and everything
-    that is no residual block. Of blocks within blocks the innermost are returned.
+    that is not a residual block. Of blocks within blocks the innermost are returned.
 
     Args:
         model: Any model; it is copied, not changed.
@@ -85,7 +85,7 @@ def remove_blocks(model: nn.Module, names: Sequence[str]) -> None:
     """Put nothing in the place of blocks of *model*, in place; all other modules keep their names.
 
     Raises:
-        ConfigurationError: *names* are no list of names, or the model has no such module.
+        ConfigurationError: *names* is not a list of names, or the model has no such module.
     """
     given: object = names  # from a user, or a file
     if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):

@@ -63,8 +63,8 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
     Args:
         model: A name, an import path or a factory.
         options: The factory's arguments; the built-in ones take ``classes`` and ``input_shape``, which are left out for
-            a factory of the user's own that does not name them. ``removed_blocks`` is no factory's: it names modules
-            that are taken out of what any factory returns.
+            a factory of the user's own that does not name them. ``removed_blocks`` is not the factory's: it names
+            modules that are taken out of what any factory returns.
         seed: Fixes the initialisation.
 
     Raises:
@@ -83,7 +83,7 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
             raise ConfigurationError(
                 f"model '{_name(model)}' does not take the options {sorted(options)}: {error}{_taken(factory)}"
             ) from error
-        # A factory is the user's own code: what it raises is no bug of ours.
+        # A factory is the user's own code: what it raises is not a bug of ours.
         except (Exception, SystemExit) as error:
             if isinstance(error, TicketguardError | MemoryError):
                 raise

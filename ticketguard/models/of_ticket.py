@@ -85,14 +85,14 @@ def trained_network(ticket: Ticket, *, model: str | Factory | None = None) -> nn
         model: Takes the place of the ticket's model.
 
     Raises:
-        ConfigurationError: The ticket does not say its model or input shape, or its file names a huge one.
+        ConfigurationError: The ticket does not name its model or input shape, or its file names a huge one.
         UntrustedNameError: As `model_of`.
         TensorError: The ticket's tensors are those of another model.
     """
     info = ticket.info
     if not (model or info.model) or not info.input_shape:
         raise ConfigurationError(
-            "the ticket does not say its model and input shape: name the model, and give the shape to 'import'"
+            "the ticket does not name its model and input shape: name the model, and give the shape to 'import'"
         )
     if info.from_file and math.prod(info.input_shape) > LARGEST_INPUT:
         raise UntrustedNameError(

@@ -76,7 +76,7 @@ def resnet20(
         width: Channels of the first stage; the others have twice and four times as many.
 
     Raises:
-        ConfigurationError: Inputs are no images, or the numbers of blocks or the width are none.
+        ConfigurationError: Inputs are not images, or the numbers of blocks or the width are not valid.
     """
     return _resnet("resnet20", classes=classes, input_shape=input_shape, blocks=blocks, width=width)
 

@@ -115,7 +115,7 @@ def supernet(
         expansion: A cell's hidden channels, over all branches, as a multiple of its inputs (the paper's is 4).
 
     Raises:
-        ConfigurationError: Inputs are no images, or the sizes make no network.
+        ConfigurationError: Inputs are not images, or the sizes do not make a network.
     """
     if len(input_shape) != 3:
         raise ConfigurationError(

@@ -60,9 +60,9 @@ def embed(
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         workdir: Folder for checkpoints; without it the run cannot be resumed. The secret and the trained weights stay
-            in it, so that whoever is interrupted before the credential is saved resumes to the same one: delete the
+            in it, so that a run interrupted before the credential is saved resumes to the same one: delete the
             folder once everything is saved.
-        resume: Go on from what is kept in *workdir*.
+        resume: Continue from what is kept in *workdir*.
         progress: Where progress is shown.
 
     Returns:
@@ -70,7 +70,7 @@ def embed(
 
     Raises:
         CapacityError: The ticket is too small for the mark.
-        ConfigurationError: The ticket does not say its model or data, and neither does the call.
+        ConfigurationError: The ticket does not name its model or data, and neither does the call.
         UntrustedNameError: The ticket is from a file that names an import path or folder, and the call does not.
         TicketguardError: Training diverged.
     """
@@ -82,7 +82,7 @@ def embed(
     info = ticket.info
     if not (model or info.model) or not (data or info.data):
         raise ConfigurationError(
-            "the ticket does not say its model and data: give both as --model and --data (model=, data=)"
+            "the ticket does not name its model and data: give both as --model and --data (model=, data=)"
         )
     dataset = data_of(ticket, data=data, options=data_options)
     config = training_of(ticket, dataset, model=model, changes=training)
@@ -129,11 +129,11 @@ def _require_same_run(workdir: Path | None, plan: Plan, marks: Sequence[Mark], *
     """Compare what is embedded with what an interrupted run did.
 
     Raises:
-        ConfigurationError: The run to go on with embeds other marks.
+        ConfigurationError: The run to continue embeds other marks.
     """
     path = None if workdir is None else workdir / IDENTITY_FILE
     if path is not None and resume and path.exists() and path.read_bytes() != _identity(plan, marks):
         raise ConfigurationError(
             f"the run kept in '{path.parent}' embeds other marks, or another owner's: "
-            "resume with the settings it was started with, or start anew"
+            "resume with the settings it was started with, or start again"
         )

@@ -62,7 +62,7 @@ def find(
         pretrained: The trained dense network, for methods that start from one: a state dict, a ticket, or a file.
         rewind: The weights that the ticket is trained from, likewise; by default what the method takes.
         workdir: Folder for checkpoints; without it the run cannot be resumed.
-        resume: Go on from the checkpoints in *workdir*.
+        resume: Continue from the checkpoints in *workdir*.
         progress: Where progress is shown.
 
     Raises:
@@ -117,7 +117,7 @@ def find_marked(
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         workdir: Folder for checkpoints; without it the run cannot be resumed.
-        resume: Go on from what is kept in *workdir*; the secret is, until the folder is deleted, which is for after
+        resume: Continue from what is kept in *workdir*; the secret is, until the folder is deleted, which is for after
             everything is saved.
         search: The other arguments of `find`.
 
@@ -136,8 +136,8 @@ def find_marked(
     chosen, problem = _search(model, density=density, workdir=workdir, resume=resume, **search)
     if not chosen.chooses_weights:
         raise ConfigurationError(
-            f"method '{chosen.name}' chooses no single weights, so no mark can be planted meanwhile: "
-            "find the ticket first and embed the mark afterwards"
+            f"method '{chosen.name}' does not choose single weights, so no mark can be planted during the search: "
+            f"find the ticket first, then mark it with embed"
         )
     network = problem.build()
     key = drawn_once(

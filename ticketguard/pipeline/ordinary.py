@@ -1,4 +1,4 @@
-"""Ordinary inputs for a questioning, from a data set of whoever verifies."""
+"""Ordinary inputs for a questioning, from a data set of the verifier's."""
 
 from __future__ import annotations
 

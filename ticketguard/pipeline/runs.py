@@ -35,10 +35,10 @@ def recipe(given: TrainingConfig | Mapping[str, Any] | None, default: TrainingCo
 
 
 def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -> bytes:
-    """Return the secret that an interrupted embedding began with, so that it goes on with the same draws, or a new one.
+    """Return the secret that an interrupted embedding began with, which gives it the same draws, or a new one.
 
     Raises:
-        ConfigurationError: The run to go on with has another secret than the one given.
+        ConfigurationError: The run to continue has another secret than the one given.
         FileError: The secret that is kept is damaged.
     """
     key = _kept_secret(workdir) if workdir is not None and resume else None
@@ -46,7 +46,8 @@ def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -
         return os.urandom(SECRET_BYTES) if secret is None else secret
     if secret not in (None, key):
         raise ConfigurationError(
-            f"the run kept in '{workdir}' has another secret than the one given: resume without one, or start anew"
+            f"the run kept in '{workdir}' does not have the secret that was given: resume without a secret, or start "
+            f"again"
         )
     return key
 
@@ -56,7 +57,7 @@ def in_work_folder(workdir: Path | None, *, resume: bool, secret: bytes | None =
     """Keep a run's folder to this run while it lasts, with its secret on disk before anything depends on it.
 
     Raises:
-        ConfigurationError: Another run holds the folder, or was started anew in it meanwhile.
+        ConfigurationError: Another run holds the folder, or was started anew in it since.
         FileError: The folder cannot be written to.
     """
     from ticketguard.training import held_by_first_process, in_first_process
@@ -123,7 +124,7 @@ def moment_of_run(workdir: Path | None) -> datetime.datetime:
         try:
             moments.append(datetime.datetime.fromisoformat(read_whole(path, limit_bytes=MOMENT_BYTES).decode()))
         except ValueError as error:
-            raise FileError(path=path, reason="holds no date", hint="delete it, and resume") from error
+            raise FileError(path=path, reason="does not hold a date", hint="delete it, and resume") from error
 
     in_first_process(keep)
     return moments[-1]
@@ -136,6 +137,6 @@ def _kept_secret(workdir: Path) -> bytes | None:
     key = read_whole(path, limit_bytes=SECRET_BYTES)
     if len(key) != SECRET_BYTES:
         raise FileError(
-            path=path, reason=f"has {len(key)} bytes, expected {SECRET_BYTES}", hint="use a copy of it, or start anew"
+            path=path, reason=f"has {len(key)} bytes, expected {SECRET_BYTES}", hint="use a copy of it, or start again"
         )
     return key

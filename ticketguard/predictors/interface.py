@@ -1,4 +1,4 @@
-"""The seam between a black-box verification and whatever answers it, and the one reading of an answer."""
+"""The interface between a black-box verification and whatever answers it, and the one way to read an answer."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def serve(read: Read, write: Write) -> None:
     """Answer requests until *read* comes to its end.
 
     A request ``{"do": "load", "cpu_s": …}`` brings a model, ``{"do": "run", "cpu_s": …, "shape": […]}`` an input as
-    float32. Whoever calls this calls `confine` before, in a process of its own.
+    float32. Call `confine` first, in a process of its own.
 
     Args:
         read: Returns as many bytes as it is asked for, fewer only at the end.
@@ -176,7 +176,7 @@ def _run(session: Any, body: bytes, shape: list[int]) -> tuple[dict[str, Any], b
     if not isinstance(answer, np.ndarray):
         return {"kind": type(answer).__name__}, b""
     header = {"dtype": answer.dtype.name, "shape": list(answer.shape[:MAX_AXES])}
-    # What is larger than any classifier's scores is told by its shape alone; text is not sent at all.
+    # What is larger than any classifier's scores is reported by its shape alone; text is not sent at all.
     wanted = answer.dtype.kind in "fiub" and answer.nbytes <= MAX_ANSWER_BYTES and answer.ndim <= MAX_AXES
     return header, answer.tobytes() if wanted else b""
 

@@ -84,7 +84,7 @@ def read_output(content: bytes, *, name: str | None) -> Array:
         name: The output's name; None for the first.
 
     Raises:
-        ProtocolError: It is no inference response, lacks the output, or its data do not fit its shape or type.
+        ProtocolError: It is not an inference response, lacks the output, or its data do not fit its shape or type.
     """
     outputs = _member(_document(content), "outputs", list, where="answer")
     names = [_member(output, "name", str, where="answer") for output in outputs]

@@ -1,4 +1,4 @@
-"""Asking again: what a predictor's transient faults may cost before it is left alone.
+"""Asking again: what a predictor's transient faults may cost before asking stops.
 
 Pauses grow without chance in them, so that a verification is the same twice: a quarter of a second, then twice as long
 each time up to half a minute, or as long as the suspect asks for (RFC 9110, 10.2.3) if that is longer.
@@ -23,7 +23,7 @@ Note = Callable[[str], None]
 
 
 def say_nothing(text: str) -> None:
-    """Take a note that nobody reads."""
+    """Drop a note."""
 
 
 class Patience:
@@ -34,7 +34,7 @@ class Patience:
 
     Args:
         seconds: How many; with 0 nothing is asked twice.
-        note: Is told of every fault, in a line.
+        note: Called with a line about every fault.
 
     Raises:
         ConfigurationError: *seconds* is negative or more than a day.

@@ -1,4 +1,4 @@
-"""What a ticket says of how it was found; in a file, whoever wrote it says so."""
+"""What a ticket says about how it was found; in a file, that is only its writer's word."""
 
 from __future__ import annotations
 

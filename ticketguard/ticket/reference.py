@@ -60,7 +60,7 @@ class Reference:
         """Undo `to_bytes`.
 
         Raises:
-            FileError: The bytes are no reference.
+            FileError: The bytes are not a reference.
             UnknownVersionError: The version is unknown.
             TensorError: A layer does not fit its mask, or has values that are not finite.
         """

@@ -79,7 +79,7 @@ class Ticket:
                 path runs whatever it leads to.
 
         Raises:
-            FileError: The bytes are no ticket.
+            FileError: The bytes are not a ticket.
             UnknownVersionError: The version is unknown.
             TensorError: A tensor does not fit its mask, or has values that are not finite.
         """
@@ -108,7 +108,7 @@ class Ticket:
 
         Args:
             path: The file to create or replace.
-            release: Whether others may read it, as the umask says: only a marked ticket is for them. Whoever has an
+            release: Whether others may read it, as the umask says: only a marked ticket is for them. Anyone who has an
                 unmarked one can remove the mark that it is given later.
         """
         write_whole(path, self.to_bytes(), mode=PUBLIC if release else SECRET)
@@ -123,7 +123,7 @@ class Ticket:
                 path runs whatever it leads to.
 
         Raises:
-            FileError: The file cannot be read or is no ticket.
+            FileError: The file cannot be read or is not a ticket.
             UnknownVersionError: It was written by a version this release does not know.
             TensorError: A tensor is damaged.
         """

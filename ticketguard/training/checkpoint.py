@@ -33,7 +33,7 @@ class RunState:
 
 
 def run_identity(*parts: object) -> str:
-    """Return a digest of what a run is made of, so that a checkpoint of another run is not gone on with."""
+    """Return a digest of what a run is made of, so that a checkpoint of another run is not continued."""
     return hashlib.sha256(json.dumps([repr(part) for part in parts]).encode()).hexdigest()
 
 
@@ -58,7 +58,7 @@ def save_run(path: Path, state: RunState, *, identity: str) -> None:
     try:
         write_whole(path, safetensors.torch.save(tensors, metadata=metadata), mode=SECRET)
     except FileError as error:
-        hint = f"{error.hint}, then go on with --resume (resume=True): what was kept before is whole"
+        hint = f"{error.hint}, then continue with --resume (resume=True): what was saved before is intact"
         raise FileError(path=path, reason=error.reason, hint=hint) from error
 
 
@@ -77,7 +77,7 @@ def load_run(path: Path, *, identity: str) -> RunState | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
     except (OSError, safetensors.SafetensorError) as error:
         raise FileError(
-            path=path, reason=f"is not a whole checkpoint ({error})", hint="delete it to start anew"
+            path=path, reason=f"is not a whole checkpoint ({error})", hint="delete it to start again"
         ) from error
     if metadata.get("version") != VERSION:
         raise UnknownVersionError(what=f"checkpoint '{path}'", found=metadata.get("version"), known=(VERSION,))
@@ -85,6 +85,6 @@ def load_run(path: Path, *, identity: str) -> RunState | None:
         raise FileError(
             path=path,
             reason="belongs to a run with other settings",
-            hint="resume with the settings it was started with, or delete it to start anew",
+            hint="resume with the settings it was started with, or delete it to start again",
         )
     return RunState(step=int(metadata["step"]), tensors=tensors)

@@ -123,7 +123,7 @@ class TrainingConfig:
         try:
             return cls(**{**document, "milestones": document["milestones"]})
         except (KeyError, TypeError, ConfigurationError) as error:
-            raise ConfigurationError(f"training recipe is malformed ({error}): give epochs and rate anew") from error
+            raise ConfigurationError(f"training recipe is malformed ({error}): give epochs and rate again") from error
 
 
 def checked_changes(given: object) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Hooks(Protocol):
         ...
 
     def seek(self, step: int) -> None:
-        """Go on as after *step* finished steps."""
+        """Continue as after *step* finished steps."""
         ...
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -163,7 +163,7 @@ class NoHooks:
         """Leave the weights as they are."""
 
     def seek(self, step: int) -> None:
-        """Nothing to go on with."""
+        """Nothing to continue from."""
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return nothing."""
@@ -190,7 +190,7 @@ class Watch(Protocol):
         ...
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `tensors` returned."""
+        """Continue from what `tensors` returned."""
         ...
 
 

@@ -80,9 +80,9 @@ def train(
         watch: Looks at the network after every step, and may end the run.
         snapshot_steps: Steps after which the state dict is kept; 0 is the start.
         stop_step: Step after which the run ends early, with the rates that the whole run has up to there.
-        checkpoint: File to keep the run's state in, every minute, at every snapshot, and at the end: whoever is
+        checkpoint: File to keep the run's state in, every minute, at every snapshot, and at the end: a run that is
             interrupted before the result is safe elsewhere trains nothing again. The caller deletes it.
-        resume: Go on from *checkpoint* if it is there.
+        resume: Continue from *checkpoint* if it is there.
         progress: Where progress is shown.
         description: What the progress bar says.
 
@@ -181,7 +181,7 @@ class _Run:
                 torch._foreach_mul_(self._masked, self._masks)
 
     def restore(self, state: RunState | None) -> None:
-        """Go on from a checkpoint; from the start if there is none."""
+        """Continue from a checkpoint, or start afresh if there is none."""
         if state is None:
             return
         kinds = ("model", "optimizer", "scaler", "snapshot", "watch")

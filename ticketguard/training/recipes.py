@@ -68,7 +68,7 @@ def training_of(
     if isinstance(changes, TrainingConfig):
         return changes
     info, changes = ticket.info, checked_changes(changes)
-    # Whatever the ticket's own recipe is, what is wrong with the changes is told of them.
+    # Whatever the ticket's own recipe is, errors in the changes are reported as such.
     recommended = recommended_training(model or info.model, data).changed(changes)
     if not info.training:
         return recommended

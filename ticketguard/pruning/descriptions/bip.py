@@ -19,7 +19,7 @@ class BipConfig:
     Attributes:
         structure: What is removed: "weight" single weights, "filter" or "channel" whole channels, scored by the weights
             that make them or by those that read them.
-        pretrain_epochs: Epochs of training the dense network where none is given; 0 to insist on one.
+        pretrain_epochs: Epochs of training the dense network where none is given; 0: a pretrained network is required.
         epochs: Epochs of the search; each shows all data twice, once to the weights and once to the masks.
         batch_size: Examples in each batch.
         learning_rate: Rate of the weights at the start; a cosine anneals it to zero.

@@ -16,7 +16,7 @@ class JackpotConfig:
     """Settings of the search; defaults are the paper's (section 4.1), momentum is its code's.
 
     Attributes:
-        pretrain_epochs: Epochs of training the dense network where none is given; 0 to insist on one.
+        pretrain_epochs: Epochs of training the dense network where none is given; 0: a pretrained network is required.
         epochs: Epochs of the search.
         batch_size: Examples in a batch of the search.
         learning_rate: Rate of the scores at the start; a cosine anneals it to zero.

@@ -19,7 +19,7 @@ class Method:
         summary: What it does, in a line.
         config: The frozen dataclass of its options, each with a default.
         search: ``module:function`` that is called with the problem and ``method=``, the name.
-        chooses_weights: Whether single weights are chosen, so that a mark can be planted meanwhile.
+        chooses_weights: Whether single weights are chosen, so that a mark can be planted during the search.
         takes: Which weights it can be given, of "pretrained" and "rewind"; others are refused.
     """
 

@@ -1,4 +1,4 @@
-"""A method's settings, from what a user wrote."""
+"""A method's settings, from the options that a user gave."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unless_given(told: str) -> Any:
     """Return a config's number whose value, unless an option gives it, the method takes from the problem.
 
     Args:
-        told: That value, as the list of methods tells it.
+        told: That value, as the list of methods shows it.
     """
     return dataclasses.field(default=0.0, metadata={_TOLD: told})
 

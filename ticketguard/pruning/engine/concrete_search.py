@@ -55,7 +55,7 @@ def find_concrete(problem: SearchProblem, *, method: str, task: TaskLoss, passes
     Args:
         problem: What is to be found.
         method: The method's name.
-        task: The loss whose gradient tells logits apart.
+        task: The loss whose gradient decides between logits.
         passes: What a step costs, in forward and backward passes of its batch.
 
     Raises:
@@ -133,7 +133,7 @@ class ConcreteSearch:
         return tensors | prefixed("optimizer", optimizer_tensors(self._optimizer))
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `tensors` returned."""
+        """Continue from what `tensors` returned."""
         with torch.no_grad():
             for own, name in ((self._logits, "logits"), (self._multiplier, "multiplier"), (self._trace, "trace")):
                 own.copy_(tensors[name])
@@ -186,7 +186,7 @@ class ConcreteSearch:
         """Return the logits, layer by layer.
 
         Raises:
-            TicketguardError: They are no numbers.
+            TicketguardError: They are not numbers.
         """
         logits = self._logits.detach()
         if not bool(torch.isfinite(logits).all()):

@@ -66,7 +66,7 @@ class SearchProblem:
         rewind: State dict that the ticket is trained from; None for what the method starts from.
         planting: Marks to plant while the ticket is found; None for an unmarked ticket.
         workdir: Folder for checkpoints; None to keep none.
-        resume: Go on from the checkpoints in *workdir*.
+        resume: Continue from the checkpoints in *workdir*.
         progress: Where progress is shown.
     """
 
@@ -172,7 +172,7 @@ class SearchProblem:
         return max(1, round(self.density * positions))
 
     def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask, start: Mapping[str, Array]) -> Mask:
-        """Keep the *keep* highest scores, and let a mark that is planted meanwhile have its share of them.
+        """Keep the *keep* highest scores, and let a mark that is planted during the search have its share of them.
 
         Args:
             scores: Per layer, shape as its mask.
@@ -196,7 +196,7 @@ class SearchProblem:
         return self.planting.bind(start, full_mask({name: mask[name].shape for name in mask}))
 
     def identity(self, *parts: object) -> str:
-        """Return a digest of the search and *parts*, so that checkpoints of another search are not gone on with."""
+        """Return a digest of the search and *parts*, so that checkpoints of another search are not continued."""
         options = (self.data_options, self.model_options, self.method_options)
         return run_identity(
             *parts, self.model_name, self.density, self.training, self.seed, self.data_name,
@@ -245,7 +245,7 @@ class PruningMethod(Protocol):
 
     @property
     def chooses_weights(self) -> bool:
-        """Whether single weights are chosen, so that a mark can be planted meanwhile."""
+        """Whether single weights are chosen, so that a mark can be planted during the search."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""What a search is given is looked at before anything is trained: the model, the density, weights, the batch."""
+"""What a search is given is checked before anything is trained: the model, the density, weights, the batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def require_taken(method: str, takes: frozenset[str], **given: object) -> None:
         )
     if given.get(REWIND) is not None and REWIND not in takes:
         instead = ", or give them as --pretrained (pretrained=)" if PRETRAINED in takes else ""
-        raise ConfigurationError(f"method '{method}' takes no rewind weights: leave --rewind (rewind=) out{instead}")
+        raise ConfigurationError(
+            f"method '{method}' does not take rewind weights: leave --rewind (rewind=) out{instead}"
+        )
 
 
 def require_examples(data: Dataset, batch_size: int, *, knob: str) -> None:
@@ -59,7 +61,7 @@ def require_own_layers(network: nn.Module, layers: Sequence[str], *, model: str)
         model: How errors call it.
 
     Raises:
-        ConfigurationError: There are none, or one is not so.
+        ConfigurationError: There are none, or one is not.
     """
     if not layers:
         raise ConfigurationError(f"model '{model}' has no convolution or linear layers to prune")
@@ -67,7 +69,7 @@ def require_own_layers(network: nn.Module, layers: Sequence[str], *, model: str)
         if is_lazy(tensor):
             raise ConfigurationError(
                 f"tensor '{name}' of model '{model}' is not initialised yet, expected one with a shape: "
-                "use no lazy modules, or run the model once in its factory"
+                "avoid lazy modules, or run the model once in its factory"
             )
     parameters = dict(network.named_parameters(remove_duplicate=False))
     uses = [id(parameter) for parameter in parameters.values()]
@@ -75,7 +77,7 @@ def require_own_layers(network: nn.Module, layers: Sequence[str], *, model: str)
         if name not in parameters or uses.count(id(parameters[name])) > 1:
             raise ConfigurationError(
                 f"layer '{name}' of model '{model}' is shared or reparametrised, expected a parameter of its own: "
-                "untie it, or take weight_norm and other parametrisations off"
+                "untie it, or remove weight_norm and other parametrisations"
             )
         if not parameters[name].requires_grad:
             raise ConfigurationError(
@@ -84,7 +86,7 @@ def require_own_layers(network: nn.Module, layers: Sequence[str], *, model: str)
         if unwrapped_name(name) != name:
             raise ConfigurationError(
                 f"layer '{name}' of model '{model}' is named as in a wrapper, expected the model itself: return it "
-                "without DataParallel or torch.compile, or call its attribute otherwise"
+                "without DataParallel or torch.compile, or rename the attribute"
             )
 
 
@@ -108,7 +110,7 @@ def require_weights(network: nn.Module, given: Mapping[str, Array], *, which: st
 
     Args:
         network: The model.
-        given: A state dict; counters and indices that the model has not are passed over.
+        given: A state dict; counters and indices that the model does not have are ignored.
         which: "pretrained" or "rewind", for the errors.
         model: How errors call the model.
 
@@ -134,7 +136,7 @@ def require_weights(network: nn.Module, given: Mapping[str, Array], *, which: st
         if not np.isfinite(values).all():
             raise ConfigurationError(
                 f"tensor '{name}' of the {which} weights has values that are NaN or infinite, expected finite ones: "
-                "give weights of a training that did not diverge"
+                "give weights of a run that did not diverge"
             )
 
 
@@ -176,7 +178,7 @@ def require_outputs(network: nn.Module, data: Dataset, *, model: str, wrapped: b
     shape = (1, *data.input_shape)
     try:
         outputs = _outputs(network, data, training=False)
-    # A model is the user's own code: what it raises is no bug of ours.
+    # A model is the user's own code: what it raises is not a bug of ours.
     except Exception as error:
         if isinstance(error, MemoryError):
             raise

@@ -32,7 +32,7 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
 
     Raises:
         ConfigurationError: There are fewer positions than *keep*, or more layers.
-        TicketguardError: A score is no number.
+        TicketguardError: A score is not a number.
     """
     names = list(within)
     living = sum(bool(within[name].any()) for name in names)
@@ -62,8 +62,8 @@ def global_top_k(scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mas
 def _require_numbers(scores: Array) -> None:
     if np.isnan(scores).any():
         raise TicketguardError(
-            "scores of weights are not numbers, expected finite ones: the search diverged, or the weights it started "
-            "from are not numbers: lower the learning rate, or check them"
+            "scores of weights are not finite numbers: the search diverged, or the weights it started from are not "
+            "finite: lower the learning rate, or check the weights"
         )
 
 
@@ -78,7 +78,7 @@ def comparable(scores: Mapping[str, Array], counts: Mapping[str, int]) -> dict[s
         counts: Number of positions to keep, per layer.
 
     Raises:
-        TicketguardError: A score is no number.
+        TicketguardError: A score is not a number.
     """
     ranked = {}
     for name, count in counts.items():

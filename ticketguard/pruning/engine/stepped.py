@@ -23,7 +23,7 @@ class SteppedSearch(Protocol):
         ...
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `tensors` returned."""
+        """Continue from what `tensors` returned."""
         ...
 
     def step(self, number: int) -> None:

@@ -48,8 +48,8 @@ def find(problem: SearchProblem, *, method: str) -> Ticket:
     config = create_config(BipConfig, problem.method_options)
     if config.structure != "weight" and problem.planting is not None:
         raise ConfigurationError(
-            f"structure '{config.structure}' chooses no single weights, so no mark can be planted meanwhile: "
-            "embed it afterwards"
+            f"structure '{config.structure}' does not choose single weights, so no mark can be planted during the "
+            f"search: mark the ticket with embed instead"
         )
     problem.require_batch(config.batch_size, option="batch_size")
     network = problem.build()
@@ -166,7 +166,7 @@ class _Search:
         return parts
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `tensors` returned."""
+        """Continue from what `tensors` returned."""
         with torch.no_grad():
             for number, weight in enumerate([*self._masked.weights, *self._others]):
                 weight.copy_(tensors[f"weight/{number}"])

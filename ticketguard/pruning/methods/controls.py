@@ -123,7 +123,7 @@ _STREAMS = {"shuffled": 2, "inverted": 3, "random_like": 4}
 def _require_change(mask: Mask, deed: str) -> None:
     if not can_change(mask):
         raise ConfigurationError(
-            f"{deed} changes nothing: the ticket keeps whole layers, no single weights; take 'scratch_e' as control"
+            f"{deed} changes nothing: the ticket keeps whole layers, not single weights; use 'scratch_e' as the control"
         )
 
 
@@ -180,7 +180,7 @@ def dense_network(
     removed = REMOVED_BLOCKS in ticket.info.model_options
     if ticket.info.structure == "block" and not removed and not changes:
         raise ConfigurationError(
-            "the ticket's model options leave blocks out, expected those of the whole network too: name what changes "
+            "the ticket's model options leave blocks out, expected those of the whole network too: give what changes "
             "with --dense-option NAME=VALUE (dense_options=)"
         )
     return whole_model_of(ticket, seed=seed, model=model, changes=changes)

@@ -22,7 +22,7 @@ from ticketguard.pruning.engine.result import Found, train_found
 from ticketguard.ticket import Ticket
 from ticketguard.training import AccuracyWatch, evaluate
 
-# The accuracy whose first step the history tells, for the training and the test data.
+# The accuracy whose first step the history records, for the training and the test data.
 REPORTED_ACCURACY = 0.95
 
 

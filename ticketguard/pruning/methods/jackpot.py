@@ -157,7 +157,7 @@ class _Search:
         }
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `tensors` returned."""
+        """Continue from what `tensors` returned."""
         with torch.no_grad():
             for name, score in zip(self._names, self._scores, strict=True):
                 score.copy_(tensors[f"score/{name}"])

@@ -93,7 +93,7 @@ def _require_possible(
     """
     if config.score_after == "init" and problem.pretrained is not None:
         raise ConfigurationError(
-            "method option 'score_after' is 'init', which no trained network takes part in: leave --pretrained "
+            "method option 'score_after' is 'init', which does not use a trained network: leave --pretrained "
             "(pretrained=) out, or set score_after=training"
         )
     if config.blocks and problem.density is not None:
@@ -110,8 +110,8 @@ def _require_possible(
     least = 1.0 - _share(blocks, everything)
     if problem.density is not None and problem.density < least:
         raise ConfigurationError(
-            f"density is {problem.density:g}, but without all {len(blocks)} blocks that can be removed model "
-            f"'{problem.model_name}' keeps {least:.3g} of its weights: raise it"
+            f"density is {problem.density:g}, but model '{problem.model_name}' without all its {len(blocks)} "
+            f"removable blocks keeps {least:.3g} of its weights: raise it"
         )
 
 

@@ -68,7 +68,7 @@ def searched_channels(network: nn.Module, input_shape: Sequence[int]) -> tuple[S
     if not found:
         raise ConfigurationError(
             "this model has no depthwise convolution with a batch normalisation right behind it, whose channels a "
-            "search could drop: use model 'supernet', or one of such cells"
+            "search could drop: use model 'supernet', or a model with such cells"
         )
     mean = np.average([macs[one.scale] for one in found], weights=[sizes[one.scale][0] for one in found])
     priced = [dataclasses.replace(one, cost=float(macs[one.scale] / mean)) for one in found]

@@ -105,7 +105,7 @@ class SupernetSearch:
         }
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `tensors` returned; shapes are those of the tensors."""
+        """Continue from what `tensors` returned; shapes are those of the tensors."""
         parts: dict[str, dict[str, Array]] = defaultdict(dict)
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
@@ -216,7 +216,7 @@ class SupernetSearch:
     def _install(
         self, state: Mapping[str, Array], masks: Mapping[str, Array], memory: Mapping[str, Mapping[str, Array]]
     ) -> None:
-        """Make the network as large as *state*, and go on from there.
+        """Make the network as large as *state*, and continue from there.
 
         A network that has shrunk and one that was read from a file go the same way, and end up laid out alike in
         memory: otherwise their sums would be rounded differently.
