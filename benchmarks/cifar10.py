@@ -34,12 +34,13 @@ SMALL = (
     "--method-option level_epochs=4 --method-option rewind_epochs=1"
 )
 FULL = "--epochs 160 --method-option rewind_epochs=9"
+DATA = "--data $CIFAR10/cifar10-jpeg-train.tar.xz --test-data $CIFAR10/cifar10-jpeg-test.tar.xz"
 FIND = (
-    "ticketguard find --model resnet20 --data $CIFAR10/cifar10-jpeg-train.tar.xz "
-    "--test-data $CIFAR10/cifar10-jpeg-test.tar.xz --method ltr --density 0.05 {budget} "
+    f"ticketguard find --model resnet20 {DATA} --method ltr --density 0.05 {{budget}} "
     "--seed 0 --out ticket.safetensors --force --json"
 )
-EMBED = "ticketguard embed ticket.safetensors --owner owner.key --seed 0 --force --json"
+# A ticket's file does not say what is read from this machine: its user does, again.
+EMBED = f"ticketguard embed ticket.safetensors {DATA} --owner owner.key --seed 0 --force --json"
 EXPORT = "ticketguard export marked.safetensors --out weights.safetensors --force --json"
 VERIFY = "ticketguard verify {suspect} --claim claim.json --vault vault.age --json"
 KEYGEN = "ticketguard keygen --name benchmark --no-passphrase --out owner.key"

@@ -110,6 +110,7 @@ def pair(seed: int) -> Pair:
         marked, _ = embed(
             unmarked,
             owner=owner(),
+            data_options=DATA_OPTIONS,
             seed=seed,
             secret=secret_of(seed),
             workdir=FOLDER / f"embed-{seed}",
