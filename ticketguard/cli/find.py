@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ticketguard.cli.group import DONE
-from ticketguard.cli.marking import MARKING_NAMES, marking_options, take_marking
+from ticketguard.cli.marking import MARKING_NAMES, Marking, marking_options, take_marking
 from ticketguard.cli.options import (
     data_options,
     force_option,
@@ -28,6 +28,7 @@ from ticketguard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ticketguard.checkpoints.checkpoints import Checkpoint
+    from ticketguard.ticket import Ticket
 
 
 def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -131,17 +132,13 @@ def command(
     """
     from ticketguard.credentials.keys import Owner
     from ticketguard.files import PUBLIC, SECRET, Output
-    from ticketguard.pipeline import find, find_marked
-    from ticketguard.reporting.documents import ticket_document
-    from ticketguard.reporting.text import document_lines
+    from ticketguard.pipeline.finding import find_marked_requested, find_requested
+    from ticketguard.pipeline.request import SearchRequest
+    from ticketguard.pipeline.runs import RunOptions
     from ticketguard.training import in_first_process
 
     marking = take_marking(options)
-    context = click.get_current_context()
-    for name in MARKING_NAMES if owner is None else ():
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigurationError(f"{flag} sets up a mark, but no mark is planted: add --owner, or leave it out")
+    _refuse_idle_options(owner)
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
     inputs = (owner, pretrained, rewind, marking.passphrase_file)
     run = open_run("find", written, resume=resume, force=force, inputs=inputs)
@@ -150,30 +147,58 @@ def command(
     passphrase = None if owner is None else marking.passphrase()
     key = None if owner is None else Owner.load(owner, passphrase)
     with ProgressBar() as progress:
-        search: dict[str, Any] = {
-            "data": data,
-            "density": density,
-            "method": method,
-            "training": take_training(options),
-            "seed": seed,
-            "model_options": parse_assignments(model_option, option="--model-option"),
-            "data_options": take_data_options(options),
-            "method_options": parse_assignments(method_option, option="--method-option"),
-            "pretrained": _open(pretrained, network),
-            "rewind": _open(rewind, network),
-            "workdir": run.folder,
-            "resume": resume,
-            "progress": progress,
-        }
+        request = SearchRequest(
+            model=model,
+            data=data,
+            density=density,
+            method=method,
+            training=take_training(options),
+            seed=seed,
+            model_options=parse_assignments(model_option, option="--model-option"),
+            data_options=take_data_options(options),
+            method_options=parse_assignments(method_option, option="--method-option"),
+            pretrained=_open(pretrained, network),
+            rewind=_open(rewind, network),
+            run=RunOptions(workdir=run.folder, resume=resume, progress=progress),
+        )
         if key is None:
-            ticket = find(model, **search)
+            ticket = find_requested(request)
         else:
-            ticket, credential = find_marked(
-                model, owner=key, marks=marking.marks, level_bits=marking.level_bits, **search
+            ticket, credential = find_marked_requested(
+                request, owner=key, marks=marking.marks, level_bits=marking.level_bits
             )
+    result = _result(ticket, out, None if owner is None else marking)
 
-    credentials = {} if owner is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
-    result = Result(
+    def end() -> None:
+        sealed = [] if key is None else marking.outputs(credential, key, passphrase)
+        found = Output(path=out, content=ticket.to_bytes(), mode=SECRET if key is None else PUBLIC)
+        run.finish([*sealed, found], result, as_json=as_json)
+
+    # Of several processes that train together the first one writes and prints.
+    in_first_process(end)
+    return DONE
+
+
+def _refuse_idle_options(owner: Path | None) -> None:
+    """Refuse options about a mark where none is planted.
+
+    Raises:
+        ConfigurationError: One was given.
+    """
+    context = click.get_current_context()
+    for name in MARKING_NAMES if owner is None else ():
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigurationError(f"{flag} sets up a mark, but no mark is planted: add --owner, or leave it out")
+
+
+def _result(ticket: Ticket, out: Path, marking: Marking | None) -> Result:
+    """Return what is printed of a ticket that was found; *marking* is None where no mark was planted."""
+    from ticketguard.reporting.documents import ticket_document
+    from ticketguard.reporting.text import document_lines
+
+    credentials = {} if marking is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
+    return Result(
         document={"version": "ticketguard.find/1", "file": str(out), **credentials, **ticket_document(ticket)},
         lines=document_lines(
             {
@@ -186,15 +211,6 @@ def command(
             }
         ),
     )
-
-    def end() -> None:
-        sealed = [] if key is None else marking.outputs(credential, key, passphrase)
-        found = Output(path=out, content=ticket.to_bytes(), mode=SECRET if key is None else PUBLIC)
-        run.finish([*sealed, found], result, as_json=as_json)
-
-    # Of several processes that train together the first one writes and prints.
-    in_first_process(end)
-    return DONE
 
 
 def _open(path: Path | None, network: str | None) -> Path | Checkpoint | None:

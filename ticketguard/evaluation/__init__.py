@@ -54,27 +54,22 @@ def check_ticket(
         TensorError: The ticket does not fit the model.
         TicketguardError: Training diverged.
     """
-    from ticketguard.data import data_of
     from ticketguard.evaluation.runs import Runs
     from ticketguard.models import load_arrays, model_of
     from ticketguard.pruning.engine.requirements import require_outputs
     from ticketguard.pruning.methods.controls import can_change, dense_network
-    from ticketguard.training import NoProgress, held_by_first_process, join_processes, training_of
+    from ticketguard.training import NoProgress, held_by_first_process, join_processes
+    from ticketguard.training.retraining import retraining_of
 
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if len(set(numbers)) < 2 or len(set(numbers)) < len(numbers):
         raise ConfigurationError(f"seeds are {list(numbers)}, expected two or more, all different: a spread needs them")
     names, notes = chosen_arms(ticket, arms)
-    info = ticket.info
-    if not (model or info.model) or not (data or info.data):
-        raise ConfigurationError(
-            "the ticket does not name its model and data: give both as --model and --data (model=, data=)"
-        )
-    dataset = data_of(ticket, data=data, options=data_options)
-    recipe = training_of(ticket, dataset, model=model, changes=training)
+    again = retraining_of(ticket, model=model, data=data, data_options=data_options, changes=training)
+    dataset, recipe = again.data, again.recipe
     network = model_of(ticket, model=model)
     load_arrays(network, ticket.weights)  # does it fit?
-    require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)))
+    require_outputs(network, dataset, model=again.model_name)
     dense_network(ticket, seed=0, model=model, changes=dense_options)  # can it be built?
     runs = Runs(
         ticket, dataset, recipe, model=model, dense_options=dense_options, workdir=workdir, resume=resume,

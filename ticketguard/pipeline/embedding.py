@@ -74,25 +74,21 @@ def embed(
         UntrustedNameError: The ticket is from a file that names an import path or folder, and the call does not.
         TicketguardError: Training diverged.
     """
-    from ticketguard.data import data_of
     from ticketguard.models import load_arrays, model_of
     from ticketguard.pruning.engine.requirements import require_outputs
-    from ticketguard.training import drawn_once, in_first_process, train, training_of
+    from ticketguard.training import drawn_once, in_first_process, train
+    from ticketguard.training.retraining import retraining_of
 
     info = ticket.info
-    if not (model or info.model) or not (data or info.data):
-        raise ConfigurationError(
-            "the ticket does not name its model and data: give both as --model and --data (model=, data=)"
-        )
-    dataset = data_of(ticket, data=data, options=data_options)
-    config = training_of(ticket, dataset, model=model, changes=training)
+    again = retraining_of(ticket, model=model, data=data, data_options=data_options, changes=training)
+    dataset, config = again.data, again.recipe
     if info.input_shape and dataset.input_shape != info.input_shape:
         raise ConfigurationError(
             f"data '{dataset.name}' have inputs of shape {dataset.input_shape}, expected {info.input_shape} as the "
             "ticket says: name the data it was found with, or its --image-size"
         )
     network = model_of(ticket, seed=seed, model=model)
-    require_outputs(network, dataset, model=str(getattr(model, "__qualname__", model or info.model)), wrapped=True)
+    require_outputs(network, dataset, model=again.model_name, wrapped=True)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
     chosen = usual_marks(ticket.info) if marks is None else marks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,26 @@ from ticketguard.keyed import SECRET_BYTES
 if TYPE_CHECKING:
     import torch
 
-    from ticketguard.training import TrainingConfig
+    from ticketguard.training import Progress, TrainingConfig
 
 # What a run that writes marks keeps in its folder, beside the checkpoints, until the folder is deleted.
 SECRET_FILE, IDENTITY_FILE, CREATED_FILE = "embed.secret", "embed.identity", "embed.created"
 MOMENT_BYTES = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where long work keeps its state, and shows how far it is.
+
+    Attributes:
+        workdir: Folder for checkpoints; without it the run cannot be resumed.
+        resume: Continue from what is kept in *workdir*.
+        progress: Where progress is shown.
+    """
+
+    workdir: Path | None = None
+    resume: bool = False
+    progress: Progress | None = None
 
 
 def recipe(given: TrainingConfig | Mapping[str, Any] | None, default: TrainingConfig) -> TrainingConfig:
