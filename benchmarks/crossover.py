@@ -36,8 +36,9 @@ from benchmarks.shared.results import Bar, write_result
 from benchmarks.shared.searches import FOLDER, Setting, measured_once, paired
 from ticketguard.data import Dataset
 from ticketguard.pruning import METHODS
+from ticketguard.pruning.descriptions.cts import ConcreteConfig
 from ticketguard.pruning.engine.batch_norm import batch_statistics
-from ticketguard.pruning.engine.concrete_search import ConcreteConfig, ConcreteSearch, TaskLoss
+from ticketguard.pruning.engine.concrete_search import ConcreteSearch, TaskLoss
 from ticketguard.pruning.methods.cts import cross_entropy
 from ticketguard.pruning.methods.cts_kl import reverse_divergence
 from ticketguard.training import TrainingConfig, train
