@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -103,7 +105,6 @@ def command(
     Exits with 0 if the claim is supported, 1 if it is not, 3 if that could not be decided.
     """
     from ticketguard.credentials.keys import load_public_key
-    from ticketguard.pipeline import verify
 
     if suspect is None and endpoint is None and predictor is None:
         raise click.UsageError("Give a suspect: a file, --endpoint or --predictor.")
@@ -111,10 +112,13 @@ def command(
         raise click.UsageError("Give --endpoint or --predictor: one place to ask for answers.")
     if (journal or controls) and not (endpoint or predictor or _is_onnx(suspect)):
         raise click.UsageError("--journal and --controls go with something that is asked for answers.")
+    _begin_to_load_what_verifies()
     parts = _open(suspect, endpoint, predictor, timeout, network)
     public_key = None if owner_key is None else load_public_key(owner_key)
     credential = read_credential(claim, vault, passphrase_file=passphrase_file, vault_key=vault_key)
     kept = _kept_answers(vault, credential, parts[-1].target) if endpoint is not None and journal is None else None
+    from ticketguard.pipeline import verify
+
     # A suspect's own code may print; standard output is for the verdict.
     with contextlib.redirect_stdout(sys.stderr):
         verdict = verify(
@@ -137,6 +141,17 @@ def command(
 
         print_lines(verdict_lines(verdict))
     return EXIT_CODES[verdict.status]
+
+
+def _begin_to_load_what_verifies() -> None:
+    """Import statistics and the rest in a thread: Python is idle while a passphrase opens the vault, for a second."""
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # told where it is needed
+            importlib.import_module("ticketguard.pipeline.verifying")
+            importlib.import_module("ticketguard.verification.statistics")
+
+    threading.Thread(target=load).start()
 
 
 def _is_onnx(suspect: Path | None) -> bool:
