@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Run
 from ticketguard.cli import runs
 from ticketguard.ticket import Ticket
 from ticketguard.training import loop
 
-from .conftest import FIND, Run, Story, modes, umask
+from .conftest import FIND, Story, modes, umask
 
 
 def test_what_an_interrupted_run_keeps_is_for_its_owner_alone(

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.shared.faults import Counter, FullDisk, watched
+from tests.cli.conftest import Run
 from ticketguard import work_folder
 from ticketguard.cli import main, runs
 from ticketguard.credentials.credential import load_credential
 from ticketguard.training import loop
 
-from .conftest import FIND, Run, Story, modes
+from .conftest import FIND, Story, modes
 
 
 def test_a_disk_that_is_full_at_any_write_costs_nothing(run: Run, story: Story) -> None:
