@@ -73,6 +73,7 @@ class Mutant:
     last_line: int
 
 
+USAGE_ERROR = 4  # pytest's exit code where it knows no test of a name
 FIELDS = [field.name for field in dataclasses.fields(Mutant)]
 
 
@@ -294,6 +295,8 @@ class _Contexts(Recorder):
 def _failing(tests: Sequence[str]) -> str:
     recorder = Recorder()
     code = _pytest(["-x", *tests], recorder)
+    if code == USAGE_ERROR:  # the mutant is in a test's name: its parameters hold a number that was changed
+        code = _pytest(["-x", *sorted({test.partition("::")[0] for test in tests})], recorder)
     return recorder.failed[0] if recorder.failed else "survived" if code == 0 else "crashed"
 
 

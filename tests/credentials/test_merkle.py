@@ -80,7 +80,7 @@ def test_trees_without_leaves_are_refused() -> None:
         merkle_root([])
 
 
-@pytest.mark.parametrize("index", [-1, 4])
+@pytest.mark.parametrize("index", [-1, 4, 5])
 def test_proofs_of_leaves_that_are_not_there_are_refused(index: int) -> None:
     with pytest.raises(ValueError, match=f"leaf index is {index}, expected 0 to 3"):
         inclusion_proof(LEAVES[:4], index)

@@ -122,6 +122,13 @@ def test_thousands_of_layers_of_hundreds_of_kinds_are_convolved_as_often_as_ther
     assert log10_upper_tail(counted, hits) == pytest.approx(whole, abs=1e-9)
 
 
+def test_a_layer_says_what_it_can_count_and_what_it_counts_by_chance() -> None:
+    layer = LayerCount(size=10, kept=8, secret=7, hits=6)
+    assert (layer.lowest, layer.highest, layer.expected) == (5, 7, 5.6)
+    assert LayerCount(size=10, kept=2, secret=3, hits=0).lowest == 0
+    assert LayerCount(size=0, kept=0, secret=0, hits=0).expected == 0.0
+
+
 def test_the_stated_rounding_of_a_convolution_is_added() -> None:
     """A transform rounds as it likes, elsewhere more than here: the bound is there whether or not it is used."""
     counted = [LayerCount(size=2, kept=1, secret=1, hits=1)] * 3
