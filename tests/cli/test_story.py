@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import PIL.Image
 import pytest
 
+from ticketguard.cli.marking import marking_options
 from ticketguard.credentials.keys import Owner
+from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.ticket import Ticket
 
 from .conftest import PASSPHRASE, Files, Run, validate
@@ -66,7 +69,7 @@ def test_find_embed_verify(run: Run, folder: Path) -> None:
     assert "replace it with --force" in again.stderr
 
 
-def test_embedding_finds_data_that_has_moved_and_tells_nobody_where_it_is(run: Run, tmp_path: Path) -> None:
+def test_embedding_finds_data_that_has_moved_and_no_marked_ticket_says_where_it_is(run: Run, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     here, there = tmp_path / "here", tmp_path / "there"
     for label in ("hat", "shoe"):
@@ -76,11 +79,14 @@ def test_embedding_finds_data_that_has_moved_and_tells_nobody_where_it_is(run: R
             PIL.Image.fromarray(image).save(here / label / f"{number}.png")
     owner, ticket, marked = tmp_path / "owner.key", tmp_path / "ticket.safetensors", tmp_path / "marked.safetensors"
     Owner.generate("Ada").save(owner, passphrase=None)
-    run("find", "--model", "mlp", "--data", here, "--test-data", here, "--density", 0.2, "--epochs", 1,
-        "--batch-size", 20, "--out", ticket)  # fmt: skip
+    find = ["find", "--model", "mlp", "--data", here, "--test-data", here, "--density", 0.2, "--epochs", 1]
+    find += ["--batch-size", 20, "--method", "synflow", "--out"]
+    run(*find, ticket)
+    credentials = ["--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age"]
+    run(*find, marked, "--owner", owner, "--marks", "planted-graph", *credentials)
+    assert str(tmp_path).encode() not in marked.read_bytes()
     here.rename(there)
-    embed = ["embed", ticket, "--owner", owner, "--out", marked, "--marks", "planted-graph"]
-    embed += ["--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age"]
+    embed = ["embed", ticket, "--owner", owner, "--out", marked, "--marks", "planted-graph", *credentials]
     run(*embed, code=2)
     run(*embed, "--force", "--data", there, "--test-data", there)
     assert str(tmp_path).encode() in ticket.read_bytes()
@@ -158,10 +164,29 @@ def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Pa
     assert not workdir.exists()
 
 
-@pytest.mark.parametrize("option", [("--share", "0.1"), ("--claim", "mine.json"), ("--level-bits", "40")])
-def test_options_of_a_mark_without_an_owner_are_told(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
-    result = run(*FIND, *option, "--out", tmp_path / "t.safetensors", code=2)
-    assert f"{option[0]} sets up a mark, but no mark is planted: add --owner" in result.stderr
+# Each option that sets up a mark or its credential, with a value that it takes.
+OPTIONS_OF_A_MARK = {
+    "--claim": "mine.json",
+    "--vault": "mine.age",
+    "--marks": "planted-graph",
+    "--share": "0.1",
+    "--triggers": "50",
+    "--mark-option": "planted-graph.rate=0.1",
+    "--level-bits": "40",
+    "--vault-recipient": VaultKey.generate().recipient,
+    "--passphrase-file": "words.txt",
+}
+
+
+def test_every_option_of_a_mark_is_listed_here() -> None:
+    marking = click.command(marking_options(lambda **_: None))
+    assert [option for parameter in marking.params for option in parameter.opts] == list(OPTIONS_OF_A_MARK)
+
+
+@pytest.mark.parametrize("option", OPTIONS_OF_A_MARK)
+def test_options_of_a_mark_without_an_owner_are_told(run: Run, tmp_path: Path, option: str) -> None:
+    result = run(*FIND, option, OPTIONS_OF_A_MARK[option], "--out", tmp_path / "t.safetensors", code=2)
+    assert f"{option} sets up a mark, but no mark is planted: add --owner" in result.stderr
 
 
 def test_a_mark_is_planted_by_find(run: Run, folder: Path, tmp_path: Path) -> None:

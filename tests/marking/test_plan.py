@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +199,34 @@ def test_a_plan_is_made_again_of_its_secret() -> None:
     assert first.mask == second.mask
     assert first.claims == second.claims
     assert tg.prepare(sparse(model), owner=owner, level_bits=32).mask != first.mask
+
+
+def test_a_loop_that_resumes_is_given_the_batches_that_were_left() -> None:
+    model = Net()
+    plan = prepared(model, secret=bytes(range(32)))
+    batches: list[torch.Tensor] = []
+    plan.start(model)
+    for _ in range(4):
+        extra = plan.extra_batch(torch.device("cpu"))
+        assert extra is not None
+        batches.append(extra[0])
+        plan.after_step(model)
+    plan.seek(2)
+    for batch in batches[2:]:
+        resumed = plan.extra_batch(torch.device("cpu"))
+        assert resumed is not None
+        assert torch.equal(resumed[0], batch)
+        assert not torch.equal(resumed[0], batches[0])
+        plan.after_step(model)
+
+
+def test_a_claim_says_in_universal_time_when_it_was_made() -> None:
+    model = Net()
+    plan = tg.prepare(sparse(model), owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()], level_bits=32)
+    plan.start(model)
+    there = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+    _, credential = plan.finish(model, created=datetime.datetime(2026, 1, 1, 3, 15, tzinfo=there))
+    assert credential.claim.created == "2025-12-31T21:45:00Z"
 
 
 class Dictionary(nn.Module):
