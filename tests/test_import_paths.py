@@ -48,6 +48,16 @@ def test_what_lies_beside_a_users_module_is_found_by_it_and_its_own_alone(
         importlib.import_module("fifth_of_a_user")
 
 
+def test_a_part_that_an_installed_package_lacks_is_not_taken_from_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asks_for_a_part.py").write_text("import json.speedups_of_none\n")
+    (tmp_path / "speedups_of_none.py").write_text("raise AssertionError('ran')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="No module named 'json.speedups_of_none'"):
+        load_object("asks_for_a_part:f")
+
+
 def test_another_form_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"'nets' is not an import path, expected package\.module:name"):
         load_object("nets")
