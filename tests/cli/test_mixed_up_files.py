@@ -96,3 +96,31 @@ def test_a_claim_from_a_pipe_is_read_once(run: Run, files: Files, tmp_path: Path
 def test_the_library_names_a_vault_that_is_given_as_a_claim(files: Files) -> None:
     with pytest.raises(tg.TicketguardError, match="is a vault, expected a claim: give the claim first, then the vault"):
         tg.load_credential(files.vault, files.claim, PASSPHRASE)
+
+
+@pytest.mark.parametrize(
+    ("command", "read"),
+    [
+        *(("embed", name) for name in ("FILE", "--owner", "--passphrase-file", "--data", "--test-data")),
+        *(("find", name) for name in ("--owner", "--passphrase-file", "--data", "--test-data")),
+        *(("find", name) for name in ("--pretrained", "--rewind", "--method-option")),
+        *(("inspect", name) for name in ("FILE", "--claim", "--vault", "--vault-key", "--passphrase-file")),
+        ("check-ticket", "FILE"),
+    ],
+)
+def test_what_a_command_reads_is_never_what_it_replaces(run: Run, tmp_path: Path, command: str, read: str) -> None:
+    kept, other = tmp_path / "kept.png", tmp_path / "other"
+    kept.write_bytes(b"cannot be had again")
+    file = kept if read == "FILE" else other
+    credentials = ("--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age")
+    line = {
+        "embed": ("embed", file, "--owner", other, "--out", kept, *credentials),
+        "find": ("find", "--model", "mlp", "--data", "digits", "--owner", other, "--out", kept, *credentials),
+        "inspect": ("inspect", file, "--picture", kept, *credentials),
+        "check-ticket": ("check-ticket", file, "--out", kept),
+    }[command]
+    value = f"ticket={kept}" if read == "--method-option" else kept
+    given = () if read == "FILE" else (read, value)
+    said = run(*line, *given, "--force", code=2).stderr
+    assert f"'{kept}' is an input of this command and will not be replaced" in said
+    assert kept.read_bytes() == b"cannot be had again"

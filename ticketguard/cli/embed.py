@@ -11,6 +11,7 @@ from ticketguard.cli.group import DONE
 from ticketguard.cli.marking import marking_options, secrecy_note, take_marking
 from ticketguard.cli.options import (
     data_options,
+    files_named,
     force_option,
     json_option,
     resume_option,
@@ -73,7 +74,9 @@ def command(
 
     marking = take_marking(options)
     outputs = (out, marking.claim, marking.vault)
-    run = open_run("embed", outputs, resume=resume, force=force, inputs=(ticket, owner, marking.passphrase_file))
+    given_data = take_data_options(options)
+    inputs = (ticket, owner, marking.passphrase_file, *files_named(data, *given_data.values()))
+    run = open_run("embed", outputs, resume=resume, force=force, inputs=inputs)
     if (code := run.finished(outputs, as_json=as_json)) is not None:
         return code
     passphrase = marking.passphrase()
@@ -86,7 +89,7 @@ def command(
             marks=marking.marks,
             model=model,
             data=data,
-            data_options=take_data_options(options),
+            data_options=given_data,
             training=take_training(options),
             seed=seed,
             level_bits=marking.level_bits,

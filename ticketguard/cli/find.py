@@ -12,6 +12,7 @@ from ticketguard.cli.group import DONE
 from ticketguard.cli.marking import MARKING_NAMES, Marking, marking_options, take_marking
 from ticketguard.cli.options import (
     data_options,
+    files_named,
     force_option,
     json_option,
     parse_assignments,
@@ -140,7 +141,10 @@ def command(
     marking = take_marking(options)
     _refuse_idle_options(owner)
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
-    inputs = (owner, pretrained, rewind, marking.passphrase_file)
+    given_data = take_data_options(options)
+    given_method = parse_assignments(method_option, option="--method-option")
+    named = files_named(data, *given_data.values(), *given_method.values())
+    inputs = (owner, pretrained, rewind, marking.passphrase_file, *named)
     run = open_run("find", written, resume=resume, force=force, inputs=inputs)
     if (code := run.finished(written, as_json=as_json)) is not None:
         return code
@@ -155,8 +159,8 @@ def command(
             training=take_training(options),
             seed=seed,
             model_options=parse_assignments(model_option, option="--model-option"),
-            data_options=take_data_options(options),
-            method_options=parse_assignments(method_option, option="--method-option"),
+            data_options=given_data,
+            method_options=given_method,
             pretrained=_open(pretrained, network),
             rewind=_open(rewind, network),
             run=RunOptions(workdir=run.folder, resume=resume, progress=progress),

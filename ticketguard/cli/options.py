@@ -88,6 +88,12 @@ def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name in names if (value := options.pop(name)) is not None}
 
 
+def files_named(*values: object) -> tuple[Path, ...]:
+    """Return the files that options name among other things: an archive of data, the ticket that a control is of."""
+    texts = [value for value in values if isinstance(value, str | os.PathLike)]
+    return tuple(Path(text) for text in texts if os.path.isfile(text))  # noqa: PTH113 - false for any text, not an error
+
+
 def training_options(function: AnyFunction) -> AnyFunction:
     """Add the training recipe's options; what is not given keeps the recipe's own value."""
     for option in reversed(_TRAINING_OPTIONS):

@@ -1,7 +1,7 @@
 """A long command's run: what it may replace, its folder, and its end, which may be cut short anywhere and resumed.
 
 A run ends in this order: note what will be written, write all of it, print, delete the folder. A run that is resumed
-    after the writing finds files that are its own, and prints what it would have printed.
+after the writing finds files that are its own, and prints what it would have printed.
 """
 
 from __future__ import annotations
