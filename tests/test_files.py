@@ -79,6 +79,18 @@ def test_of_a_device_only_what_is_small_is_read() -> None:
     assert read_whole("/dev/null", limit_bytes=2**12) == b""
 
 
+def test_a_file_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(10**12)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError, match=f"has more than {2**28} bytes"):
+            read_whole(tmp_path / "sparse", limit_bytes=2**28)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_memory_is_taken_for_what_is_there_and_not_for_the_limit(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"content")
     tracemalloc.start()

@@ -205,20 +205,22 @@ def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
     opener = open_finite if limit_bytes > PIECE_BYTES else open_at_once
     with reading(path), open(path, "rb", opener=opener) as stream:
         found = os.fstat(stream.fileno())
+        if stat.S_ISREG(found.st_mode) and found.st_size > limit_bytes:
+            raise _too_large(path, limit_bytes)  # before memory is taken for it
         # One byte more than allowed is enough to know, even where the size is not known beforehand (a pipe, a device).
         pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
         while pieces[-1] and (rest := limit_bytes + 1 - sum(map(len, pieces))) > 0:
             pieces.append(stream.read(min(rest, PIECE_BYTES)))
         content = b"".join(pieces)
     if len(content) > limit_bytes:
-        raise FileError(
-            path=path,
-            reason=f"has more than {limit_bytes} bytes",
-            hint="check that it is the file you meant",
-        )
+        raise _too_large(path, limit_bytes)
     if not content and stat.S_ISFIFO(found.st_mode):
         raise FileError(path=path, reason="is a pipe that nothing writes to", hint="start its writer first")
     return content
+
+
+def _too_large(path: str | os.PathLike[str], limit_bytes: int) -> FileError:
+    return FileError(path=path, reason=f"has more than {limit_bytes} bytes", hint="check that it is the file you meant")
 
 
 def open_at_once(path: str, flags: int) -> int:
