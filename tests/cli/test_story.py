@@ -101,6 +101,8 @@ def test_embedding_finds_data_that_has_moved_and_no_marked_ticket_says_where_it_
         (("--method", "vanish"), "unknown method 'vanish'"),
         (("--method-option", "x"), "--method-option is 'x', expected NAME=VALUE"),
         (("--method-option", "x=1"), "unknown method option 'x'"),
+        (("--method-option", "x=1", "--method-option", "x=2"), "--method-option gives 'x' twice"),
+        (("--method-option", "x=" + 100_000 * "["), "unknown method option 'x'"),
         (("--density", "1.5"), "is not in the range"),
         (("--density", "0.00001"), "raise it"),
         (("--resume",), "there is no run to resume"),

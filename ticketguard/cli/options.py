@@ -219,7 +219,7 @@ def parse_assignments(pairs: tuple[str, ...], *, option: str) -> dict[str, Any]:
     """Read repeated ``NAME=VALUE`` options; a value that is JSON is read as such, else it is text.
 
     Raises:
-        ConfigurationError: A pair has no name or no equals sign.
+        ConfigurationError: A pair has no name or no equals sign, or a name is given twice.
     """
     import json
 
@@ -228,8 +228,10 @@ def parse_assignments(pairs: tuple[str, ...], *, option: str) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not name or not equals:
             raise ConfigurationError(f"{option} is '{pair}', expected NAME=VALUE")
+        if name in assignments:
+            raise ConfigurationError(f"{option} gives '{name}' twice: give it once")
         try:
             assignments[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             assignments[name] = text
     return assignments

@@ -99,8 +99,9 @@ class PlantedParameters:
         values = {name: parameters.get(name) for name in ("secret_ppm", "share_ppm")}
         values |= {name: parameters[name] for name in ("holes_ppm", "density_ppm") if name in parameters}
         if not all(type(value) is int and 1 <= value <= PARTS // 2 for value in values.values()):
+            found = reprlib.repr([*values.values()])
             raise CredentialError(
-                f"the claim's {SCHEME} has {' and '.join(values)} {[*values.values()]}, expected 1 to {PARTS // 2}: "
+                f"the claim's {SCHEME} has {' and '.join(values)} {found}, expected 1 to {PARTS // 2}: "
                 "it was not made by ticketguard"
             )
         return cls(**{name: int(str(value)) for name, value in values.items()})
