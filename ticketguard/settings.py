@@ -9,6 +9,10 @@ from typing import Any
 
 from ticketguard.errors import ConfigurationError, shortened
 
+# Of a claim; who verifies it may ask for more.
+MAX_LEVEL_BITS = 256
+STRICTEST_LEVEL_BITS = 2**20
+
 
 def checked_options(given: object, *, what: str, known: Iterable[str] | None = None) -> dict[str, Any]:
     """Return a copy of options that a user gave.
@@ -44,6 +48,18 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> Configuration
     close = difflib.get_close_matches(str(name), names, n=1)
     meant = f": did you mean '{close[0]}'?" if close else ""
     return ConfigurationError(f"unknown {what} '{name}', expected one of {', '.join(names)}{meant}")
+
+
+def checked_level(level_bits: object, *, most: int = MAX_LEVEL_BITS) -> int:
+    """Return the level that a user asks for, in bits.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 1 to *most*.
+    """
+    bits: int = plain_number(level_bits, what="level_bits", whole=True)
+    if not 1 <= bits <= most:
+        raise ConfigurationError(f"level is 2^-{shortened(bits)}, expected 1 to {most} bits")
+    return bits
 
 
 def plain_number(value: object, *, what: str, whole: bool = False) -> Any:

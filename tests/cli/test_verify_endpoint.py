@@ -19,7 +19,10 @@ import numpy as np
 import pytest
 
 import ticketguard as tg
+from tests.verification import claims
+from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.predictors import patience
+from ticketguard.verification import registry
 from ticketguard.verification.journal import Questioned, open_journal
 
 from .conftest import PASSPHRASE, Files, Run, credentials
@@ -234,3 +237,22 @@ def test_a_journal_that_came_with_the_vault_is_not_believed(
         "verify", "--endpoint", url, "--claim", files.claim, "--vault", vault, "--journal", forged, code=0
     ).stdout
     assert re.search(r"answers from journal +[1-9]", told)
+
+
+def test_a_second_marks_journal_that_came_with_the_vault_is_not_believed_either(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.SCHEMES, "other-answers", registry.SCHEMES["trigger-set"])
+    marks = (claims.trigger_mark(), claims.mark("other-answers", claims.RECIPE.to_json()))
+    key = VaultKey.generate()
+    key.save(tmp_path / "vault.key")
+    claim, vault = tmp_path / "claim.json", tmp_path / "vault.age"
+    claims.signed(*marks).save(claim, vault, claims.EVE, recipient=key.recipient)
+    url = "http://127.0.0.1:9/v2/models/innocent"
+    name = hashlib.sha256(marks[0].commitment + marks[1].commitment + url.encode()).hexdigest()[:12]
+    forged = tmp_path / f"vault.age.answers-{name}.jsonl.other-answers"
+    forged.touch()
+    options = ("--claim", claim, "--vault", vault, "--vault-key", tmp_path / "vault.key", "--patience", 0)
+    result = run("verify", "--endpoint", url, *options, code=3)
+    assert f"'{forged}': has answers of this endpoint to this claim" in result.stderr
+    assert forged.exists()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 import ticketguard as tg
-from tests.verification.claims import mark, planted_mark, trigger_mark
+from tests.verification.claims import EVE, TICKET, mark, planted_mark, signed, trigger_mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.verification.registry import checked_marks, marks_read_from, usual_marks
 
+NO_LEVELS = (-5, 64.5, float("nan"), float("inf"), "64", True, None)
 GRAPH, TRIGGERS = tg.PlantedGraph(), tg.TriggerSet(100)
 
 
 @pytest.mark.parametrize("marks", [[], [GRAPH, GRAPH], [GRAPH, TRIGGERS, tg.TriggerSet(5)]])
 def test_marks_are_one_or_more_each_scheme_once(marks: list[tg.PlantedGraph | tg.TriggerSet]) -> None:
-    assert checked_marks([GRAPH, TRIGGERS], level_bits=64) == (GRAPH, TRIGGERS)
+    assert checked_marks([GRAPH, TRIGGERS]) == (GRAPH, TRIGGERS)
     with pytest.raises(ConfigurationError, match="expected at least one, and each scheme once"):
-        checked_marks(marks, level_bits=64)
+        checked_marks(marks)
 
 
 def test_marks_are_read_from_what_their_scheme_says() -> None:
@@ -26,11 +30,25 @@ def test_marks_are_read_from_what_their_scheme_says() -> None:
 
 
 def test_levels_are_those_that_a_claim_can_have() -> None:
-    for level_bits in (1, 256):
-        assert checked_marks([GRAPH], level_bits=level_bits) == (GRAPH,)
-    for level_bits in (0, 257):
-        with pytest.raises(ConfigurationError, match=f"level is 2\\^-{level_bits}, expected 1 to 256 bits"):
-            checked_marks([GRAPH], level_bits=level_bits)
+    suspect, credential = tg.Checkpoint(dict(TICKET.weights)), signed(planted_mark())
+    graph = tg.PlantedGraph(share=0.1, secret_share=0.03)
+    for level_bits in (1, np.int64(64)):
+        plan = tg.prepare(TICKET, owner=EVE, marks=[graph], level_bits=level_bits)  # type: ignore[arg-type]
+        assert plan.claims[0].level_bits == level_bits
+    for level_bits in (1, 256, 400, np.int64(64)):
+        assert tg.verify(suspect, credential, level_bits=level_bits).status != "supported"  # type: ignore[arg-type]
+    for bad in (0, 257, 10**400, *NO_LEVELS):
+        with pytest.raises(ConfigurationError, match="expected 1 to 256 bits|level_bits is .*, expected a whole"):
+            tg.prepare(TICKET, owner=EVE, marks=[graph], level_bits=bad)  # type: ignore[arg-type]
+    for bad in (0, 10**400, *NO_LEVELS):
+        with pytest.raises(ConfigurationError, match="expected 1 to 1048576 bits|level_bits is .*, expected a whole"):
+            tg.verify(suspect, credential, level_bits=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("marks", [GRAPH, 3])
+def test_a_mark_alone_is_told_to_be_a_list(marks: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected a list of them, such as \[tg.PlantedGraph\(\)\]"):
+        tg.prepare(TICKET, owner=EVE, marks=marks)
 
 
 @pytest.mark.parametrize(

@@ -45,4 +45,4 @@ def test_marks_of_no_scheme_are_refused() -> None:
         scheme = "stranger"  # type: ignore[misc]
 
     with pytest.raises(ConfigurationError, match="unknown mark 'stranger', expected one or more of planted-graph"):
-        registry.checked_marks([Stranger()], level_bits=64)
+        registry.checked_marks([Stranger()])

@@ -160,7 +160,8 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "VD7": {PAGE: ("what_cannot_be_checked_is_an_error",)},
     "VD8": {PAGE: ("decoys_go_through_the_same_steps_and_decide_nothing",)},
     "VD9": {"verification/test_ordinary_inputs.py": ("ordinary_inputs_at_chance_are_inconclusive",)},
-    "VD10": {"": ("a_mark_that_is_not_known_is_named_and_paid_for", "a_claim_of_unknown_marks_alone_is_an_error")},
+    "VD10": {"": ("a_mark_that_is_not_known_is_named_and_paid_for", "a_claim_of_unknown_marks_alone_is_an_error",
+                     "the_level_of_a_mark_that_is_not_known_counts_like_any_other")},
 }  # fmt: skip
 
 
@@ -351,6 +352,13 @@ def test_a_mark_that_is_not_known_is_named_and_paid_for(newer: Any) -> None:
     assert [item.mark for item in verdict.unchecked] == [newer.scheme]
     innocent = tg.verify(tg.Checkpoint(dict(TICKET.weights)), signed(newer, made))
     assert innocent.status == "inconclusive"
+
+
+@pytest.mark.parametrize("newer", [mark("new-mark", {}, level_bits=100), trigger_mark(version=2, level_bits=100)])
+def test_the_level_of_a_mark_that_is_not_known_counts_like_any_other(newer: Any) -> None:
+    for marks in ((newer, planted_mark()), (planted_mark(), newer)):
+        found = evidence(dict(TICKET.weights), signed(*marks))
+        assert found.threshold_log10_p == pytest.approx(-100 * math.log10(2) - math.log10(2))
 
 
 @pytest.mark.parametrize(

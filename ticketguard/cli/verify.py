@@ -116,7 +116,7 @@ def command(
     parts = _open(suspect, endpoint, predictor, timeout, network)
     public_key = None if owner_key is None else load_public_key(owner_key)
     credential = read_credential(claim, vault, passphrase_file=passphrase_file, vault_key=vault_key)
-    kept = _kept_answers(vault, credential, parts[-1].target) if endpoint is not None and journal is None else None
+    kept = _kept_answers(vault, credential, parts[-1].target) if endpoint is not None and journal is None else []
     from ticketguard.pipeline import verify
 
     # A suspect's own code may print; standard output is for the verdict.
@@ -128,12 +128,11 @@ def command(
             owner_public_key=public_key,
             level_bits=level_bits,
             patience_s=patience,
-            journal=journal or kept,
+            journal=journal or next(iter(kept), None),
             controls=controls,
             note=print_message,
         )
-    if kept is not None:
-        _end_journal(kept, verdict)
+    _end_journals(kept, verdict)
     if as_json:
         print_json(verdict.to_json())
     else:
@@ -186,45 +185,48 @@ def _open(
     return parts
 
 
-def _kept_answers(vault: Path, credential: Credential, target: str) -> Path | None:
-    """Return the file beside the vault that keeps an endpoint's answers, if it can be written.
+def _kept_answers(vault: Path, credential: Credential, target: str) -> list[Path]:
+    """Return the files beside the vault that keep an endpoint's answers, one a mark, if they can be written.
 
     Raises:
         FileError: There is one already: who gave the vault may have given that too.
     """
     from ticketguard.errors import FileError
     from ticketguard.files import require_writable
-    from ticketguard.verification.registry import marks_read_from
+    from ticketguard.verification.registry import journals_of, marks_read_from
 
     commitments = [mark.commitment for mark in marks_read_from(credential.claim.marks, "answers")]
     name = hashlib.sha256(b"".join(commitments) + target.encode()).hexdigest()[:12]
-    path = vault.with_name(f"{vault.name}.answers-{name}.jsonl")
+    first = vault.with_name(f"{vault.name}.answers-{name}.jsonl")
+    paths = list(journals_of(credential.claim.marks, first).values())
     # A journal is not signed: a claimant can write one that has every label, and put it beside the vault.
-    if os.path.lexists(path):
-        raise FileError(
-            path=path,
-            reason="has answers of this endpoint to this claim",
-            hint=f"if an earlier run of yours left it, continue with --journal {shlex.quote(str(path))}; otherwise "
-            f"delete it, since its writer chose the answers",
-        )
+    for path in paths:
+        if os.path.lexists(path):
+            raise FileError(
+                path=path,
+                reason="has answers of this endpoint to this claim",
+                hint=f"if an earlier run of yours left it, continue with --journal {shlex.quote(str(first))}; "
+                f"otherwise delete it, since its writer chose the answers",
+            )
     try:
-        require_writable(path)
+        for path in paths:
+            require_writable(path)
     except FileError as error:
         print_message(f"answers are not kept ({error}): --journal names a file for them")
-        return None
-    return path
+        return []
+    return paths
 
 
-def _end_journal(kept: Path, verdict: Verdict) -> None:
-    """Remove a journal that nobody asked for once its questioning is over: a later run asks anew."""
-    if not kept.exists():
-        return
-    if verdict.was_cut_short:
+def _end_journals(kept: list[Path], verdict: Verdict) -> None:
+    """Remove journals that nobody asked for once their questioning is over: a later run asks anew."""
+    there = [path for path in kept if path.exists()]
+    if there and verdict.was_cut_short:
         print_message(
-            f"the answers so far are in '{kept}': continue from there with --journal {shlex.quote(str(kept))}"
+            f"the answers so far are in '{there[0]}': continue from there with --journal {shlex.quote(str(kept[0]))}"
         )
-    else:
-        kept.unlink()
+        return
+    for path in there:
+        path.unlink()
 
 
 def _load_callable(path: str) -> Callable[..., Any]:

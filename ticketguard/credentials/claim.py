@@ -18,6 +18,7 @@ from ticketguard.credentials.canonical import Json, as_written, canonical_json, 
 from ticketguard.credentials.edwards import check_public_key
 from ticketguard.credentials.keys import PUBLIC_KEY_BYTES, Owner, is_owner_name
 from ticketguard.errors import CredentialError, UnknownVersionError
+from ticketguard.settings import MAX_LEVEL_BITS
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:ticketguard:claim:1"
@@ -33,7 +34,6 @@ DIGEST_BYTES = 32
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,63}")
 HEX_DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
-MAX_LEVEL_BITS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

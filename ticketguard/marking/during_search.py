@@ -28,6 +28,7 @@ from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of, with_leaves
 from ticketguard.marking.plan import DEFAULT_LEVEL_BITS, Plan
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
+from ticketguard.settings import checked_level
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks
@@ -114,7 +115,7 @@ class SearchPlanting:
         level_bits: int = DEFAULT_LEVEL_BITS,
         secret: bytes | None = None,
     ) -> None:
-        self._marks = checked_marks(usual_marks(info) if marks is None else marks, level_bits=level_bits)
+        self._marks = checked_marks(usual_marks(info) if marks is None else marks)
         searched = next((mark for mark in self._marks if isinstance(mark, SearchedMark)), None)
         if searched is None:
             able = [name for name in SCHEMES if isinstance(scheme(name).settings(), SearchedMark)]
@@ -124,7 +125,7 @@ class SearchPlanting:
             )
         self._searched, self._parameters = searched, searched.search_parameters(density)
         self._owner, self._info = owner, info
-        self._groups, self._level_bits = groups, level_bits
+        self._groups, self._level_bits = groups, checked_level(level_bits)
         self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
         self._last: tuple[Mapping[str, Array], BoundMarks] | None = None
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
@@ -23,8 +22,9 @@ from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.ordinary import ControlsLike, ordinary_inputs
 from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
+from ticketguard.settings import STRICTEST_LEVEL_BITS, checked_level
 from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, Source, Test
-from ticketguard.verification.registry import SCHEMES, scheme_of
+from ticketguard.verification.registry import SCHEMES, journals_of, scheme_of
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
 
 # A mark of the claim, with what reads it.
@@ -81,6 +81,7 @@ def verify(
         raise ConfigurationError(
             "a journal and controls go with a suspect that is asked for answers: give a predictor, or leave them out"
         )
+    level_bits = checked_level(level_bits, most=STRICTEST_LEVEL_BITS)
     # 1. Claim and vault belong together, and are the owner's.
     credential.check()
     claim = credential.claim
@@ -97,8 +98,10 @@ def verify(
         given["answers"] = predictor.target
     readable, unknown = _marks_to_test(claim.marks, sources=list(given))
     tests = len(readable) + len(unknown)
-    strictest = max(level_bits, *(mark.level_bits for mark, _ in readable))
+    # Of the unknown ones too, or whoever picks the release would pick the level.
+    strictest = max(level_bits, *(mark.level_bits for mark, _ in (*readable, *unknown)))
     patience = Patience(patience_s, note=note)
+    journals = {} if journal is None else journals_of(claim.marks, journal)
     with contextlib.ExitStack() as open_files:
         planned: list[tuple[MarkClaim, Test]] = []
         for mark, scheme in readable:
@@ -107,7 +110,7 @@ def verify(
                 asked = Asked(
                     predictor=predictor,
                     patience=patience,
-                    journal=_journal_of(mark, readable, journal),
+                    journal=journals.get(mark.scheme),
                     controls=None if controls is None else functools.partial(ordinary_inputs, controls),
                 )
             inquiry = Inquiry(credential=credential, mark=mark, weights=weights, answers=asked, open_files=open_files)
@@ -115,7 +118,7 @@ def verify(
         # 3. Each test is made, at its share of the level.
         evidence, unchecked = _make_tests(planned, threshold_log10_p=level_log10(strictest, tests=tests))
     # 4. One of them is enough; "not supported" is only said where all were made and say so.
-    unchecked = (*unchecked, *unknown)
+    unchecked = (*unchecked, *(Unchecked(mark=mark.scheme, reason=reason) for mark, reason in unknown))
     return Verdict(
         status=conclude(evidence, unchecked),
         suspect=" and ".join(given.values()),
@@ -128,8 +131,10 @@ def verify(
 
 def _marks_to_test(
     marks: Sequence[MarkClaim], *, sources: Sequence[Source]
-) -> tuple[list[Readable], tuple[Unchecked, ...]]:
+) -> tuple[list[Readable], list[tuple[MarkClaim, str]]]:
     """Return the marks that are read from *sources*, those of one source after those of another, and the unknown ones.
+
+    With an unknown mark goes the reason why it cannot be checked.
 
     What an unknown mark is read from is unknown too: it counts as a test, so that every release asks for the same.
 
@@ -138,20 +143,20 @@ def _marks_to_test(
         UnknownVersionError: It only has marks of another version.
     """
     known: list[Readable] = []
-    unknown: list[Unchecked] = []
+    unknown: list[tuple[MarkClaim, str]] = []
     errors: list[UnknownVersionError] = []
     for mark in marks:
         try:
             scheme = scheme_of(mark)
         except UnknownVersionError as error:
             errors.append(error)
-            unknown.append(Unchecked(mark=mark.scheme, reason=str(error)))
+            unknown.append((mark, str(error)))
             continue
         if scheme is not None:
             known.append((mark, scheme))
         else:
             reason = f"this release does not know this scheme, only {', '.join(SCHEMES)}: use a release that does"
-            unknown.append(Unchecked(mark=mark.scheme, reason=reason))
+            unknown.append((mark, reason))
     for source in sources:
         if not any(scheme.reads == source for _, scheme in known):
             if errors:
@@ -161,15 +166,7 @@ def _marks_to_test(
                 + ", ".join(sorted(mark.scheme for mark in marks))
             )
     ordered = [(mark, scheme) for source in SOURCES for mark, scheme in known if scheme.reads == source]
-    return [(mark, scheme) for mark, scheme in ordered if scheme.reads in sources], tuple(unknown)
-
-
-def _journal_of(mark: MarkClaim, readable: Sequence[Readable], path: str | os.PathLike[str] | None) -> Path | None:
-    """Return the journal of *mark*: the file that was named, for the first of those that are read from answers."""
-    if path is None:
-        return None
-    first = next((each for each, scheme in readable if scheme.reads == "answers"), mark)
-    return Path(path) if mark is first else Path(f"{os.fspath(path)}.{mark.scheme}")
+    return [(mark, scheme) for mark, scheme in ordered if scheme.reads in sources], unknown
 
 
 def _make_tests(

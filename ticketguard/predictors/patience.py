@@ -11,6 +11,7 @@ from time import monotonic, sleep
 
 from ticketguard.errors import ConfigurationError, NoAnswerError
 from ticketguard.predictors.interface import Predictor
+from ticketguard.settings import plain_number
 from ticketguard.ticket import FloatArray
 
 DEFAULT_PATIENCE_S = 300.0
@@ -37,10 +38,11 @@ class Patience:
         note: Called with a line about every fault.
 
     Raises:
-        ConfigurationError: *seconds* is negative or more than a day.
+        ConfigurationError: *seconds* is no number, negative, or more than a day.
     """
 
     def __init__(self, seconds: float = DEFAULT_PATIENCE_S, *, note: Note = say_nothing) -> None:
+        seconds = plain_number(seconds, what="patience")
         if not 0.0 <= seconds <= LONGEST_PATIENCE_S:
             raise ConfigurationError(f"patience is {seconds} s, expected 0 to {LONGEST_PATIENCE_S:g}")
         self._left_s = float(seconds)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ticketguard.errors import ConfigurationError, UnknownVersionError, shortened
@@ -57,6 +59,15 @@ def marks_read_from(marks: Sequence[MarkClaim], source: Source) -> list[MarkClai
     return [mark for mark in marks if mark.scheme in SCHEMES and scheme(mark.scheme).reads == source]
 
 
+def journals_of(marks: Sequence[MarkClaim], path: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the journals of a claim's *marks*, scheme → file: the one that was named, and others beside it.
+
+    Only marks that are read from answers have one.
+    """
+    asked = [mark.scheme for mark in marks_read_from(marks, "answers") if mark.version == scheme(mark.scheme).version]
+    return {name: Path(f"{os.fspath(path)}.{name}" if name in asked[1:] else path) for name in asked}
+
+
 def usual_marks(info: TicketInfo) -> tuple[Mark, ...]:
     """Return the marks of a ticket for which none are named."""
     return tuple(found.settings() for found in map(scheme, USUAL) if found.fits(info))
@@ -80,12 +91,14 @@ def configured_mark(name: str, *, settings: Mapping[str, Any], options: Mapping[
     return found.settings(**{**usual, **given})
 
 
-def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]:
-    """Return *marks* if there are any, each scheme once and known, at a level that can be asked for.
+def checked_marks(marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """Return *marks* if there are any, each scheme once and known.
 
     Raises:
-        ConfigurationError: There are none, a scheme is named twice or unknown, or the level is out of range.
+        ConfigurationError: They are not several, there are none, or a scheme is named twice or unknown.
     """
+    if not isinstance(marks, Iterable):
+        raise ConfigurationError(f"marks are {shortened(marks)}, expected a list of them, such as [tg.PlantedGraph()]")
     for mark in marks:
         if isinstance(mark, str | type) or not hasattr(mark, "scheme"):
             raise ConfigurationError(f"a mark is {shortened(mark)}, expected one such as tg.PlantedGraph()")
@@ -95,6 +108,4 @@ def checked_marks(marks: Sequence[Mark], *, level_bits: int) -> tuple[Mark, ...]
         )
     for mark in marks:
         scheme(mark.scheme)
-    if not 1 <= level_bits <= 256:
-        raise ConfigurationError(f"level is 2^-{level_bits}, expected 1 to 256 bits")
     return tuple(marks)
