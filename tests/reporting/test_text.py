@@ -30,7 +30,7 @@ def test_a_verdict_shows_its_numbers_and_what_they_rest_on() -> None:
     lines = verdict_lines(verdict())
     assert lines[0].startswith("SUPPORTED: ")
     assert "  edges inside the secret set: 668, 134.0 expected by chance" in lines
-    assert "  p = 10^-238.2, the claim asks for 10^-19.3" in lines
+    assert "  p = 10^-238.2, the verdict needs 10^-19.3" in lines
     assert "  - the key was drawn at random" in lines
     assert "  missing layers  none" in lines
 
@@ -44,12 +44,19 @@ def test_a_strangers_text_cannot_drive_the_terminal() -> None:
 
 
 def test_documents_are_aligned_and_nested() -> None:
-    document = {"version": "v/1", "a": 1, "long_name": None, "nested": {"x": [1, 2]}, "rows": [{"n": "r", "f": 0.25}]}
+    document = {
+        "version": "v/1",
+        "a": 1,
+        "long_name": None,
+        "nested": {"x": [1, 2], "y": ""},
+        "rows": [{"n": "r", "f": 0.25}],
+    }
     assert document_lines(document) == [
         "a          1",
         "long name  none",
         "nested",
         "  x  1, 2",
+        "  y  none",
         "rows",
         "  n r  f 0.25",
     ]

@@ -15,7 +15,7 @@ STATUS_WORDS: Mapping[Status, str] = {
     "inconclusive": "inconclusive",
 }
 _MEANING: Mapping[Status, str] = {
-    "supported": "the suspect derives from the ticket that the claim marks, at the claim's level",
+    "supported": "the suspect derives from the ticket that the claim marks, at the required level",
     "not_supported": "no more was found than chance explains, though an intact copy would have shown the mark",
     "inconclusive": (
         "too little could be read, the evidence is above chance but below the required level, or doubts remain"
@@ -43,7 +43,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         f"  suspect    {printable(verdict.suspect)}",
         f"  claimed by {printable(verdict.owner_name)}, key {verdict.owner_public_key}",
     ]
-    asked = "the claim asks for"
+    asked = "the verdict needs"
     if verdict.tests > 1:
         paid = f"the smallest p of {verdict.tests} tests, times {verdict.tests}"
         lines.append(f"  p          {log10_text(verdict.log10_p)}: {paid}")
@@ -112,7 +112,7 @@ def _plain(value: object) -> str:
         return ", ".join([*(_plain(item) for item in value[:_MOST_ITEMS]), *more]) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{printable(str(name))}={_plain(item)}" for name, item in value.items()) or "none"
-    return printable(str(value))
+    return printable(str(value)) or "none"
 
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
