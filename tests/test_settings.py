@@ -39,7 +39,7 @@ BAD_DATA_OPTIONS: list[tuple[Any, str]] = [
     ([1], r"data options are \[1\], expected names and values"),
 ]
 BAD_MODEL_OPTIONS: list[tuple[Any, str]] = [
-    ({"width": 3}, r"does not take the options .*'width'.*; it takes classes, input_shape, widths"),
+    ({"width": 3}, r"does not take the options \['width'\]: .*; it takes classes, input_shape, widths"),
     ({"widths": "ab"}, "does not take the options"),
     ({1: 1}, "model option 1 has no name, expected a word"),
     ([1], r"model options are \[1\], expected names and values"),

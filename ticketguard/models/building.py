@@ -80,8 +80,9 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
         try:
             network = factory(**options)
         except TypeError as error:
+            refused = _refused(factory, options)
             raise ConfigurationError(
-                f"model '{_name(model)}' does not take the options {sorted(options)}: {error}{_taken(factory)}"
+                f"model '{_name(model)}' does not take the options {refused}: {error}{_taken(factory)}"
             ) from error
         # A factory is the user's own code: what it raises is not a bug of ours.
         except (Exception, SystemExit) as error:
@@ -101,6 +102,15 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
 
 def _name(model: str | Factory) -> str:
     return str(getattr(model, "__name__", model))
+
+
+def _refused(factory: Factory, options: Mapping[str, Any]) -> list[str]:
+    """Return the options that a factory has no parameter for; all of them where its signature does not say."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # written in C, without a signature
+        return sorted(options)
+    return sorted(set(options) - set(parameters)) or sorted(options)
 
 
 def _taken(factory: Factory) -> str:
