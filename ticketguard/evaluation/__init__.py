@@ -82,6 +82,8 @@ def check_ticket(
     verdict, comparisons = judge(results, mask_matters=mask_matters)
     if missing := missing_controls(results, mask_matters=mask_matters):
         notes = (*notes, f"not compared with {' and '.join(missing)}, so it could not be shown to be winning")
+    if ticket.rewind_weights is None and not ticket.info.ready:
+        notes = (*notes, "it has no rewind weights, so it was trained from its final ones: a head start on the others")
     return TicketCheck(
         verdict=verdict,
         comparisons=comparisons,
