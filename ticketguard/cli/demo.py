@@ -24,7 +24,7 @@ from ticketguard.cli.progress import ProgressBar
 @seed_option
 @json_option
 def command(out: Path, seed: int, as_json: bool) -> int:
-    """Find a winning ticket, mark it, steal it three times, and tell the thefts from an innocent model.
+    """Find a ticket, mark it, steal it three times, and tell the thefts from an innocent model.
 
     Three thefts (fine-tuned, pruned, dense-fine-tuned), an innocent model of the same task and a wrong owner are judged
     by their weights and their answers together. Takes about a minute on two cores and downloads nothing: the data are
