@@ -163,6 +163,26 @@ def test_marks_that_are_none_are_named(ticket: tg.Ticket, mark: Any) -> None:
         tg.prepare(ticket, owner=tg.Owner.generate("Ada"), marks=[mark])
 
 
+def test_marks_that_are_no_list_are_named(ticket: tg.Ticket) -> None:
+    with pytest.raises(ConfigurationError, match=r"marks are PlantedGraph.*, expected a list of them, such as \[tg"):
+        tg.prepare(ticket, owner=tg.Owner.generate("Ada"), marks=tg.PlantedGraph())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("verb", [tg.embed, tg.prepare])
+def test_a_ticket_or_owner_of_another_kind_is_named(ticket: tg.Ticket, verb: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"the ticket is of type str, expected Ticket: tg.Ticket.load"):
+        verb("ticket.safetensors", owner=tg.Owner.generate("Ada"))
+    with pytest.raises(ConfigurationError, match=r"the owner is of type str, expected Owner: tg.Owner.load"):
+        verb(ticket, owner="Ada")
+
+
+def test_a_suspect_or_credential_of_another_kind_is_named(ticket: tg.Ticket) -> None:
+    with pytest.raises(ConfigurationError, match="the suspect is of type Ticket, expected a checkpoint or predictor"):
+        tg.verify(ticket, None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="the credential is of type str, expected Credential"):
+        tg.verify(tg.Checkpoint(ticket.weights), "claim.json")  # type: ignore[arg-type]
+
+
 def test_numbers_of_any_package_become_pythons_own() -> None:
     recipe = tg.TrainingConfig(epochs=np.float32(0.5), batch_size=np.int64(8), milestones=[np.float64(0.25)])  # type: ignore[arg-type]
     assert repr(recipe) == repr(tg.TrainingConfig(epochs=0.5, batch_size=8, milestones=(0.25,)))

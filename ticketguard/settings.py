@@ -40,6 +40,22 @@ def checked_options(given: object, *, what: str, known: Iterable[str] | None = N
     return dict(given)
 
 
+def require_kind(given: object, kind: type, *, what: str, hint: str) -> None:
+    """Refuse an argument of another class than it has to be.
+
+    Args:
+        given: The argument.
+        kind: The class.
+        what: How errors call it, such as "the owner".
+        hint: Where one gets one.
+
+    Raises:
+        ConfigurationError: It is of another class.
+    """
+    if not isinstance(given, kind):
+        raise ConfigurationError(f"{what} is of type {type(given).__name__}, expected {kind.__name__}: {hint}")
+
+
 def unknown_name(what: str, name: object, known: Iterable[str]) -> ConfigurationError:
     """Return the error for a name that is not one of the *known*, with the one that was probably meant."""
     names = sorted(known)

@@ -26,7 +26,7 @@ from ticketguard.errors import ConfigurationError, TensorError, TicketguardError
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of, with_leaves
-from ticketguard.settings import checked_level
+from ticketguard.settings import checked_level, require_kind
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
@@ -74,6 +74,10 @@ def prepare(
         ConfigurationError: A scheme is named twice, a mark cannot work on this ticket, or the model does not answer.
         TensorError: The ticket's mask covers what is not a parameter of the model.
     """
+    require_kind(ticket, Ticket, what="the ticket", hint="tg.Ticket.load reads one from a file")
+    require_kind(
+        owner, Owner, what="the owner", hint="tg.Owner.load reads one from a key file, tg.Owner.generate makes one"
+    )
     level_bits = checked_level(level_bits)
     chosen = checked_marks(usual_marks(ticket.info) if marks is None else marks)
     if model is not None:

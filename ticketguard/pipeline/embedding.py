@@ -20,6 +20,7 @@ from ticketguard.pipeline.runs import (
     require_room_to_end,
     secret_of_run,
 )  # fmt: skip
+from ticketguard.settings import require_kind
 from ticketguard.ticket import Ticket
 from ticketguard.verification.registry import usual_marks
 
@@ -79,6 +80,11 @@ def embed(
     from ticketguard.training import drawn_once, in_first_process, train
     from ticketguard.training.retraining import retraining_of
 
+    # Before any data are read; `prepare` looks at the owner too, but later.
+    require_kind(ticket, Ticket, what="the ticket", hint="tg.Ticket.load reads one from a file")
+    require_kind(
+        owner, Owner, what="the owner", hint="tg.Owner.load reads one from a key file, tg.Owner.generate makes one"
+    )
     info = ticket.info
     again = retraining_of(ticket, model=model, data=data, data_options=data_options, changes=training)
     dataset, config = again.data, again.recipe

@@ -22,7 +22,7 @@ from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.ordinary import ControlsLike, ordinary_inputs
 from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
-from ticketguard.settings import STRICTEST_LEVEL_BITS, checked_level
+from ticketguard.settings import STRICTEST_LEVEL_BITS, checked_level, require_kind
 from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, Source, Test
 from ticketguard.verification.registry import SCHEMES, journals_of, scheme_of
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
@@ -73,6 +73,12 @@ def verify(
         UnknownVersionError: Its marks are of a version that this release does not know.
         TicketguardError: The suspect cannot be read or does not answer, and no other test could be made.
     """
+    if not isinstance(suspect, Checkpoint) and not hasattr(suspect, "predict"):
+        raise ConfigurationError(
+            f"the suspect is of type {type(suspect).__name__}, expected a checkpoint or predictor: give tg.Checkpoint "
+            "of a file or of weights, or a predictor such as tg.CallablePredictor"
+        )
+    require_kind(credential, Credential, what="the credential", hint="tg.load_credential reads claim and vault")
     predictor = answers if isinstance(suspect, Checkpoint) else suspect
     weights = suspect if isinstance(suspect, Checkpoint) else None
     if answers is not None and predictor is not answers:
