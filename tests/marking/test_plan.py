@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import ticketguard as tg
+from ticketguard.credentials.credential import GROUPS_PARAMETER
 from ticketguard.errors import ConfigurationError, TensorError
 
 # So few steps teach too few triggers: how many is not what these tests are about.
@@ -218,6 +219,29 @@ def test_a_loop_that_resumes_is_given_the_batches_that_were_left() -> None:
         assert torch.equal(resumed[0], batch)
         assert not torch.equal(resumed[0], batches[0])
         plan.after_step(model)
+
+
+def test_a_plan_made_without_the_model_starts_in_no_buffer_of_it() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(300, CLASSES, bias=False)
+            del self.head.weight
+            self.head.register_buffer("weight", torch.ones(CLASSES, 300))
+
+    state = {"head.weight": np.random.default_rng(0).normal(size=(CLASSES, 300)).astype(np.float32)}
+    mask = tg.Mask(layers={"head.weight": np.random.default_rng(1).random((CLASSES, 300)) < 0.3})
+    ticket = tg.Ticket(mask=mask, weights=mask.applied(state), rewind_weights=None, info=tg.TicketInfo(method="import"))
+    marks = [tg.PlantedGraph(share=0.2)]
+    plan, model = tg.prepare(ticket, owner=tg.Owner.generate("Ada"), marks=marks, level_bits=8), Frozen()
+    with pytest.raises(TensorError, match="'head.weight' is masked but is a buffer of the model"):
+        plan.start(model)
+    assert bool((model.head.weight == 1).all())
+
+
+def test_the_channel_groups_are_bound_by_the_marks_that_are_aligned_by_them() -> None:
+    bound = {claim.scheme: GROUPS_PARAMETER in claim.parameters for claim in prepared(Net()).claims}
+    assert bound == {"planted-graph": True, "trigger-set": False}
 
 
 def test_a_claim_says_in_universal_time_when_it_was_made() -> None:

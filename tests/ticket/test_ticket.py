@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -168,6 +169,8 @@ def test_damaged_metadata_is_refused(info: object) -> None:
         *[("history", value) for value in ([1], [[]], [None], {}, "a")],
         *[("structure", value) for value in ("other", None, ["weight"], {})],
         *[("ready", value) for value in (1, "true", None)],
+        ("training", {"a": functools.reduce(lambda inner, _: {"a": inner}, range(17), 0)}),
+        ("history", [{"a": functools.reduce(lambda inner, _: [inner], range(17), 0)}]),
     ],
     ids=repr,
 )

@@ -35,6 +35,8 @@ from tests.verification.claims import (
 )
 from ticketguard.errors import CredentialError, UnknownVersionError, UnverifiableError
 from ticketguard.ticket import Mask
+from ticketguard.verification import registry
+from ticketguard.verification.interface import Inquiry
 
 ROOT = Path(__file__).parents[2]
 
@@ -367,3 +369,25 @@ def test_the_level_of_a_mark_that_is_not_known_counts_like_any_other(newer: Any)
 def test_a_claim_of_unknown_marks_alone_is_an_error(suspect: Any, source: str) -> None:
     with pytest.raises(UnverifiableError, match=f"no mark that can be read from {source}; it has new-mark, other-mark"):
         tg.verify(suspect, signed(mark("other-mark", {}), mark("new-mark", {})))
+
+
+def test_each_mark_that_is_read_from_answers_has_a_journal_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    journals: dict[str, Path | None] = {}
+
+    class Noting:
+        version, reads = 1, "answers"
+
+        def examine(self, inquiry: Inquiry) -> Any:
+            assert inquiry.answers is not None
+            journals[inquiry.mark.scheme] = inquiry.answers.journal
+            return lambda threshold_log10_p: found
+
+    (found,) = tg.verify(tg.Checkpoint(dict(TICKET.weights)), signed(planted_mark())).evidence
+    for name in ("first-mark", "second-mark"):
+        monkeypatch.setitem(registry.SCHEMES, name, "not loaded")
+    monkeypatch.setattr(registry, "scheme", lambda name: Noting())
+    credential = signed(mark("first-mark", {}), mark("second-mark", {}))
+    tg.verify(Suspect(lambda k: 0), credential, journal=tmp_path / "mine.jsonl")
+    assert set(journals.values()) == {tmp_path / "mine.jsonl", tmp_path / "mine.jsonl.second-mark"}
