@@ -46,6 +46,11 @@ def test_a_dense_checkpoint_has_no_mask() -> None:
         tg.import_checkpoint(state())
 
 
+def test_a_checkpoint_of_another_model_is_told() -> None:
+    with pytest.raises(FileError, match="has no tensor that fits the model by name and shape: name the model it"):
+        tg.import_checkpoint(sparse(), model="mlp", data="digits")
+
+
 def test_a_layer_without_edges_is_told() -> None:
     weights = sparse() | {"dead.weight": np.zeros((3, 3), dtype=np.float32)}
     with pytest.raises(TensorError, match="tensor 'dead.weight' is all zero"):

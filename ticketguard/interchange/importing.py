@@ -130,7 +130,7 @@ def _state_for(source: Checkpoint, network: torch.nn.Module) -> dict[str, Array]
 
     Raises:
         ConfigurationError: Several networks of the file fit it equally well.
-        FileError: The file holds them packed.
+        FileError: The file holds them packed, or nothing of them.
         TensorError: A tensor is not finite, or two that are tied in the network differ.
     """
     from ticketguard.models import state_arrays, tied_names
@@ -146,6 +146,12 @@ def _state_for(source: Checkpoint, network: torch.nn.Module) -> dict[str, Array]
     packed = {name for name in source.packed() if name in fits[0].values() or name not in source.names()}
     if packed:
         source.require_unpacked()
+    if not fits[0]:
+        raise FileError(
+            path=source.label,
+            reason="has no tensor that fits the model by name and shape",
+            hint="name the model it belongs to (--model, model=) and its options, or leave the model out",
+        )
     state: dict[str, Array] = {}
     for name, stored in fits[0].items():
         values = source.stored(stored)
