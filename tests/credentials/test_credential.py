@@ -16,6 +16,7 @@ from ticketguard.credentials.claim import MarkClaim, sign_claim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential, load_credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import groups_digest
+from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
 from ticketguard.keyed import commit
 from ticketguard.ticket import Mask, Reference
@@ -36,6 +37,17 @@ def test_saved_credential_is_loaded_and_opens_with_its_passphrase_alone(
     assert load_credential(claim, vault, PASSPHRASE) == credential
     with pytest.raises(WrongPassphraseError, match=r"does not open '.*ticket\.vault'"):
         load_credential(claim, vault, "wrong")
+
+
+def test_a_vault_in_the_claims_place_is_named(tmp_path: Path) -> None:
+    claim, vault = SIGNATURES / "sample-claim.json", VECTORS / "sample.vault"
+    with pytest.raises(FileError, match=r"sample\.vault.* is a vault, expected a claim: give the claim first"):
+        load_credential(vault, claim, PASSPHRASE)
+    with pytest.raises(FileError, match="is not an age file"):
+        load_credential(claim, claim, PASSPHRASE)
+    key = VaultKey.generate()
+    with pytest.raises(CredentialError, match="is sealed with a passphrase, not to a vault key: give its passphrase"):
+        load_credential(claim, vault, vault_key=key)
 
 
 def test_published_sample_opens(credential: Credential) -> None:
