@@ -391,3 +391,11 @@ def test_each_mark_that_is_read_from_answers_has_a_journal_of_its_own(
     credential = signed(mark("first-mark", {}), mark("second-mark", {}))
     tg.verify(Suspect(lambda k: 0), credential, journal=tmp_path / "mine.jsonl")
     assert set(journals.values()) == {tmp_path / "mine.jsonl", tmp_path / "mine.jsonl.second-mark"}
+
+
+def test_a_newer_version_is_named_where_its_marks_would_be_read() -> None:
+    newer = signed(planted_mark(version=2))
+    with pytest.raises(UnknownVersionError, match="planted-graph has version '?2"):
+        tg.verify(tg.Checkpoint(dict(TICKET.weights)), newer)
+    with pytest.raises(UnverifiableError, match="no mark that can be read from answers; it has planted-graph"):
+        tg.verify(Suspect(lambda k: 0), newer)

@@ -24,7 +24,7 @@ from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
 from ticketguard.settings import STRICTEST_LEVEL_BITS, checked_level, require_kind
 from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, Source, Test
-from ticketguard.verification.registry import SCHEMES, journals_of, scheme_of
+from ticketguard.verification.registry import SCHEMES, journals_of, scheme, scheme_of
 from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
 
 # A mark of the claim, with what reads it.
@@ -142,7 +142,7 @@ def _marks_to_test(
 
     With an unknown mark goes the reason why it cannot be checked.
 
-    What an unknown mark is read from is unknown too: it counts as a test, so that every release asks for the same.
+    What an unknown mark is read from is unknown too: it counts as a test, so that no release asks for less.
 
     Raises:
         UnverifiableError: One source has no mark to be read from it.
@@ -150,29 +150,29 @@ def _marks_to_test(
     """
     known: list[Readable] = []
     unknown: list[tuple[MarkClaim, str]] = []
-    errors: list[UnknownVersionError] = []
+    newer: dict[Source, UnknownVersionError] = {}
     for mark in marks:
         try:
-            scheme = scheme_of(mark)
+            reader = scheme_of(mark)
         except UnknownVersionError as error:
-            errors.append(error)
+            newer.setdefault(scheme(mark.scheme).reads, error)
             unknown.append((mark, str(error)))
             continue
-        if scheme is not None:
-            known.append((mark, scheme))
+        if reader is not None:
+            known.append((mark, reader))
         else:
             reason = f"this release does not know this scheme, only {', '.join(SCHEMES)}: use a release that does"
             unknown.append((mark, reason))
     for source in sources:
-        if not any(scheme.reads == source for _, scheme in known):
-            if errors:
-                raise errors[0]
+        if not any(reader.reads == source for _, reader in known):
+            if source in newer:
+                raise newer[source]
             raise UnverifiableError(
                 f"the claim has no mark that can be read from {source}; it has "
                 + ", ".join(sorted(mark.scheme for mark in marks))
             )
-    ordered = [(mark, scheme) for source in SOURCES for mark, scheme in known if scheme.reads == source]
-    return [(mark, scheme) for mark, scheme in ordered if scheme.reads in sources], unknown
+    ordered = [(mark, reader) for source in SOURCES for mark, reader in known if reader.reads == source]
+    return [(mark, reader) for mark, reader in ordered if reader.reads in sources], unknown
 
 
 def _make_tests(
