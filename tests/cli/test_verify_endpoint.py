@@ -66,6 +66,18 @@ def test_an_endpoint_that_is_down_cannot_be_checked(run: Run, files: Files) -> N
     assert not list(files.vault.parent.glob("*.answers-*"))
 
 
+def test_answers_that_cannot_be_kept_beside_the_vault_are_asked_for_all_the_same(
+    run: Run, files: Files, tmp_path: Path
+) -> None:
+    vault = tmp_path / f"{'v' * 245}.age"  # as long as the system allows: a longer name cannot be written
+    vault.write_bytes(files.vault.read_bytes())
+    line = ("verify", "--endpoint", "http://127.0.0.1:9/v2/models/m", "--claim", files.claim, "--vault", vault)
+    said = run(*line, "--patience", 0, code=3).stderr
+    assert "answers are not kept (" in said
+    assert "--journal names a file for them" in said
+    assert "predictor 'http://127.0.0.1:9/v2/models/m'" in said
+
+
 def test_an_endpoint_that_fails_is_asked_again_and_a_later_run_goes_on(
     run: Run,
     files: Files,

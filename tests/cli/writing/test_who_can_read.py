@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from ticketguard.cli import runs
+from ticketguard.cli.marking import secrecy_note
 from ticketguard.ticket import Ticket
 from ticketguard.training import loop
 
@@ -35,10 +36,13 @@ def test_what_an_interrupted_run_keeps_is_for_its_owner_alone(
     assert set(kept.values()) == {0o600}
 
 
+@pytest.mark.parametrize("command", ["embed", "find_marked"])
 @pytest.mark.parametrize(("mask", "public"), [(0o077, 0o600), (0o002, 0o664)])
-def test_outputs_follow_the_umask_and_secrets_do_not(run: Run, story: Story, mask: int, public: int) -> None:
+def test_outputs_follow_the_umask_and_secrets_do_not(
+    run: Run, story: Story, mask: int, public: int, command: str
+) -> None:
     with umask(mask):
-        run(*story.embed)
+        run(*getattr(story, command))
     expected = {"marked.safetensors": public, "claim.json": public, "vault.age": 0o600}
     assert modes(story.out) == expected
 
@@ -49,6 +53,14 @@ def test_the_unmarked_ticket_is_as_secret_as_the_vault_and_embed_says_so(run: Ru
     assert modes(story.out) == {"found.safetensors": 0o600}
     said = run(*story.embed).stderr
     assert f"keep '{story.base / 'ticket.safetensors'}' as secret as the vault, or delete it" in said
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_an_unmarked_ticket_that_others_can_read_is_told(tmp_path: Path, mode: int, told: bool) -> None:
+    ticket = tmp_path / "ticket.safetensors"
+    ticket.touch()
+    ticket.chmod(mode)
+    assert ("other users of this machine can read it now" in secrecy_note(ticket)) == told
 
 
 def test_who_can_read_what(run: Run, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
