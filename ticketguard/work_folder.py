@@ -16,10 +16,14 @@ from ticketguard.staging import lock
 
 # Marks a folder as a run's, and is locked while one is under way.
 LOCK_FILE = "run.lock"
+# What a search is made of; alone it is nothing to resume.
+SEARCH_FILE = "find.identity"
 # What the command that started the run has written. It is deleted last: a folder that is left empty has done its work.
 RECORD_FILE = "run.outputs"
 # What runs keep in their folders: a folder that the user chose may have other files in it.
-_STATE = re.compile(r".+\.(checkpoint|ticket)|embed\.\w+|run\.outputs|.+-\d+-[0-9a-f]{16}\.json|\.[0-9a-f.]+\.part")
+_STATE = re.compile(
+    r".+\.(checkpoint|ticket)|(embed|find)\.\w+|run\.outputs|.+-\d+-[0-9a-f]{16}\.json|\.[0-9a-f.]+\.part"
+)
 
 
 @contextlib.contextmanager
@@ -65,8 +69,8 @@ def is_spent(folder: Path) -> bool:
 
 
 def keeps_nothing(folder: Path) -> bool:
-    """Whether nothing would be lost with a folder: it is spent, or its run ended before it kept more than its lock."""
-    return not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir())
+    """Whether nothing would be lost with a folder: it is spent, or its run ended before it kept any work."""
+    return not folder.exists() or all(path.name in (LOCK_FILE, SEARCH_FILE) for path in folder.iterdir())
 
 
 def delete(folder: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
 
+import ticketguard as tg
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.pipeline import runs
 from ticketguard.pipeline.runs import in_work_folder, moment_of_run, require_room_to_end, secret_of_run
@@ -94,3 +96,22 @@ def test_there_is_room_for_what_a_run_is_certain_to_write(
     assert asked == {}
     require_room_to_end(tmp_path, network, config, resume=resume, states=states)
     assert asked == expected
+
+
+@pytest.mark.parametrize("changes", [{"density": 0.3}, {"seed": 1}, {"training": {"epochs": 1}}])
+def test_a_search_is_not_resumed_as_another_one(tmp_path: Path, changes: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"data": "digits", "density": 0.25, "training": {"epochs": 0.5}, "workdir": tmp_path}
+    found = tg.find("mlp", **settings)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ConfigurationError, match="is another search, of other settings, data or marks"):
+        tg.find("mlp", **{**settings, **changes}, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert tg.find("mlp", **settings, resume=True).mask == found.mask
+
+
+def test_a_search_is_not_resumed_for_another_owner(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": "digits", "density": 0.25, "method": "snip", "training": {"epochs": 0.5}}
+    settings["marks"] = [tg.PlantedGraph()]
+    tg.find_marked("mlp", owner=tg.Owner.generate("Ada"), workdir=tmp_path, **settings)
+    with pytest.raises(ConfigurationError, match="is another search, of other settings, data or marks"):
+        tg.find_marked("mlp", owner=tg.Owner.generate("Eve"), workdir=tmp_path, resume=True, **settings)

@@ -87,7 +87,7 @@ def find_requested(request: SearchRequest) -> Ticket:
     run = request.run
     if chosen.chooses_weights:  # the others' tickets are smaller than the network
         require_room_to_end(run.workdir, problem.build(), problem.training, resume=run.resume, states=2)
-    with in_work_folder(run.workdir, resume=run.resume):
+    with in_work_folder(run.workdir, resume=run.resume, search=problem.identity(chosen.name)):
         return chosen.find(problem)
 
 
@@ -201,8 +201,9 @@ def find_marked_requested(
     )
     require_room_to_end(workdir, network, problem.training, resume=resume)
     planting.rehearse(state_arrays(network), everything, keep)
-    with in_work_folder(workdir, resume=resume, secret=key):
-        ticket = chosen.find(dataclasses.replace(problem, planting=planting))
+    problem = dataclasses.replace(problem, planting=planting)
+    with in_work_folder(workdir, resume=resume, secret=key, search=problem.identity(chosen.name)):
+        ticket = chosen.find(problem)
         created = moment_of_run(workdir)
     network = model_of(ticket, model=request.model)
     load_arrays(network, ticket.weights)

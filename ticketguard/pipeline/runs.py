@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import SECRET, read_whole, require_room, write_whole
 from ticketguard.keyed import SECRET_BYTES
+from ticketguard.work_folder import SEARCH_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -69,11 +70,19 @@ def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -
 
 
 @contextlib.contextmanager
-def in_work_folder(workdir: Path | None, *, resume: bool, secret: bytes | None = None) -> Iterator[None]:
+def in_work_folder(
+    workdir: Path | None, *, resume: bool, secret: bytes | None = None, search: str | None = None
+) -> Iterator[None]:
     """Keep a run's folder to this run while it lasts, with its secret on disk before anything depends on it.
 
+    Args:
+        workdir: The folder; None for a run that keeps nothing.
+        resume: Continue from what is in it.
+        secret: The owner's, if the run makes marks.
+        search: What a search is made of: its rounds are of no use to another, which would delete them when it ends.
+
     Raises:
-        ConfigurationError: Another run holds the folder, or was started anew in it since.
+        ConfigurationError: Another run holds the folder, or was started anew in it since, or another search's is kept.
         FileError: The folder cannot be written to.
     """
     from ticketguard.training import held_by_first_process, in_first_process
@@ -87,7 +96,19 @@ def in_work_folder(workdir: Path | None, *, resume: bool, secret: bytes | None =
         elif kept != secret:
             raise ConfigurationError(f"another run was started in '{workdir}': choose another name for this one")
 
+    def keep_search() -> None:
+        if workdir is None or search is None:
+            return
+        path = workdir / SEARCH_FILE
+        if resume and path.exists() and path.read_bytes() != search.encode():
+            raise ConfigurationError(
+                f"the run kept in '{workdir}' is another search, of other settings, data or marks: resume with those "
+                "it was started with, or start again"
+            )
+        write_whole(path, search.encode(), mode=SECRET)
+
     with held_by_first_process(workdir, anew=not resume):
+        in_first_process(keep_search)
         in_first_process(keep_secret)
         yield
 
