@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+import scipy.fft
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import gammaln
@@ -61,13 +62,13 @@ def test_layers_of_a_thousand_kinds_are_convolved_in_halves(above: int, monkeypa
     counted = [LayerCount(size=50 + place, kept=20 + place % 13, secret=3 + place % 5, hits=0) for place in range(1000)]
     hits = round(sum(layer.expected for layer in counted)) + above
     lengths: list[int] = []
-    transform = statistics.scipy.fft.rfft
+    transform = np.fft.rfft
 
     def watched(rows: Doubles, length: int) -> Doubles:
         lengths.extend([length] * len(rows))
         return transform(rows, length)
 
-    monkeypatch.setattr(statistics.scipy.fft, "rfft", watched)
+    monkeypatch.setattr(np.fft, "rfft", watched)
     exact = math.log10(brute_force_tail(counted, hits))
     assert exact <= log10_upper_tail(counted, hits) == pytest.approx(exact, abs=1e-6)
     # Were each spectrum as long as the whole sum, thousands of kinds would cost the square of their number.
@@ -138,6 +139,13 @@ def test_the_stated_rounding_of_a_convolution_is_added() -> None:
 
 def test_no_bound_on_rounding_lifts_a_tail_above_one() -> None:
     assert log10_upper_tail([LayerCount(size=2000, kept=1000, secret=200, hits=1)]) == 0.0
+
+
+def test_transforms_have_the_lengths_that_a_library_calls_fast() -> None:
+    lengths = [*range(1, 3000), 99_999, 531_442, 10**6 + 3]
+    assert [statistics._fast_length(least) for least in lengths] == [
+        scipy.fft.next_fast_len(least, real=True) for least in lengths
+    ]
 
 
 @given(st.lists(layers(), min_size=1, max_size=3))

@@ -26,12 +26,13 @@ from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Position
 from ticketguard.errors import ConfigurationError
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of, with_leaves
-from ticketguard.marking.plan import DEFAULT_LEVEL_BITS, Plan
+from ticketguard.marking.plan import Plan
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.settings import checked_level
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks
+from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 if TYPE_CHECKING:
     import torch

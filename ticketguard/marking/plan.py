@@ -30,13 +30,13 @@ from ticketguard.settings import checked_level, require_kind
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
+from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 if TYPE_CHECKING:
     import torch
 
     from ticketguard.models.answers import Ask
 
-DEFAULT_LEVEL_BITS = 64
 # A trained model that carries less of a mark than this is released with a warning.
 LEARNED_SHARE = 0.95
 

@@ -12,7 +12,7 @@ from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.files import SECRET, write_whole
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.marking.plan import DEFAULT_LEVEL_BITS, Plan, prepare
+from ticketguard.marking.plan import Plan, prepare
 from ticketguard.pipeline.runs import (
     IDENTITY_FILE,
     in_work_folder,
@@ -23,6 +23,7 @@ from ticketguard.pipeline.runs import (
 from ticketguard.settings import require_kind
 from ticketguard.ticket import Ticket
 from ticketguard.verification.registry import usual_marks
+from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 if TYPE_CHECKING:
     import torch

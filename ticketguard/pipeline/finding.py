@@ -12,10 +12,10 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.request import SearchRequest, State
 from ticketguard.pipeline.runs import RunOptions, in_work_folder, moment_of_run, require_room_to_end, secret_of_run
 from ticketguard.ticket import Ticket
+from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 if TYPE_CHECKING:
     import torch

@@ -18,14 +18,13 @@ from ticketguard.errors import (
     UnknownVersionError,
     UnverifiableError,
 )
-from ticketguard.marking.plan import DEFAULT_LEVEL_BITS
 from ticketguard.pipeline.ordinary import ControlsLike, ordinary_inputs
 from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
 from ticketguard.settings import STRICTEST_LEVEL_BITS, checked_level, require_kind
 from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, Source, Test
 from ticketguard.verification.registry import SCHEMES, journals_of, scheme, scheme_of
-from ticketguard.verification.verdict import Evidence, Unchecked, Verdict, conclude, level_log10
+from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS, Evidence, Unchecked, Verdict, conclude, level_log10
 
 # A mark of the claim, with what reads it.
 Readable: TypeAlias = tuple[MarkClaim, Scheme]

@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 from scipy.special import gammaln, logsumexp
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -228,17 +227,30 @@ def _convolve(pieces: Sequence[_Piece]) -> Doubles:
         while len(pieces) > 1:
             pieces = _in_pairs(pieces)
         return pieces[0][0]
-    padded = scipy.fft.next_fast_len(_length(pieces), real=True)
+    padded = _fast_length(_length(pieces))
     spectrum = np.ones(padded // 2 + 1, dtype=np.complex128)
     for piece, times in pieces:
         # A layer that leaves no choice only shifts the sum.
         if len(piece) > 1:
-            spectrum *= scipy.fft.rfft(piece, padded) ** times
-    return np.asarray(np.clip(scipy.fft.irfft(spectrum, padded)[: _length(pieces)], 0.0, None), dtype=np.float64)
+            spectrum *= np.fft.rfft(piece, padded) ** times
+    return np.asarray(np.clip(np.fft.irfft(spectrum, padded)[: _length(pieces)], 0.0, None), dtype=np.float64)
 
 
 def _length(pieces: Sequence[_Piece]) -> int:
     return sum(times * (len(piece) - 1) for piece, times in pieces) + 1
+
+
+def _fast_length(least: int) -> int:
+    """Return the smallest number from *least* on with no prime factor above 5, which transforms are fast for."""
+    best = 1 << (least - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            best = min(best, three << (-(-least // three) - 1).bit_length())
+            three *= 3
+        five *= 5
+    return best
 
 
 def _in_pairs(pieces: Sequence[_Piece]) -> list[_Piece]:
@@ -247,15 +259,15 @@ def _in_pairs(pieces: Sequence[_Piece]) -> list[_Piece]:
     done = [ordered.pop()] if len(ordered) % 2 else []
     by_length: dict[int, list[tuple[_Piece, _Piece]]] = {}
     for pair in zip(ordered[::2], ordered[1::2], strict=True):
-        by_length.setdefault(scipy.fft.next_fast_len(_length(pair), real=True), []).append(pair)
+        by_length.setdefault(_fast_length(_length(pair)), []).append(pair)
     for padded, pairs in by_length.items():
         spectra = np.ones((len(pairs), padded // 2 + 1), dtype=np.complex128)
         for side in zip(*pairs, strict=True):
             rows = np.zeros((len(pairs), padded))
             for row, (piece, _) in zip(rows, side, strict=True):
                 row[: len(piece)] = piece
-            spectra *= scipy.fft.rfft(rows, padded) ** np.array([times for _, times in side])[:, np.newaxis]
-        sums = np.clip(scipy.fft.irfft(spectra, padded), 0.0, None)
+            spectra *= np.fft.rfft(rows, padded) ** np.array([times for _, times in side])[:, np.newaxis]
+        sums = np.clip(np.fft.irfft(spectra, padded), 0.0, None)
         done += [(row[: _length(pair)], 1) for row, pair in zip(sums, pairs, strict=True)]
     return done
 

@@ -11,6 +11,7 @@ Status: TypeAlias = Literal["supported", "not_supported", "inconclusive"]
 
 # Version 1 left the smallest p to its readers, who would miss the factor for several tests.
 VERDICT_VERSION = "ticketguard.verdict/2"
+DEFAULT_LEVEL_BITS = 64
 # Evidence stronger than one in a million but weaker than the claim's level calls for more tests, not a verdict.
 GREY_LOG10_P = -6.0
 

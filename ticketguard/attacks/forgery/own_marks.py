@@ -10,8 +10,9 @@ from ticketguard.attacks.interface import Published
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.marking.plan import DEFAULT_LEVEL_BITS, prepare
+from ticketguard.marking.plan import prepare
 from ticketguard.models import load_arrays
+from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
