@@ -339,9 +339,6 @@ def test_a_claim_by_another_key_than_the_owners_is_refused() -> None:
         tg.verify(suspect, credential, owner_public_key=tg.Owner.generate("Eve").public_key)
 
 
-# Marks of a newer release
-
-
 @pytest.mark.parametrize("newer", [mark("new-mark", {"any": 1}), trigger_mark(version=2)])
 def test_a_mark_that_is_not_known_is_named_and_paid_for(newer: Any) -> None:
     made = planted_mark()
