@@ -48,13 +48,14 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def step(*_: Any, **__: Any) -> None:
         pytest.fail("a step was taken")
 
-    replace_training(monkeypatch, step)
-    monkeypatch.setattr(magnitude_rounds, "train", step)
-    monkeypatch.setattr(stepped, "run_search", step)
+    # What takes a function's name from elsewhere is replaced first: it would import the replacement, and keep it.
     for name in ("engine.concrete_search", "methods.jackpot", "methods.bip", "methods.supertickets"):
         monkeypatch.setattr(f"ticketguard.pruning.{name}.run_search", step)
     for name in ("engine.at_initialisation", "methods.layer_lottery"):
         monkeypatch.setattr(f"ticketguard.pruning.{name}.train_found", step)
+    replace_training(monkeypatch, step)
+    monkeypatch.setattr(magnitude_rounds, "train", step)
+    monkeypatch.setattr(stepped, "run_search", step)
 
 
 def find(data: Dataset, method: str = "imp", **changes: Any) -> tg.Ticket:
