@@ -19,8 +19,9 @@ safetensors suspect never pay for torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ticketguard.lazily import loader
 
 if TYPE_CHECKING:
     from ticketguard.checkpoints.checkpoints import Checkpoint
@@ -124,13 +125,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name on its first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ticketguard' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -66,8 +66,7 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
     "--journal",
     type=click.Path(path_type=Path),
     help="File that keeps every answer; one from an earlier run is continued, so name only one that you kept "
-    "yourself. An "
-    "endpoint's answers are kept beside the vault until the questioning is over.",
+    "yourself. An endpoint's answers are kept beside the vault until the questioning is over.",
 )
 @click.option(
     "--controls",

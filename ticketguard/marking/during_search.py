@@ -25,8 +25,8 @@ from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Positions, SearchedMark, Start
 from ticketguard.errors import ConfigurationError
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.marking.commitments import claim_of, with_leaves
-from ticketguard.marking.plan import Plan
+from ticketguard.marking.commitments import claim_of
+from ticketguard.marking.plan import Plan, planned
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.settings import checked_level
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
@@ -71,21 +71,12 @@ class BoundMarks:
             ConfigurationError: The level cannot be reached with so few triggers.
         """
         start = Start(mask=mask, weights=mask.applied(self.ticket.start_weights))
-        planned: list[PlannedMark] = []
-        claims: list[MarkClaim] = []
-        for mark, claim in self.marks:
-            binding = Binding(secret=self.vault.secret, commitment=claim.commitment)
-            if mark is self.searched:
-                drawn = self.searched.found_in(start, self.secret, binding)
-            else:
-                drawn = mark.plan(self.ticket, start, binding, own_parameters(claim))
-            start = drawn.start
-            scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=self.ticket.mask)
-            planned.append(drawn)
-            claims.append(with_leaves(claim, drawn))
-        return Plan(
-            ticket=self.ticket, owner=self.owner, vault=self.vault, start=start, planned=planned, claims=tuple(claims)
-        )
+        return planned(self.marks, self._draw, ticket=self.ticket, owner=self.owner, vault=self.vault, start=start)
+
+    def _draw(self, mark: Mark, start: Start, binding: Binding, claim: MarkClaim) -> PlannedMark:
+        if mark is self.searched:
+            return self.searched.found_in(start, self.secret, binding)
+        return mark.plan(self.ticket, start, binding, own_parameters(claim))
 
 
 class SearchPlanting:

@@ -11,7 +11,7 @@ import datetime
 import functools
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -92,19 +92,54 @@ def prepare(
     )
     groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
     vault = Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups)
-    claims: list[MarkClaim] = []
-    planned: list[PlannedMark] = []
-    for mark in chosen:
-        claim = claim_of(mark, mark.parameters(ticket), vault, reference.digest(), owner=owner, level_bits=level_bits)
-        binding = Binding(secret=key, commitment=claim.commitment)
-        planned.append(mark.plan(ticket, start, binding, own_parameters(claim)))
-        start = planned[-1].start
-        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=reference.mask)
-        claims.append(with_leaves(claim, planned[-1]))
-    plan = Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=planned, claims=tuple(claims), ask=ask)
+    digest = reference.digest()
+    claimed = (
+        (mark, claim_of(mark, mark.parameters(ticket), vault, digest, owner=owner, level_bits=level_bits))
+        for mark in chosen
+    )
+
+    def draw(mark: Mark, start: Start, binding: Binding, claim: MarkClaim) -> PlannedMark:
+        return mark.plan(ticket, start, binding, own_parameters(claim))
+
+    plan = planned(claimed, draw, ticket=ticket, owner=owner, vault=vault, start=start, ask=ask)
     if model is not None:
         plan.require_answers(model)
     return plan
+
+
+def planned(
+    marks: Iterable[tuple[Mark, MarkClaim]],
+    draw: Callable[[Mark, Start, Binding, MarkClaim], PlannedMark],
+    *,
+    ticket: Ticket,
+    owner: Owner,
+    vault: Vault,
+    start: Start,
+    ask: Ask | None = None,
+) -> Plan:
+    """Draw marks, each into what the ones before it left, and return their plan.
+
+    Args:
+        marks: The marks with what the claim will say of each.
+        draw: Draws one.
+        ticket: The unmarked ticket.
+        owner: Whose marks they are.
+        vault: The owner's.
+        start: Where training starts without marks.
+        ask: As for `prepare`.
+
+    Raises:
+        CapacityError, ConfigurationError: A mark could not be proved at the claim's level.
+    """
+    drawn: list[PlannedMark] = []
+    claims: list[MarkClaim] = []
+    for mark, claim in marks:
+        binding = Binding(secret=vault.secret, commitment=claim.commitment)
+        drawn.append(draw(mark, start, binding, claim))
+        start = drawn[-1].start
+        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=ticket.mask)
+        claims.append(with_leaves(claim, drawn[-1]))
+    return Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=drawn, claims=tuple(claims), ask=ask)
 
 
 def _for_release(info: TicketInfo) -> TicketInfo:

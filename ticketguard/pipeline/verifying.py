@@ -109,7 +109,7 @@ def verify(
     journals = {} if journal is None else journals_of(claim.marks, journal)
     with contextlib.ExitStack() as open_files:
         planned: list[tuple[MarkClaim, Test]] = []
-        for mark, scheme in readable:
+        for mark, reader in readable:
             asked = None
             if predictor is not None:
                 asked = Asked(
@@ -119,7 +119,7 @@ def verify(
                     controls=None if controls is None else functools.partial(ordinary_inputs, controls),
                 )
             inquiry = Inquiry(credential=credential, mark=mark, weights=weights, answers=asked, open_files=open_files)
-            planned.append((mark, scheme.examine(inquiry)))
+            planned.append((mark, reader.examine(inquiry)))
         # 3. Each test is made, at its share of the level.
         evidence, unchecked = _make_tests(planned, threshold_log10_p=level_log10(strictest, tests=tests))
     # 4. One of them is enough; "not supported" is only said where all were made and say so.
@@ -170,8 +170,8 @@ def _marks_to_test(
                 f"the claim has no mark that can be read from {source}; it has "
                 + ", ".join(sorted(mark.scheme for mark in marks))
             )
-    ordered = [(mark, reader) for source in SOURCES for mark, reader in known if reader.reads == source]
-    return [(mark, reader) for mark, reader in ordered if reader.reads in sources], unknown
+    in_order = [source for source in SOURCES if source in sources]
+    return [(mark, reader) for source in in_order for mark, reader in known if reader.reads == source], unknown
 
 
 def _make_tests(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ticketguard.errors import ConfigurationError, UnknownVersionError, shortened
+from ticketguard.lazily import listed
 from ticketguard.settings import checked_options
 
 if TYPE_CHECKING:  # the command line's help reads the names, and should not wait for more
@@ -35,8 +35,7 @@ def scheme(name: str) -> Scheme:
     """
     if name not in SCHEMES:
         raise ConfigurationError(f"unknown mark '{name}', expected one or more of {', '.join(SCHEMES)}")
-    module, attribute = SCHEMES[name].split(":")
-    found: Scheme = getattr(importlib.import_module(module), attribute)
+    found: Scheme = listed(SCHEMES[name])
     return found
 
 

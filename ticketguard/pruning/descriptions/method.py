@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from ticketguard.lazily import listed
 
 if TYPE_CHECKING:
     from ticketguard.ticket import Ticket
@@ -36,6 +37,5 @@ class Method:
         Args:
             problem: A `SearchProblem`, which is not named here: it needs torch. The registry's type says so.
         """
-        module, function = self.search.split(":")
-        ticket: Ticket = getattr(importlib.import_module(module), function)(problem, method=self.name)
+        ticket: Ticket = listed(self.search)(problem, method=self.name)
         return ticket
