@@ -27,8 +27,9 @@ from ticketguard.embedding.trigger_set import draw_triggers
 from ticketguard.graph import align
 from ticketguard.keyed import commit
 from ticketguard.predictors.patience import Patience
-from ticketguard.verification import planted_graph, statistics, trigger_set
+from ticketguard.verification import statistics, trigger_set
 from ticketguard.verification.journal import Journal
+from ticketguard.verification.planted_graph import counting, examination
 from ticketguard.verification.readings import READINGS, Layers, read_layer
 
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -73,8 +74,8 @@ def weights_p_values(claim: Claim, secrets: int) -> Doubles:
         binding = binding_of(
             claim.name, index, digest=digest, scheme="planted-graph", parameters=repr(claim.parameters)
         )
-        passages = [planted_graph.examine(layers, claim.reference.mask, binding, claim.parameters) for layers in passes]
-        evidence = planted_graph.to_evidence(passages, threshold_log10_p=NEVER, looks=looks, missing=())
+        passages = [examination.examine(layers, claim.reference.mask, binding, claim.parameters) for layers in passes]
+        evidence = examination.to_evidence(passages, threshold_log10_p=NEVER, looks=looks, missing=())
         rows.append([p for passage in passages for p in passage.readings_log10_p] + [evidence.log10_p])
     return np.array(rows)
 
@@ -146,14 +147,14 @@ def _tail(layers: tuple[tuple[int, int, int], ...], hits: int) -> float:
 @functools.cache
 def without_repetition() -> None:
     """Leave out what no p-value depends on: repeated computations of one value, and 19 of the 20 decoy keys."""
-    planted_graph.log10_upper_tail = _memoised_tail  # type: ignore[attr-defined]
-    planted_graph.decoy_bindings = functools.partial(planted_graph.decoy_bindings, count=1)
+    examination.log10_upper_tail = _memoised_tail  # type: ignore[attr-defined]
+    examination.decoy_bindings = functools.partial(examination.decoy_bindings, count=1)
     read = functools.lru_cache(maxsize=1000)(
         lambda content, shape, edges, found_later: read_layer(
             np.frombuffer(content, dtype=np.float32).reshape(shape), edges=edges, found_later=found_later
         )
     )
-    planted_graph.read_layer = lambda layer, *, edges, found_later=False: read(
+    counting.read_layer = lambda layer, *, edges, found_later=False: read(
         layer.tobytes(), layer.shape, edges, found_later
     )
     log10_e: Callable[[float, int, int], float] = functools.lru_cache(maxsize=200_000)(

@@ -93,14 +93,12 @@ class Counted:
 
     layers: list[LayerCount]
     edges: list[int]
+    kept: list[int]
+    positions: list[int]
 
     @property
     def hits(self) -> int:
         return sum(layer.hits for layer in self.layers)
-
-    @property
-    def kept(self) -> int:
-        return sum(layer.kept for layer in self.layers)
 
     @property
     def expected(self) -> Fraction:
@@ -112,16 +110,27 @@ class Counted:
 
     def attainable_log10_p(self, share_ppm: int) -> Decimal:
         """Of a copy whose planted edges are as likely as its others to be among those that are kept."""
-        hits = 0
-        for layer, edges in zip(self.layers, self.edges, strict=True):
-            planted = min(
-                Fraction(layer.secret), edges * (Fraction(share_ppm, 10**6) + Fraction(layer.secret, layer.size))
+        copies, share = [], Fraction(share_ppm, 10**6)
+        for layer, edges, kept, positions in zip(self.layers, self.edges, self.kept, self.positions, strict=True):
+            if layer.size < positions:  # all that a copy has there is planted
+                planted = there = min(Fraction(layer.secret), edges * share)
+            else:
+                planted = min(Fraction(layer.secret), edges * (share + Fraction(layer.secret, positions)))
+                there = Fraction(edges)
+            left = Fraction(min(kept, edges), max(1, edges))
+            found, inside = planted * left, there * left
+            if kept > edges:  # the rest is kept as if by chance
+                found += (layer.secret - planted) * Fraction(kept - edges, positions - edges)
+                inside += (layer.size - there) * Fraction(kept - edges, positions - edges)
+            copies.append(
+                LayerCount(
+                    size=layer.size,
+                    kept=round(inside),
+                    secret=layer.secret,
+                    hits=min(layer.secret, round(inside), round(found)),
+                )
             )
-            found = planted * Fraction(min(layer.kept, edges), max(1, edges))
-            if layer.kept > edges:  # the rest is kept as if by chance
-                found += (layer.secret - planted) * Fraction(layer.kept - edges, layer.size - edges)
-            hits += min(layer.secret, layer.kept, round(found))
-        return log10(exact_tail(self.layers, hits))
+        return log10(exact_tail(copies, sum(copy.hits for copy in copies)))
 
 
 def readings(
@@ -133,7 +142,7 @@ def readings(
     threshold = everything[max(1, len(everything) * density // 1_000_000) - 1]
     found = []
     for reading in range(1, 6):
-        layers, copies = [], []
+        layers, copies, everywhere, sizes = [], [], [], []
         for name in mask:
             magnitudes = [float(value) for value in np.abs(suspect[name]).reshape(-1)]
             alive = sum(value > 0 for value in magnitudes)
@@ -149,6 +158,13 @@ def readings(
             wanted = {1: len(magnitudes), 2: edges, 3: round(edges / 2), 4: round(edges / 4), 5: edges}[reading]
             kept = largest(compared, wanted)
             drawn = secret_positions(secret, commitment, name, len(magnitudes), parameters["secret_ppm"])
-            layers.append(LayerCount(size=len(magnitudes), kept=len(kept), secret=len(drawn), hits=len(kept & drawn)))
-        found.append(Counted(layers=layers, edges=copies))
+            empty = {position for position, there in enumerate(mask[name].reshape(-1)) if not there}
+            counted = empty or set(range(len(magnitudes)))
+            hits = len(kept & drawn & counted)
+            layers.append(
+                LayerCount(size=len(counted), kept=len(kept & counted), secret=len(drawn & counted), hits=hits)
+            )
+            everywhere.append(len(kept))
+            sizes.append(len(magnitudes))
+        found.append(Counted(layers=layers, edges=copies, kept=everywhere, positions=sizes))
     return found

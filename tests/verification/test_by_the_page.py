@@ -92,7 +92,7 @@ STRONGEST = {
     ("sparse", "rescaled"): (4, 4), ("full", "rescaled"): (2, 2), ("found later", "rescaled"): (4, 4),
     ("sparse", "ties"): (4, 4), ("full", "ties"): (3, 3), ("found later", "ties"): (4, 4),
     ("sparse", "holes"): (0, 0), ("full", "holes"): (0, 0), ("found later", "holes"): (0, 0),
-    ("sparse", "innocent"): (2, 3), ("full", "innocent"): (3, 3), ("found later", "innocent"): (2, 3),
+    ("sparse", "innocent"): (3, 3), ("full", "innocent"): (3, 3), ("found later", "innocent"): (2, 3),
 }  # fmt: skip
 
 
@@ -107,13 +107,13 @@ def test_every_reading_is_what_the_page_says(kind: str, how: str) -> None:
         best = expected[strongest]
         assert found.details["log10_p_uncorrected"] == pytest.approx(float(best.log10_p), abs=1e-6)
         assert found.details["reading"] == READINGS[strongest]
-        assert (found.details["edges"], found.observed) == (best.kept, best.hits)
+        assert (found.details["edges"], found.observed) == (sum(layer.kept for layer in best.layers), best.hits)
         assert found.expected == pytest.approx(float(best.expected))
         if (kind, how) == ("found later", "ties"):
             continue  # a copy has half a hit more there, which floats round up
         copy = min(counted.attainable_log10_p(KINDS[kind]["share_ppm"]) for counted in expected)
         assert found.details["attainable_log10_p"] == pytest.approx(min(0, float(copy) + math.log10(5)), abs=1e-6)
-        assert found.details["positions"] == sum(math.prod(shape) for shape in SMALL.values())
+        assert found.details["positions"] == sum(layer.size for layer in best.layers)
 
 
 def test_equal_magnitudes_are_taken_in_order_of_position() -> None:
@@ -165,8 +165,9 @@ def test_layers_that_are_not_finite_floats_of_the_right_shape_are_left_out(
 ) -> None:
     made = planted_mark()
     first = {"fc1.weight": marked_weights(made)["fc1.weight"]}
+    empty = int(np.count_nonzero(~TICKET.mask["fc1.weight"]))
     found, alone = (evidence(suspect, signed(made)) for suspect in ({**first, "fc2.weight": layer}, first))
-    assert (found.log10_p, found.details["layers"], found.details["positions"]) == (alone.log10_p, 1, 12_000)
+    assert (found.log10_p, found.details["layers"], found.details["positions"]) == (alone.log10_p, 1, empty)
     assert [item["layer"] for item in found.details["unreadable_layers"]] == ([] if reason is None else ["fc2.weight"])
     assert found.details["missing_layers"] == (["fc2.weight"] if reason is None else [])
 
@@ -298,7 +299,7 @@ def test_not_supported_is_said_only_where_a_copy_would_have_been_seen() -> None:
     assert evidence(weights, signed(made)).status == "not_supported"
     part = {name: array.copy() for name, array in weights.items()}
     for name in SHAPES:
-        part[name].reshape(-1)[800:] = 0
+        part[name].reshape(-1)[300:] = 0
     found = evidence(part, signed(made))
     assert found.details["attainable_log10_p"] > found.threshold_log10_p
     assert found.status == "inconclusive"

@@ -15,7 +15,8 @@ from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters,
 from ticketguard.errors import CapacityError
 from ticketguard.graph import Alignment
 from ticketguard.ticket import Mask, Ticket, TicketInfo
-from ticketguard.verification.planted_graph import count_hits, edges_to_read, examine, to_evidence
+from ticketguard.verification.planted_graph.counting import count_hits, counted_positions, edges_to_read
+from ticketguard.verification.planted_graph.examination import examine, to_evidence
 from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, kept_among, read_layer
 from ticketguard.verification.registry import scheme
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
@@ -220,8 +221,8 @@ def test_p_values_of_other_kinds_of_claims_are_as_rare_as_they_say(parameters: P
     reference = Mask(layers={name: np.ones(suspect[name].shape, bool) for name in ("a", "b")})
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(600)]
     edges = edges_to_read(suspect, reference, parameters)
-    for per_key in count_hits(suspect, reference, bindings, parameters=parameters, edges=edges):
-        p_values = np.array([10 ** log10_upper_tail(layers) for layers in per_key])
+    for counted in count_hits(suspect, reference, bindings, parameters=parameters, edges=edges):
+        p_values = np.array([10 ** log10_upper_tail(layers) for layers in counted.keys])
         for level in (0.5, 0.1, 0.01):
             # Four standard deviations above the share that an exact test has at most.
             assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(bindings))
@@ -240,18 +241,39 @@ def test_memory_is_for_one_layer_and_one_key_whatever_share_of_the_positions_is_
     assert peak < 40 * 10**6  # 21 keys' positions alone are 84 bytes a position
 
 
-def test_every_reading_is_counted_as_the_positions_it_keeps() -> None:
+@pytest.mark.parametrize("is_full", [False, True])
+def test_every_reading_is_counted_where_the_reference_is_empty_or_full(is_full: bool) -> None:
     suspect = layers_of(3)
-    reference = Mask(layers={name: np.abs(layer) > 1 for name, layer in suspect.items()})
+    reference = Mask(layers={name: np.abs(layer) > (-1 if is_full else 1) for name, layer in suspect.items()})
     edges = edges_to_read(suspect, reference, PARAMETERS)
     counts = count_hits(suspect, reference, [BINDING], parameters=PARAMETERS, edges=edges)
     for index, name in enumerate(reference):
         keeps, kept = read_layer(suspect[name], edges=edges[name])
-        secret = secret_edges(BINDING, {name: reference[name].shape}, secret_ppm=PARAMETERS.secret_ppm)[name]
+        secret = np.zeros(suspect[name].size, bool)
+        secret[secret_edges(BINDING, {name: reference[name].shape}, secret_ppm=PARAMETERS.secret_ppm)[name]] = True
+        counted = np.ones(suspect[name].size, bool) if is_full else ~reference[name].reshape(-1)
+        assert (counted_positions(reference[name]) == counted).all()
         for bit, keep in enumerate(keeps):
-            mask = kept >> bit & 1
-            assert mask.sum() == keep
-            assert counts[bit][0][index].hits == mask[secret].sum()
+            mask = (kept >> bit & 1).astype(bool)
+            assert counts[bit].kept[index] == mask.sum() == keep
+            assert counts[bit].keys[0][index] == LayerCount(
+                size=counted.sum(),
+                kept=(mask & counted).sum(),
+                secret=(secret & counted).sum(),
+                hits=(mask & secret & counted).sum(),
+            )
+
+
+def test_edges_of_the_reference_itself_say_nothing() -> None:
+    """Not even where all of them are secret: they are where the suspect comes from, not whose it is."""
+    generator = np.random.default_rng(0)
+    secret = secret_edges(BINDING, SHAPES, secret_ppm=PARAMETERS.secret_ppm)
+    layers = {}
+    for name, shape in SHAPES.items():
+        layers[name] = np.isin(np.arange(np.prod(shape)), secret[name]).reshape(shape)
+    weights = {name: (layer * generator.normal(size=layer.shape)).astype(np.float32) for name, layer in layers.items()}
+    found = evidence(weights, Mask(layers=layers))
+    assert (found.observed, found.log10_p) == (0, 0.0)
 
 
 def test_all_readings_of_a_passage_are_told() -> None:
@@ -281,16 +303,17 @@ def test_a_mark_without_room_is_refused_with_the_edges_that_it_needs() -> None:
     reference, weights = claims.TICKET.mask, marked_weights(made)
     binding = Binding(secret=claims.SECRET, commitment=made.commitment)
     marked = Mask(layers={name: weights[name] != 0 for name in reference})
-    layers = []
+    # Of every layer the first fifth: a fifth of the mark and of the rest.
+    fifth = {name: np.arange(layer.size).reshape(layer.shape) < layer.size // 5 for name, layer in weights.items()}
+    marked = Mask(layers={name: marked[name] & fifth[name] for name in reference})
+    free = 0
     for name in reference:
         secret = secret_edges(binding, {name: reference[name].shape}, secret_ppm=claims.PLANTED["secret_ppm"])[name]
-        hits = int(marked[name].reshape(-1)[secret].sum())
-        kept = int(marked[name].sum())
-        layers.append(LayerCount(size=reference[name].size, kept=kept, secret=len(secret), hits=hits))
-    free = sum(layer.hits for layer in layers)
-    needed = next(hits for hits in range(free, 10**6) if log10_upper_tail(layers, hits) <= -512 * np.log10(2))
-    with pytest.raises(CapacityError, match=f"has room for {free} edges of the mark, which needs {needed}:"):
+        free += int((marked[name] & ~reference[name]).reshape(-1)[secret].sum())
+    with pytest.raises(CapacityError, match=f"has room for {free} edges of the mark, which needs [0-9]+:") as caught:
         scheme("planted-graph").require_room(made, binding, marked=marked, reference=reference)
+    # About as many bits an edge as there are; a mark of so many more edges has room.
+    assert 1.1 * free < caught.value.needed_edges < 3 * free
     # Of a quarter of the bits, the same mark has room.
     made = planted_mark(level_bits=32)
     marked = Mask(layers={name: layer != 0 for name, layer in marked_weights(made).items()})

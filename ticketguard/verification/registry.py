@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the command line's help reads the names, and should not wai
 
 # Name in claims → module:name of the scheme, loaded when it is first asked for.
 SCHEMES: dict[str, str] = {
-    "planted-graph": "ticketguard.verification.planted_graph:SCHEME",
+    "planted-graph": "ticketguard.verification.planted_graph.scheme:SCHEME",
     "trigger-set": "ticketguard.verification.trigger_set:SCHEME",
 }
 # The marks that a ticket gets where none are named, as far as they fit it.

@@ -52,6 +52,12 @@ class LayerCount:
         return self.secret * self.kept / self.size if self.size else 0.0
 
     @property
+    def variance(self) -> float:
+        """Variance of the same: s·(K/n)·(1 − K/n)·(n − s)/(n − 1)."""
+        kept = self.kept / max(1, self.size)
+        return self.secret * kept * (1 - kept) * (self.size - self.secret) / max(1, self.size - 1)
+
+    @property
     def lowest(self) -> int:
         """Fewest possible hits."""
         return max(0, self.secret + self.kept - self.size)

@@ -2,7 +2,7 @@
 
 1. Draw the secret edges S from (secret, C); C binds the unmarked reference, so S is fixed by it.
 2. Read the suspect's mask in a few ways: as stored, and its largest weights at a few densities.
-3. Count the mask's edges inside S; the tail of the hypergeometric sum is the p-value.
+3. Count the mask's edges inside S where the reference has none; the tail of the hypergeometric sum is the p-value.
 4. If that is not enough, align the suspect's channels to the reference, which never sees S, and read again.
 5. Multiply by the number of readings (Bonferroni); show decoy keys through the same steps.
 
@@ -11,29 +11,23 @@ Nothing here runs a model or needs torch.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
-
-import numpy as np
+from collections.abc import Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding import planted_graph
-from ticketguard.embedding.interface import Binding, Positions
-from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
-from ticketguard.errors import CapacityError
+from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
-from ticketguard.ticket import FloatArray, Mask, Reference, TicketInfo
-from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
+from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.networks import Network, readable_networks
-from ticketguard.verification.readings import READINGS, Layers, Reading, largest_overall, ordered_bits, read_layer
+from ticketguard.verification.planted_graph.counting import copy_of, count_hits, edges_to_read
+from ticketguard.verification.readings import READINGS, Layers, Reading
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
-from ticketguard.verification.verdict import Evidence, decide, level_log10
+from ticketguard.verification.verdict import Evidence, decide
 
 DECOYS = 20
 DECOY_DOMAIN = b"ticketguard/decoy/v1\0"
@@ -43,63 +37,6 @@ ASSUMPTIONS = (
     "the weights are the accused model's own: their origin is for the auditor to establish",
     "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
 )
-
-
-def count_hits(
-    suspect: Mapping[str, FloatArray],
-    reference: Mask,
-    bindings: Sequence[Binding],
-    *,
-    parameters: PlantedParameters,
-    edges: Mapping[str, int],
-) -> list[list[list[LayerCount]]]:
-    """Count a suspect's edges inside the secret edges of several keys, one layer and one key in memory at a time.
-
-    Args:
-        suspect: Weights in the reference's shapes; each layer is looked up once.
-        reference: The layers to count in (those the suspect has), with the reference's edges.
-        bindings: The keys: the owner's, and decoys.
-        parameters: Say how large the secret sets are.
-        edges: Per layer how many edges a copy has, as `edges_to_read` returns.
-
-    Returns:
-        One list per reading, in it one list per key, in that one count per layer.
-    """
-    counts: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
-    for name in reference:
-        size, shape = reference[name].size, {name: reference[name].shape}
-        keeps, kept = read_layer(suspect[name], edges=edges[name], found_later=bool(parameters.density_ppm))
-        for key, binding in enumerate(bindings):
-            secret = planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name]
-            found = np.bincount(kept[secret], minlength=2 ** len(READINGS)).reshape([2] * len(READINGS))
-            for bit, keep in enumerate(keeps):
-                # The last axis is the lowest bit.
-                hits = int(found.take(1, axis=len(READINGS) - 1 - bit).sum())
-                counts[bit][key].append(LayerCount(size=size, kept=keep, secret=len(secret), hits=hits))
-    return counts
-
-
-def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> dict[str, int]:
-    """Return how many of each layer's weights to take for its edges.
-
-    A ticket that was found after the secret edges were drawn is not the reference, which keeps everything: there it is
-    as many as the layer has among the suspect's largest weights overall. Neither count looks at a key.
-
-    Args:
-        suspect: Weights in the reference's shapes; each layer is looked up once, and held one at a time, or three times
-            where the ticket was found later.
-        reference: The layers to count in.
-        parameters: Of the claim.
-    """
-    if not parameters.density_ppm:
-        return {name: parameters.edges_of_a_copy(reference[name]) for name in reference}
-    keep = max(1, reference.size * parameters.density_ppm // planted_graph.PARTS)
-    threshold = largest_overall(suspect, list(reference), keep)
-    return {
-        name: int(np.count_nonzero((bits >= threshold) & (bits > 0)))
-        for name in reference
-        for bits in (ordered_bits(suspect[name]),)
-    }
 
 
 def decoy_bindings(commitment: bytes, count: int = DECOYS) -> list[Binding]:
@@ -140,17 +77,14 @@ def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: Plan
     """Read the suspect in every way, and keep the reading with the strongest result."""
     bindings = [binding, *decoy_bindings(binding.commitment)]
     edges = edges_to_read(suspect, reference, parameters)
-    counts = count_hits(suspect, reference, bindings, parameters=parameters, edges=edges)
     results: list[tuple[float, Reading, tuple[LayerCount, ...]]] = []
     attainable_log10_p = decoy_log10_p = 0.0
-    for reading, (own, *decoys) in zip(READINGS, counts, strict=True):
-        results.append((log10_upper_tail(own), reading, tuple(own)))
-        attainable_log10_p = min(
-            attainable_log10_p, log10_upper_tail(own, _hits_of_a_copy(own, parameters, list(edges.values())))
-        )
-        # All keys' secret sets have one size, so more hits is less probable: only the best decoy needs a p-value.
-        most = max(sum(layer.hits for layer in decoy) for decoy in decoys)
-        decoy_log10_p = min(decoy_log10_p, log10_upper_tail(own, most))
+    for counted in count_hits(suspect, reference, bindings, parameters=parameters, edges=edges):
+        own, *decoys = counted.keys
+        results.append((log10_upper_tail(own), counted.reading, own))
+        copy = copy_of(counted, parameters, reference, edges)
+        attainable_log10_p = min(attainable_log10_p, log10_upper_tail(copy))
+        decoy_log10_p = min(decoy_log10_p, log10_upper_tail(max(decoys, key=_surprise)))
     log10_p, reading, layers = min(results, key=lambda result: result[0])
     return Passage(
         alignment=suspect.alignment,
@@ -163,26 +97,10 @@ def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: Plan
     )
 
 
-def _hits_of_a_copy(layers: Sequence[LayerCount], parameters: PlantedParameters, edges: Sequence[int]) -> int:
-    """Return the hits to expect where the planted edges are still there, as likely as the others to be among the kept.
-
-    Args:
-        layers: What one reading keeps.
-        parameters: Of the claim.
-        edges: Per layer how many edges a copy has.
-    """
-    share = parameters.share_ppm / planted_graph.PARTS
-    hits = 0
-    for layer, count in zip(layers, edges, strict=True):
-        secret_share = layer.secret / max(1, layer.size)
-        # No more can be planted than there are secret positions, in a layer of holes too.
-        planted = min(layer.secret, count * (share + secret_share))
-        if layer.kept <= count:
-            found = planted * layer.kept / max(1, count)
-        else:
-            found = planted + (layer.secret - planted) * (layer.kept - count) / max(1, layer.size - count)
-        hits += min(layer.highest, round(found))
-    return hits
+def _surprise(layers: Sequence[LayerCount]) -> float:
+    """Return how many standard deviations a count is above its mean: of many decoys the tail of one is computed."""
+    above = sum(layer.hits - layer.expected for layer in layers)
+    return above / math.sqrt(max(sum(layer.variance for layer in layers), 1e-9))
 
 
 def to_evidence(
@@ -212,7 +130,7 @@ def to_evidence(
     return Evidence(
         mark=planted_graph.SCHEME,
         status=status,
-        statistic="edges of the suspect's mask inside the owner's secret edge set",
+        statistic="edges that the reference does not have, inside the owner's secret edge set",
         observed=sum(layer.hits for layer in best.counts),
         expected=sum(layer.expected for layer in best.counts),
         log10_p=log10_p,
@@ -288,62 +206,3 @@ def examine_networks(
         "unreadable_layers": [{"layer": layer, "reason": reason} for layer, reason in best.unreadable.items()],
     }
     return dataclasses.replace(evidence, details={**evidence.details, **what_was_read})
-
-
-class _PlantedGraphScheme:
-    """The planted graph, as `ticketguard.verification.interface.Scheme` has it."""
-
-    name = planted_graph.SCHEME
-    version = planted_graph.VERSION
-    reads: Source = "weights"
-    settings = PlantedGraph
-    options: ClassVar[Mapping[str, str]] = {"share": "share"}
-
-    def fits(self, info: TicketInfo) -> bool:
-        return True
-
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
-        """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
-
-        Raises:
-            CapacityError: The intact mark's p does not reach the square of the level.
-        """
-        parameters = PlantedParameters.from_json(own_parameters(claim))
-        weights = {name: marked[name].astype(np.float32) for name in marked}
-        edges = edges_to_read(weights, reference, parameters)
-        reading = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0][0]
-        needed_log10_p = 2 * level_log10(claim.level_bits)
-        hits, highest = sum(layer.hits for layer in reading), sum(layer.highest for layer in reading)
-        if log10_upper_tail(reading) <= needed_log10_p:
-            return
-        possible = range(hits, highest)
-        needed = hits + bisect.bisect_left(
-            possible, -needed_log10_p, key=lambda count: -log10_upper_tail(reading, count)
-        )
-        raise CapacityError(layer="the whole ticket", needed_edges=needed, free_edges=hits)
-
-    def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
-        parameters = PlantedParameters.from_json(own_parameters(claim))
-        shapes = {name: mask[name].shape for name in mask}
-        return planted_graph.secret_edges(binding, shapes, secret_ppm=parameters.secret_ppm)
-
-    def examine(self, inquiry: Inquiry) -> Test:
-        assert inquiry.weights is not None
-        suspect = inquiry.weights
-        parameters = PlantedParameters.from_json(own_parameters(inquiry.mark))
-
-        def test(threshold_log10_p: float) -> Evidence:
-            reference = inquiry.credential.reference
-            return examine_networks(
-                suspect,
-                reference,
-                inquiry.binding,
-                parameters,
-                groups=inquiry.bound_groups(reference.mask),
-                threshold_log10_p=threshold_log10_p,
-            )
-
-        return test
-
-
-SCHEME = _PlantedGraphScheme()

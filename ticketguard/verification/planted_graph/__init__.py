@@ -1,0 +1,1 @@
+"""How the planted graph is found again in a suspect's weights."""

@@ -1,0 +1,153 @@
+"""Count a suspect's edges inside secret edge sets, where the reference has none.
+
+Given the reference, a secret edge set is uniform among all positions of a layer; restricted to the positions that are
+empty in the reference it is uniform among those, given its size there. Only they are counted: the edges that a suspect
+shares with the reference say where it comes from, but nothing about a key, and would only drown the mark. A layer that
+the reference keeps in full has no empty position, and is counted as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ticketguard.embedding import planted_graph
+from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.planted_graph import PlantedParameters
+from ticketguard.ticket import BoolArray, FloatArray, Mask
+from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, read_layer
+from ticketguard.verification.statistics import LayerCount
+
+COMBINATIONS = 2 ** len(READINGS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counted:
+    """One reading of a suspect.
+
+    Attributes:
+        reading: Which.
+        kept: Positions that it keeps, in all of each layer.
+        keys: Per key one count a layer, of the positions that are counted.
+    """
+
+    reading: Reading
+    kept: tuple[int, ...]
+    keys: tuple[tuple[LayerCount, ...], ...]
+
+
+def counted_positions(layer: BoolArray) -> BoolArray:
+    """Return which positions of a *layer* of the reference are counted, flat: the empty ones, or all of a full one."""
+    empty = ~layer.reshape(-1)
+    return empty if empty.any() else ~empty
+
+
+def count_hits(
+    suspect: Mapping[str, FloatArray],
+    reference: Mask,
+    bindings: Sequence[Binding],
+    *,
+    parameters: PlantedParameters,
+    edges: Mapping[str, int],
+) -> tuple[Counted, ...]:
+    """Count a suspect's edges inside the secret edges of several keys, one layer and one key in memory at a time.
+
+    Args:
+        suspect: Weights in the reference's shapes; each layer is looked up once.
+        reference: The layers to count in (those the suspect has), with the reference's edges.
+        bindings: The keys: the owner's, and decoys.
+        parameters: Say how large the secret sets are.
+        edges: Per layer how many edges a copy has, as `edges_to_read` returns.
+
+    Returns:
+        One count per reading.
+    """
+    kept: list[list[int]] = [[] for _ in READINGS]
+    keys: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
+    for name in reference:
+        shape = {name: reference[name].shape}
+        keeps, read = read_layer(suspect[name], edges=edges[name], found_later=bool(parameters.density_ppm))
+        counted = counted_positions(reference[name])
+        size = int(np.count_nonzero(counted))
+        inside = _per_reading(read[counted])
+        for key, binding in enumerate(bindings):
+            secret = planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name]
+            secret = secret[counted[secret]]
+            for reading, hits in enumerate(_per_reading(read[secret])):
+                keys[reading][key].append(LayerCount(size=size, kept=inside[reading], secret=len(secret), hits=hits))
+        for reading, keep in enumerate(keeps):
+            kept[reading].append(keep)
+    return tuple(
+        Counted(reading=reading, kept=tuple(kept[index]), keys=tuple(map(tuple, keys[index])))
+        for index, reading in enumerate(READINGS)
+    )
+
+
+def _per_reading(read: np.ndarray) -> list[int]:
+    """Return how many of some positions each reading keeps.
+
+    Args:
+        read: Bytes as `read_layer` returns them.
+    """
+    found = np.bincount(read, minlength=COMBINATIONS).reshape([2] * len(READINGS))
+    # The last axis is the lowest bit.
+    return [int(found.take(1, axis=len(READINGS) - 1 - bit).sum()) for bit in range(len(READINGS))]
+
+
+def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> dict[str, int]:
+    """Return how many of each layer's weights to take for its edges.
+
+    A ticket that was found after the secret edges were drawn is not the reference, which keeps everything: there it is
+    as many as the layer has among the suspect's largest weights overall. Neither count looks at a key.
+
+    Args:
+        suspect: Weights in the reference's shapes; each layer is looked up once, and held one at a time, or three times
+            where the ticket was found later.
+        reference: The layers to count in.
+        parameters: Of the claim.
+    """
+    if not parameters.density_ppm:
+        return {name: parameters.edges_of_a_copy(reference[name]) for name in reference}
+    keep = max(1, reference.size * parameters.density_ppm // planted_graph.PARTS)
+    threshold = largest_overall(suspect, list(reference), keep)
+    return {
+        name: int(np.count_nonzero((bits >= threshold) & (bits > 0)))
+        for name in reference
+        for bits in (ordered_bits(suspect[name]),)
+    }
+
+
+def copy_of(
+    counted: Counted, parameters: PlantedParameters, reference: Mask, edges: Mapping[str, int]
+) -> list[LayerCount]:
+    """Return what an untouched copy would show that has as many weights left as the suspect.
+
+    Its planted edges are as likely as its others to be among the kept; what is kept beyond its edges is as if by
+    chance. In the positions that are counted a copy has no edges but the planted ones, unless the layer is full.
+
+    Args:
+        counted: A reading of the suspect.
+        parameters: Of the claim.
+        reference: The layers that were counted.
+        edges: Per layer how many edges a copy has.
+    """
+    share = parameters.share_ppm / planted_graph.PARTS
+    copies = []
+    for name, kept, layer in zip(reference, counted.kept, counted.keys[0], strict=True):
+        everywhere, own = reference[name].size, edges[name]
+        if layer.size == everywhere:
+            planted = min(layer.secret, own * (share + layer.secret / max(1, everywhere)))
+            there = float(own)
+        else:
+            planted = there = min(layer.secret, own * share)
+        if kept <= own:
+            left = kept / max(1, own)
+            hits, inside = planted * left, there * left
+        else:
+            grown = (kept - own) / (everywhere - own)
+            hits, inside = planted + (layer.secret - planted) * grown, there + (layer.size - there) * grown
+        copy = dataclasses.replace(layer, kept=round(inside))
+        copies.append(dataclasses.replace(copy, hits=max(copy.lowest, min(copy.highest, round(hits)))))
+    return copies

@@ -1,0 +1,91 @@
+"""The planted graph as the verifier asks for it: settings, room, and a test of a suspect."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from ticketguard.credentials.claim import MarkClaim
+from ticketguard.embedding import planted_graph
+from ticketguard.embedding.interface import Binding, Positions
+from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
+from ticketguard.errors import CapacityError
+from ticketguard.ticket import Mask, TicketInfo
+from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
+from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
+from ticketguard.verification.planted_graph.examination import examine_networks
+from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.verdict import Evidence, level_log10
+
+
+def _with_more(counts: Sequence[LayerCount], times: float) -> list[LayerCount]:
+    """Return the counts of a mark that has so many *times* the edges in every layer, as far as it has secret places."""
+    hits = [min(layer.secret, math.ceil(layer.hits * times)) for layer in counts]
+    return [
+        dataclasses.replace(layer, hits=found, kept=max(layer.kept, found))
+        for layer, found in zip(counts, hits, strict=True)
+    ]
+
+
+class _PlantedGraphScheme:
+    """The planted graph, as `ticketguard.verification.interface.Scheme` has it."""
+
+    name = planted_graph.SCHEME
+    version = planted_graph.VERSION
+    reads: Source = "weights"
+    settings = PlantedGraph
+    options: ClassVar[Mapping[str, str]] = {"share": "share"}
+
+    def fits(self, info: TicketInfo) -> bool:
+        return True
+
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+        """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
+
+        Raises:
+            CapacityError: The intact mark's p does not reach the square of the level.
+        """
+        parameters = PlantedParameters.from_json(own_parameters(claim))
+        weights = {name: marked[name].astype(np.float32) for name in marked}
+        edges = edges_to_read(weights, reference, parameters)
+        counts = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0].keys[0]
+        needed_log10_p = 2 * level_log10(claim.level_bits)
+        if log10_upper_tail(counts) <= needed_log10_p:
+            return
+        free = sum(layer.hits for layer in counts)
+        possible = range(free, sum(layer.secret for layer in counts))
+        more = bisect.bisect_left(
+            possible, -needed_log10_p, key=lambda needed: -log10_upper_tail(_with_more(counts, needed / max(1, free)))
+        )
+        raise CapacityError(layer="the whole ticket", needed_edges=free + max(1, more), free_edges=free)
+
+    def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
+        parameters = PlantedParameters.from_json(own_parameters(claim))
+        shapes = {name: mask[name].shape for name in mask}
+        return planted_graph.secret_edges(binding, shapes, secret_ppm=parameters.secret_ppm)
+
+    def examine(self, inquiry: Inquiry) -> Test:
+        assert inquiry.weights is not None
+        suspect = inquiry.weights
+        parameters = PlantedParameters.from_json(own_parameters(inquiry.mark))
+
+        def test(threshold_log10_p: float) -> Evidence:
+            reference = inquiry.credential.reference
+            return examine_networks(
+                suspect,
+                reference,
+                inquiry.binding,
+                parameters,
+                groups=inquiry.bound_groups(reference.mask),
+                threshold_log10_p=threshold_log10_p,
+            )
+
+        return test
+
+
+SCHEME = _PlantedGraphScheme()
