@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from drawn_nets import NETWORKS, SEEDS, SIDE, Drawn, drawn, residual
+from ticketguard.graph import ChannelGroup, GroupMember, group_channels
+from ticketguard.graph.sides import sides_of, takes
+from ticketguard.graph.surgery import (
+    Added,
+    Clique,
+    Cut,
+    Growth,
+    NewNeurons,
+    Removal,
+    SplitNeurons,
+    in_every_group,
+    magnitudes,
+)
+from ticketguard.graph.symmetries import Permutation, shortcut_index
+from ticketguard.graph.transformation import Array, State, Symmetry
+
+FEW = settings(max_examples=12, deadline=None)
+
+
+def agree(one: Array, other: Array) -> bool:
+    return bool(one.shape == other.shape and np.abs(one - other).max() <= 1e-9 * np.abs(one).max())
+
+
+def is_undone(symmetry: Symmetry, state: State) -> bool:
+    """Say whether what is undone is what was there, the state given being left alone."""
+    copy = {name: array.copy() for name, array in state.items()}
+    back = symmetry.undo(symmetry.apply(state))
+    assert all(np.array_equal(copy[name], state[name]) for name in state)
+    return back.keys() == state.keys() and all(
+        back[name].dtype == state[name].dtype and np.allclose(back[name], state[name], rtol=1e-12, atol=1e-12)
+        for name in state
+    )
+
+
+def without_outgoing(state: State, group: ChannelGroup, channels: Array) -> dict[str, Array]:
+    """Return *state* with some channels of a group that nobody takes."""
+    result = dict(state)
+    for side in sides_of(group, state):
+        if takes(side, state):
+            result[side.tensor] = result[side.tensor].copy()
+            np.moveaxis(result[side.tensor], side.axis, 0)[side.positions()[channels].reshape(-1)] = 0
+    return result
+
+
+def added_by(kind: str, generator: np.random.Generator) -> Callable[[State, ChannelGroup], Added]:
+    kinds: dict[str, Callable[[State, ChannelGroup], Added]] = {
+        "dead": lambda state, group: NewNeurons.dead(state, group, count=2, generator=generator),
+        "cancelling": lambda state, group: NewNeurons.cancelling(state, group, pairs=2, generator=generator),
+        "split": lambda state, group: SplitNeurons.drawn(state, group, count=2, generator=generator),
+        "twins": lambda state, group: SplitNeurons.drawn(state, group, count=1, share=0.5, generator=generator),
+    }
+    return kinds[kind]
+
+
+@FEW
+@given(net=NETWORKS, seed=SEEDS, kind=st.sampled_from(["dead", "cancelling", "split", "twins"]))
+def test_neurons_that_give_nothing_leave_the_function_alone(net: Drawn, seed: int, kind: str) -> None:
+    symmetry, groups = in_every_group(net.state, net.groups, added_by(kind, np.random.default_rng(seed)))
+    wider = symmetry.apply(net.state)
+    more = {"dead": 2, "cancelling": 4, "split": 2, "twins": 1}[kind]
+    assert [group_channels(group) - more for group in groups] == [group_channels(group) for group in net.groups]
+    assert agree(net.outputs(net.state), net.outputs(wider))
+    assert is_undone(symmetry, net.state)
+    permuted = Permutation.drawn(wider, groups, generator=np.random.default_rng(seed)).apply(wider)
+    assert agree(net.outputs(net.state), net.outputs(permuted))
+
+
+@FEW
+@given(net=NETWORKS, seed=SEEDS)
+def test_a_clique_leaves_the_function_alone(net: Drawn, seed: int) -> None:
+    clique = Clique.drawn(net.state, net.groups, count=3, generator=np.random.default_rng(seed))
+    wider = clique.apply(net.state)
+    assert agree(net.outputs(net.state), net.outputs(wider))
+    assert is_undone(clique, net.state)
+    # Where a tensor lies between two groups, its new columns go to its new rows.
+    between = {m.tensor for group in net.groups for m in group if m.axis == 0 and net.state[m.tensor].ndim > 1}
+    between &= {m.tensor for group in net.groups for m in group if m.axis == 1}
+    assert set(clique.edges) == between
+    for name, (rows, columns, weights) in clique.edges.items():
+        assert np.array_equal(wider[name][np.ix_(rows, columns)], weights)
+
+
+@FEW
+@given(seed=SEEDS, kind=st.sampled_from(["dead", "cancelling", "split"]))
+def test_neurons_are_added_to_streams_that_padding_joins(seed: int, kind: str) -> None:
+    widths, norms = [3, 6, 8], ["1.weight", "3.bn2.weight", "4.bn2.weight"]
+    net = drawn(residual(widths, 4, 0), (3, SIDE, SIDE), seed)
+    symmetry, groups = in_every_group(net.state, net.groups, added_by(kind, np.random.default_rng(seed)))
+    wider = symmetry.apply(net.state)
+    indices = {s: shortcut_index(wider, groups, given=norms[s - 1], made=norms[s]) for s in (1, 2)}
+    model = residual(widths, 4, 0, indices=indices)
+    buffers = {f"{2 + stage}.shortcut.index": index for stage, index in indices.items()}
+    assert agree(net.outputs(net.state), net.outputs(wider | buffers, model=model))
+    assert is_undone(symmetry, net.state)
+
+
+def test_added_neurons_lie_among_the_old_ones() -> None:
+    net = drawn(nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), (3,), seed=0)
+    generator = np.random.default_rng(0)
+    places = [Growth.drawn(net.groups[0], 1, generator=generator).places[0] for _ in range(3000)]
+    counts = np.bincount(places, minlength=6)
+    # Six places, 500 each on average; a deviation is 20.
+    assert (np.abs(counts - 500) < 120).all()
+
+
+@FEW
+@given(net=NETWORKS, seed=SEEDS, share=st.floats(0, 1))
+def test_removed_channels_are_as_good_as_silent(net: Drawn, seed: int, share: float) -> None:
+    removal = Removal.drawn(net.state, net.groups, share=share, generator=np.random.default_rng(seed))
+    silent = dict(net.state)
+    for group, gone in zip(net.groups, removal.removed(), strict=True):
+        channels = group_channels(group)
+        assert channels - len(gone) == max(1, round((1 - share) * channels))
+        silent = without_outgoing(silent, group, gone)
+    narrower = removal.apply(net.state)
+    assert agree(net.outputs(silent), net.outputs(narrower))
+    groups = removal.groups_after(net.state)
+    permuted = Permutation.drawn(narrower, groups, generator=np.random.default_rng(seed)).apply(narrower)
+    assert agree(net.outputs(silent), net.outputs(permuted))
+
+
+def test_the_weakest_channels_are_removed() -> None:
+    net = drawn(nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
+    state = net.state | {"0.weight": np.array([[1.0, 1, 1], [0, -4, 0], [0, 0, 2], [1, 1, 2]])}
+    (scores,) = magnitudes(state, net.groups)
+    assert scores.tolist() == [3, 4, 2, 4]
+    removal = Removal.by_score(state, net.groups, [scores], share=0.5)
+    assert removal.removed()[0].tolist() == [0, 2]
+    assert removal.apply(state)["0.weight"].tolist() == [[0, -4, 0], [1, 1, 2]]
+    assert not removal.description.exact
+
+
+def test_groups_that_share_an_axis_move_up_when_one_shrinks_or_grows() -> None:
+    """Two layers' outputs one after the other, as behind a concatenation."""
+    state = {"a": np.arange(4.0).reshape(2, 2), "b": np.ones((3, 2)), "c": np.arange(10.0).reshape(2, 5)}
+    groups = tuple(
+        (
+            GroupMember(tensor=name, axis=0, block=1, runs=((0, count),)),
+            GroupMember(tensor="c", axis=1, block=1, runs=((first, count),)),
+        )
+        for name, first, count in (("a", 0, 2), ("b", 2, 3))
+    )
+    removal = Removal(groups=groups, kept=(np.array([1]), np.array([0, 2])))
+    assert removal.apply(state)["c"].tolist() == [[1, 2, 4], [6, 7, 9]]
+    assert [[m.runs for m in group] for group in removal.groups_after(state)] == [
+        [((0, 1),), ((0, 1),)],
+        [((0, 2),), ((1, 2),)],
+    ]
+    generator = np.random.default_rng(0)
+    chain, after = in_every_group(state, groups, added_by("split", generator))
+    assert [[m.channels for m in group] for group in after] == [[4, 4], [5, 5]]
+    assert after[1][1].positions().min() == 4
+    assert is_undone(chain, state)
+
+
+def test_what_a_removal_cannot_do_is_refused() -> None:
+    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
+    with pytest.raises(ValueError, match="share is 1.5, expected 0 to 1"):
+        Removal.drawn(net.state, net.groups, share=1.5, generator=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"scores of shape \(3,\) for 4 channels"):
+        Removal.by_score(net.state, net.groups, [np.ones(3)], share=0.5)
+    narrow = net.state | {"2.weight": np.ones((2, 3))}
+    with pytest.raises(ValueError, match="a channel group leaves '2.weight' of shape"):
+        Removal.drawn(narrow, net.groups, share=0.5, generator=np.random.default_rng(0))
+
+
+def test_channels_in_pieces_are_refused() -> None:
+    """A head is one block of its dimensions: one dimension less, and the block is none."""
+    state = {"v": np.ones((4, 3)), "o": np.ones((3, 4))}
+    places = (("v", 0), ("o", 1))
+    heads = tuple(GroupMember(tensor=name, axis=axis, block=2, runs=((0, 2),)) for name, axis in places)
+    dimension = tuple(GroupMember(tensor=name, axis=axis, block=1, runs=((0, 2),)) for name, axis in places)
+    grown = SplitNeurons.drawn(state, dimension, generator=np.random.default_rng(1)).growth
+    with pytest.raises(ValueError, match="channels of 'v' on axis 0 are not in one piece any more"):
+        grown.groups_after(state, [heads])
+
+
+@FEW
+@given(net=NETWORKS, seed=SEEDS)
+def test_channels_without_outgoing_edges_are_cut(net: Drawn, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    silent = dict(net.state)
+    for group in net.groups:
+        silent = without_outgoing(silent, group, np.flatnonzero(generator.random(group_channels(group)) < 0.5))
+    cut = Cut.of(silent, net.groups, norms=net.norms)
+    smaller = cut.apply(silent)
+    assert agree(net.outputs(silent), net.outputs(smaller))
+    assert is_undone(cut, silent)
+    assert not Cut.of(smaller, cut.groups, norms=net.norms).kept
+    permuted = Permutation.drawn(smaller, cut.groups, generator=generator).apply(smaller)
+    assert agree(net.outputs(silent), net.outputs(permuted))
+
+
+def relu(values: Array) -> Array:
+    return np.maximum(values, 0.0)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_channels_that_are_constant_go_into_the_biases_behind(norm: bool) -> None:
+    middle = [nn.BatchNorm1d(6)] if norm else []
+    layers = [nn.Linear(5, 6), *middle, nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)]
+    net = drawn(nn.Sequential(*layers), (5,), seed=4)
+    net.state["0.weight"][[1, 2, 4]] = 0
+    net.state[f"{3 if norm else 2}.weight"][...] = 1
+    cut = Cut.of(net.state, net.groups, norms=net.norms, activation=relu)
+    smaller = cut.apply(net.state)
+    assert smaller["0.weight"].shape == (3, 5)
+    assert agree(net.outputs(net.state), net.outputs(smaller))
+    assert is_undone(cut, net.state)
+    # Without the activation nobody knows what becomes of a constant.
+    assert Cut.of(net.state, net.groups, norms=net.norms).apply(net.state)["0.weight"].shape == (6, 5)
+
+
+def test_constants_behind_padding_stay() -> None:
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1), nn.ReLU(), nn.Flatten()]
+    net = drawn(nn.Sequential(*layers, nn.Linear(5 * SIDE * SIDE, 2)), (3, SIDE, SIDE), seed=0)
+    net.state["0.weight"][[0, 1, 2]] = 0
+    net.state["0.bias"][:2] = [1.0, 0.0]
+    net.state["0.bias"][2] = -1.0
+    net.state["2.weight"][...] = 1
+    smaller = Cut.of(net.state, net.groups, activation=relu).apply(net.state)
+    # The first is 1 inside and 0 in the padding; the other two are 0 everywhere.
+    assert smaller["0.bias"].tolist() == [1.0, net.state["0.bias"][3]]
+    assert agree(net.outputs(net.state), net.outputs(smaller))
+
+
+def test_cutting_goes_on_until_nothing_is_dead() -> None:
+    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), (3,), seed=0)
+    for name in ("0.weight", "2.weight", "4.weight"):
+        net.state[name][...] = 1.0
+    net.state["4.weight"][:, [0, 1]] = 0  # two outputs of the middle layer are not taken,
+    net.state["2.weight"][2:, 3] = 0  # and only these two take the first layer's last
+    smaller = Cut.of(net.state, net.groups).apply(net.state)
+    assert smaller["2.weight"].shape == (3, 3)
+    assert agree(net.outputs(net.state), net.outputs(smaller))
+
+
+def test_one_channel_stays_of_a_group_without_edges() -> None:
+    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
+    net.state["2.weight"][...] = 0
+    smaller = Cut.of(net.state, net.groups).apply(net.state)
+    assert smaller["0.weight"].shape == (1, 3)
+    assert agree(net.outputs(net.state), net.outputs(smaller))
+
+
+def test_sums_that_are_never_zero_for_sure_stay() -> None:
+    """A stream that two layers make is cut where both make zero, not where they make a constant."""
+    net = drawn(residual([4], 3, 1), (3, SIDE, SIDE), seed=0)
+    for conv, norm in (("0.weight", "1"), ("3.conv2.weight", "3.bn2")):
+        net.state[conv][[0, 1]] = 0
+        net.state[f"{norm}.running_mean"][0] = net.state[f"{norm}.bias"][0] = 0
+    smaller = Cut.of(net.state, net.groups, norms=net.norms, activation=relu).apply(net.state)
+    assert smaller["0.weight"].shape[0] == 3
+    assert agree(net.outputs(net.state), net.outputs(smaller))
+    # A norm that nobody assigned to a layer makes what it likes of zeros.
+    assert Cut.of(net.state, net.groups, activation=relu).apply(net.state)["0.weight"].shape[0] == 4
+
+
+def test_half_a_network_is_not_cut() -> None:
+    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
+    part = {name: array for name, array in net.state.items() if name != "2.weight"}
+    with pytest.raises(ValueError, match=r"tensors are missing, .* who takes a channel: \['2.weight'\]"):
+        Cut.of(part, net.groups)
