@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -240,14 +241,65 @@ def test_integers_refuses_bounds_that_do_not_fit(bound: int) -> None:
         open_stream().integers(bound, 1)
 
 
-@pytest.mark.parametrize("count", [1, 156, 157, 158, 2500, 5000])
-def test_dense_and_sparse_sets_are_drawn_one_after_the_other_until_there_are_enough(count: int) -> None:
-    stream = KeyedStream(secret=bytes(32), commitment=bytes(32), label="edges/a")
-    words = KeyedStream(secret=bytes(32), commitment=bytes(32), label="edges/a")
+def drawn_one_by_one(words: KeyedStream, bound: int, count: int) -> list[int]:
     seen: set[int] = set()
     while len(seen) < count:
         word = int.from_bytes(words.bytes(8), "little")
-        if word < 2**64 // 10_000 * 10_000:
-            seen.add(word % 10_000)
-    assert stream.distinct(10_000, count).tolist() == sorted(seen)
+        if word < 2**64 // bound * bound:
+            seen.add(word % bound)
+    return sorted(seen)
+
+
+# Each way to draw a set on both sides of where it ends: one by one, in a map, sorted, of four bytes and of eight.
+@pytest.mark.parametrize(
+    ("bound", "count"),
+    [
+        *((10_000, count) for count in (0, 1, 32, 33, 156, 157, 2500, 5000)),
+        *((65_536, count) for count in (33, 300, 4096, 32_768)),
+        *((65_537, count) for count in (33, 300, 4096, 4097, 32_769)),
+        *((300_000, count) for count in (1000, 18_750, 18_751, 150_000)),
+        *((2**32 + offset, count) for offset in (-1, 0, 1) for count in (32, 33, 500)),
+        *((2**63, count) for count in (32, 500)),
+    ],
+)
+def test_sets_are_drawn_one_after_the_other_until_there_are_enough(bound: int, count: int) -> None:
+    stream, words = open_stream(), open_stream()
+    assert stream.distinct(bound, count).tolist() == drawn_one_by_one(words, bound, count)
     assert stream.bytes(8) == words.bytes(8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(bound=st.integers(0, 400) | st.integers(0, 200_000), share=st.floats(0, 0.5) | st.floats(0, 0.01))
+def test_a_map_shows_the_positions_that_are_drawn(bound: int, share: float) -> None:
+    count = round(share * bound)
+    listed, mapped = open_stream(), open_stream()
+    drawn = mapped.distinct_map(bound, count)
+    assert (drawn.dtype, drawn.shape) == (np.bool_, (bound,))
+    assert np.flatnonzero(drawn).tolist() == listed.distinct(bound, count).tolist()
+    assert mapped.bytes(8) == listed.bytes(8)
+
+
+def test_skipped_words_are_consumed_in_long_draws_too() -> None:
+    bound, words = 3 * 2**61, open_stream()
+    accepted = [
+        word % bound for word in np.frombuffer(words.bytes(8 * 60_000), dtype="<u8").tolist() if word < 2 * bound
+    ]
+    assert open_stream().integers(bound, 40_000).tolist() == accepted[:40_000]
+
+
+@pytest.mark.parametrize(("draw", "share", "most"), [("distinct", 0.01, 0.4), ("distinct_map", 0.5, 1.3)])
+def test_a_draw_takes_memory_for_its_result_and_not_for_every_word(draw: str, share: float, most: float) -> None:
+    bound = 4_000_000
+    stream = open_stream()
+    tracemalloc.start()
+    try:
+        getattr(stream, draw)(bound, round(share * bound))
+        assert tracemalloc.get_traced_memory()[1] < most * bound
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("draw", ["distinct", "distinct_map"])
+def test_no_kind_of_set_has_more_than_half_of_the_integers(draw: str) -> None:
+    with pytest.raises(ValueError, match="cannot draw 50001 distinct integers below 100000, expected at most half"):
+        getattr(open_stream(), draw)(100_000, 50_001)
