@@ -275,9 +275,9 @@ def test_no_overlap_names_both_sides() -> None:
 
 def test_other_shapes_are_reported() -> None:
     with pytest.raises(
-        UnverifiableError, match=r"other shapes: expected 'fc.weight' \(7, 4\), got 'fc.weight' \(5, 4\)"
+        UnverifiableError, match=r"other shapes: expected 'fc.weight' \(5, 4, 3\), got 'fc.weight' \(5, 4\)"
     ):
-        Checkpoint(weights()).match({"fc.weight": (7, 4)})
+        Checkpoint(weights()).match({"fc.weight": (5, 4, 3)})
 
 
 def test_a_suspect_without_layers_has_no_overlap() -> None:

@@ -82,9 +82,16 @@ def test_a_file_in_network_order_keeps_it() -> None:
     assert match_layers(REFERENCE, suspect).pairs["blocks.11.conv.weight"] == "n.kernel"
 
 
-def test_a_swapped_head_is_reported_and_the_rest_matched() -> None:
-    found = match_layers(REFERENCE, {**REFERENCE, "fc.weight": (20, 8)})
-    assert found.wrong_shapes == {"fc.weight": ("fc.weight", (20, 8))}
+def test_a_layer_with_other_channels_is_matched_and_told() -> None:
+    found = match_layers(REFERENCE, {**REFERENCE, "fc.weight": (20, 8), "conv1.weight": (6, 3, 3, 3)})
+    assert found.pairs == {name: name for name in REFERENCE}
+    assert found.resized == ("conv1.weight", "fc.weight")
+    assert found.conventions[0]["fc.weight"].shape == (20, 8)
+
+
+def test_a_layer_with_another_kernel_is_reported_and_the_rest_matched() -> None:
+    found = match_layers(REFERENCE, {**REFERENCE, "conv1.weight": (8, 3, 5, 5)})
+    assert found.wrong_shapes == {"conv1.weight": ("conv1.weight", (8, 3, 5, 5))}
     assert len(found.pairs) == len(REFERENCE) - 1
 
 

@@ -234,7 +234,7 @@ def test_a_file_of_masks_alone_is_one_network(tmp_path: Path) -> None:
 def test_absurdly_many_networks_are_asked_about() -> None:
     shapes = under(*(f"copy{index}." for index in range(200)))
     suspect = Checkpoint({name: np.broadcast_to(np.float32(1), shape) for name, shape in shapes.items()})
-    with pytest.raises(UnverifiableError, match="more than 16 networks that fit the reference equally well"):
+    with pytest.raises(UnverifiableError, match=r"more than 16 networks that fit the reference \("):
         suspect.matches(NET)
     assert Checkpoint(arrays(shapes), network="copy7.").match(NET).pairs == {name: name for name in NET}
 

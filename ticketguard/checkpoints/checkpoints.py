@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ticketguard.checkpoints.bitmask import with_compressed
-from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
+from ticketguard.checkpoints.layouts import Shape
+from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, fitting_names, match_networks
 from ticketguard.checkpoints.networks import networks_in
 from ticketguard.checkpoints.packed import describe, is_integer, packed_weights
 from ticketguard.checkpoints.parts import effective_parts, read_part
@@ -219,25 +220,29 @@ class Checkpoint:
         """
         return self.matches(shapes)[0]
 
-    def matches(self, shapes: Mapping[str, Shape]) -> tuple[LayerMatch, ...]:
-        """Pair reference layers with this suspect's tensors, in each network of it that fits equally well.
+    def matches(
+        self, shapes: Mapping[str, Shape], *, blocks: Mapping[str, int] | None = None
+    ) -> tuple[LayerMatch, ...]:
+        """Pair reference layers with this suspect's tensors, in each network of it that has more than half of them.
 
         Names and shapes decide, and which tensors are the same: nothing that depends on a key.
 
         Args:
             shapes: Shapes of the reference's layers.
+            blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
 
         Raises:
             UnverifiableError: No layer has one; the message names some of each side. Or too many networks fit.
         """
-        found = match_networks(shapes, {name: self.shape(name) for name in self.layer_names()}, spare=self._spare)
+        stored = {name: self.shape(name) for name in self.layer_names()}
+        found = match_networks(shapes, stored, spare=self._spare, blocks=blocks)
         if not found[0].pairs:
             raise UnverifiableError(_no_overlap(self, shapes, found[0]))
         if len(found) > MAX_NETWORKS:
             names = ", ".join(f"'{match.network}'" for match in found[:4])
             raise UnverifiableError(
-                f"'{self.label}' has more than {MAX_NETWORKS} networks that fit the reference equally well ({names} "
-                f"and others): choose one with --network (network=)"
+                f"'{self.label}' has more than {MAX_NETWORKS} networks that fit the reference ({names} and "
+                f"others): choose one with --network (network=)"
             )
         return found
 

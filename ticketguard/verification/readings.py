@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ticketguard.checkpoints.layouts import Layout
 from ticketguard.graph.alignment import Alignment
 from ticketguard.graph.similarity import balanced
 from ticketguard.ticket import BoolArray, FloatArray
@@ -19,18 +20,27 @@ class Layers(Mapping[str, FloatArray]):
     Args:
         read: Reads a tensor by the suspect's name.
         names: The suspect's name of each reference layer it has.
+        layouts: How the tensors are read as layers; those without one are layers as stored.
         alignment: Puts the suspect's channels into the reference's order.
     """
 
     def __init__(
-        self, *, read: Callable[[str], FloatArray], names: Mapping[str, str], alignment: Alignment | None = None
+        self,
+        *,
+        read: Callable[[str], FloatArray],
+        names: Mapping[str, str],
+        layouts: Mapping[str, Layout] | None = None,
+        alignment: Alignment | None = None,
     ) -> None:
         self._read = read
         self._names = names
+        self._layouts = layouts or {}
         self.alignment = alignment
 
     def __getitem__(self, name: str) -> FloatArray:
         layer = self._read(self._names[name])
+        if name in self._layouts:
+            layer = self._layouts[name].apply(layer)
         return layer if self.alignment is None else self.alignment.apply(name, layer)
 
     def __contains__(self, name: object) -> bool:

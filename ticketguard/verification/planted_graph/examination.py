@@ -186,10 +186,10 @@ def examine_networks(
         if passages and min(seen.log10_p for seen, _ in passages) + math.log10(looks) <= threshold_log10_p:
             break
         for network in networks:
-            layers = Layers(read=suspect.read, names=network.names)
+            layers = Layers(read=suspect.read, names=network.names, layouts=network.layouts)
             if aligned:
                 alignment = align(layers, reference, groups)
-                layers = Layers(read=suspect.read, names=network.names, alignment=alignment)
+                layers = Layers(read=suspect.read, names=network.names, layouts=network.layouts, alignment=alignment)
             present = Mask(layers={name: reference.mask[name] for name in network.names})
             passages.append((examine(layers, present, binding, parameters), network))
     best = min(passages, key=lambda passage: passage[0].log10_p)[1]
