@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ticketguard.interchange.importing import import_checkpoint
     from ticketguard.interchange.programs import export_program
     from ticketguard.interchange.weights import export_weights
+    from ticketguard.marking.choosing import MarkChoice, choose_marks
     from ticketguard.marking.plan import Plan, prepare
     from ticketguard.pipeline import embed, find, find_marked, verify
     from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
@@ -53,6 +54,7 @@ __all__ = [
     "Dataset",
     "Evidence",
     "HttpPredictor",
+    "MarkChoice",
     "Mask",
     "Measurement",
     "NoAnswerError",
@@ -72,6 +74,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "check_ticket",
+    "choose_marks",
     "embed",
     "export_program",
     "export_weights",
@@ -93,6 +96,7 @@ _HOMES = {
     "Dataset": "ticketguard.data",
     "Evidence": "ticketguard.verification.verdict",
     "HttpPredictor": "ticketguard.predictors",
+    "MarkChoice": "ticketguard.marking.choosing",
     "Mask": "ticketguard.ticket",
     "Measurement": "ticketguard.evaluation.measuring",
     "NoAnswerError": "ticketguard.errors",
@@ -111,6 +115,7 @@ _HOMES = {
     "VaultKey": "ticketguard.credentials.vault_key",
     "Verdict": "ticketguard.verification.verdict",
     "check_ticket": "ticketguard.evaluation",
+    "choose_marks": "ticketguard.marking.choosing",
     "embed": "ticketguard.pipeline",
     "export_program": "ticketguard.interchange.programs",
     "export_weights": "ticketguard.interchange.weights",

@@ -12,13 +12,15 @@ import numpy as np
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding import planted_graph
-from ticketguard.embedding.interface import Binding, Positions
+from ticketguard.embedding.interface import Binding, Mark, Positions
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.errors import CapacityError
-from ticketguard.ticket import Mask, TicketInfo
+from ticketguard.ticket import Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
 from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
 from ticketguard.verification.planted_graph.examination import examine_networks
+from ticketguard.verification.planted_graph.sizes import LOOKS, MEASURED, sizes_of
+from ticketguard.verification.sizing import Size
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.verdict import Evidence, level_log10
 
@@ -40,6 +42,10 @@ class _PlantedGraphScheme:
     reads: Source = "weights"
     settings = PlantedGraph
     options: ClassVar[Mapping[str, str]] = {"share": "share"}
+    # An untouched copy has to prove the square of the level: thieves leave less.
+    room_factor = 2.0
+    looks = LOOKS
+    measured = MEASURED
 
     def fits(self, info: TicketInfo) -> bool:
         return True
@@ -54,7 +60,7 @@ class _PlantedGraphScheme:
         weights = {name: marked[name].astype(np.float32) for name in marked}
         edges = edges_to_read(weights, reference, parameters)
         counts = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0].keys[0]
-        needed_log10_p = 2 * level_log10(claim.level_bits)
+        needed_log10_p = self.room_factor * level_log10(claim.level_bits)
         if log10_upper_tail(counts) <= needed_log10_p:
             return
         free = sum(layer.hits for layer in counts)
@@ -68,6 +74,10 @@ class _PlantedGraphScheme:
         parameters = PlantedParameters.from_json(own_parameters(claim))
         shapes = {name: mask[name].shape for name in mask}
         return planted_graph.secret_edges(binding, shapes, secret_ppm=parameters.secret_ppm)
+
+    def sizes(self, mark: Mark, ticket: Ticket) -> Sequence[Size]:
+        assert isinstance(mark, PlantedGraph)
+        return sizes_of(mark, ticket)
 
     def examine(self, inquiry: Inquiry) -> Test:
         assert inquiry.weights is not None

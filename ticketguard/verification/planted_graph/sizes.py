@@ -1,0 +1,123 @@
+"""Planted graphs of many sizes: how large a share moves, how large the secret set has to be, and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ticketguard.embedding.planted_graph import DENSE, PlantedGraph, PlantedParameters
+from ticketguard.errors import ConfigurationError
+from ticketguard.ticket import Ticket
+from ticketguard.verification.planted_graph.foresight import Copy, Outline, PerLayer, after, untouched
+from ticketguard.verification.readings import READINGS
+from ticketguard.verification.sizing import Foresight
+from ticketguard.verification.thefts import Theft
+
+SHARES = (
+    *(0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.007),
+    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3),
+)
+SECRET_SHARES = (0.001, 0.0014, 0.002, 0.003, 0.005, 0.007, 0.01, 0.014, 0.02, 0.03, 0.05, 0.07, 0.1)
+# A secret set that has too few positions in dense layers leaves planted edges to the sparse ones. It is as small as it
+# can be while an edge's layer tells whether it is planted with no more than this AUC.
+MOST_LAYERS_AUC = 0.52
+# A mark of few edges misses small layers whatever the secret set is; a larger one is then no better hidden.
+CLOSE_TO_THE_BEST = 0.005
+# As many as a verification of one network makes: every reading, as stored and aligned.
+LOOKS = 2 * len(READINGS)
+# One copy in twenty has fewer hits than so many standard deviations below the mean.
+ONE_IN_TWENTY = 1.6448536269514722
+# From benchmarks/results/fidelity.json and stealth.json; a test compares them.
+MEASURED = (
+    "share 0.05 with secret_share 0.03, trained for eight epochs in three ResNet-20 tickets of 5% density: 0.00 points "
+    "of accuracy lost (0.35, -0.24, -0.10; beside a trigger set), and an AUC of 0.53 (0.58, 0.52, 0.48) for a random "
+    "forest that sees magnitude, layer and channel degrees",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PlantedSize:
+    """A planted graph of one size, as `ticketguard.verification.sizing.Size` has it.
+
+    Attributes:
+        mark: The mark.
+        parameters: What a claim will say of it.
+        outline: Of the ticket.
+    """
+
+    mark: PlantedGraph
+    parameters: PlantedParameters
+    outline: Outline
+
+    @property
+    def settings(self) -> Mapping[str, float]:
+        """Share of the edges, and of the positions that are secret."""
+        return {"share": self.mark.share, "secret_share": self.parameters.secret_ppm / 1e6}
+
+    @functools.cached_property
+    def copy(self) -> Copy:
+        """An untouched copy."""
+        return untouched(self.outline, self.parameters)
+
+    @functools.cached_property
+    def moved(self) -> PerLayer:
+        """Per layer the edges that go: as many come, but in the full layers of a dense ticket."""
+        full = self.outline.edges == self.outline.positions
+        return np.where(full, self.outline.edges - self.copy.edges, self.copy.hits)
+
+    @property
+    def moved_edges(self) -> int:
+        """All of them."""
+        return round(float(self.moved.sum()))
+
+    @property
+    def layers_auc(self) -> float:
+        """AUC of naming first the edges of the layers with the highest share of moved edges; ties count half."""
+        rest = self.outline.edges - self.moved
+        order = np.argsort(-self.moved / np.maximum(self.outline.edges, 1.0), kind="stable")
+        after_it = rest.sum() - np.cumsum(rest[order])
+        right = float(self.moved[order] @ (after_it + rest[order] / 2))
+        pairs = float(self.moved.sum() * rest.sum())
+        return right / pairs if pairs else 0.5
+
+    def foresee(self, theft: Theft) -> Foresight:
+        """Say what a copy will show after a theft, once the verifier's looks are paid for."""
+        left = after(self.copy, theft)
+        ordinary, unlucky = (
+            min(0.0, copy.log10_p() + math.log10(LOOKS)) for copy in (left, left.unlucky(ONE_IN_TWENTY))
+        )
+        return Foresight(theft=theft, log10_p=ordinary, unlucky_log10_p=unlucky)
+
+
+def sizes_of(mark: PlantedGraph, ticket: Ticket) -> list[PlantedSize]:
+    """Return planted graphs of every share that fits, each with the smallest secret set that hides it well enough.
+
+    A secret share that *mark* fixes is left alone, and so is a dense ticket's: evidence of holes grows with it.
+    """
+    outline = Outline.of(ticket)
+    fixed = mark.secret_share is not None or ticket.mask.density >= DENSE
+    secret_shares = (mark.secret_share,) if fixed else SECRET_SHARES
+    chosen = (_hidden([_size(mark, share, secret, ticket, outline) for secret in secret_shares]) for share in SHARES)
+    return [size for size in chosen if size is not None and size.moved_edges]
+
+
+def _size(
+    mark: PlantedGraph, share: float, secret_share: float | None, ticket: Ticket, outline: Outline
+) -> PlantedSize | None:
+    settings = dataclasses.replace(mark, share=share, secret_share=secret_share)
+    try:
+        parameters = PlantedParameters.from_json(settings.parameters(ticket))
+    except ConfigurationError:
+        return None  # A dense ticket has no room for so many holes.
+    return PlantedSize(mark=settings, parameters=parameters, outline=outline)
+
+
+def _hidden(sizes: Sequence[PlantedSize | None]) -> PlantedSize | None:
+    """Return the first of *sizes* that layers do not show, or not much more than the best of them."""
+    fitting = [size for size in sizes if size is not None]
+    enough = max(MOST_LAYERS_AUC, min((size.layers_auc for size in fitting), default=0.5) + CLOSE_TO_THE_BEST)
+    return next((size for size in fitting if size.layers_auc <= enough), None)

@@ -1,0 +1,79 @@
+"""What a scheme says of its marks before one is made: in which sizes, at what cost, and what a thief would leave."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from ticketguard.embedding.interface import Mark
+from ticketguard.ticket import Ticket
+from ticketguard.verification.interface import Scheme
+from ticketguard.verification.thefts import Theft
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Foresight:
+    """What a copy will show after a theft.
+
+    Attributes:
+        theft: Which.
+        log10_p: Of an ordinary copy, corrected for the verifier's looks.
+        unlucky_log10_p: What nineteen copies in twenty show at least.
+    """
+
+    theft: Theft
+    log10_p: float
+    unlucky_log10_p: float
+
+
+class Size(Protocol):
+    """A mark of one size."""
+
+    @property
+    def mark(self) -> Mark:
+        """The mark, to embed."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, float]:
+        """The settings that make its size."""
+        ...
+
+    @property
+    def moved_edges(self) -> int:
+        """Edges of the ticket that it takes the place of: what the network may lose by."""
+        ...
+
+    @property
+    def layers_auc(self) -> float:
+        """AUC of telling its edges from the others by their layer alone: 0.5 where every layer has its share."""
+        ...
+
+    def foresee(self, theft: Theft) -> Foresight:
+        """Say what a copy will show after a theft."""
+        ...
+
+
+@runtime_checkable
+class SizedScheme(Scheme, Protocol):
+    """A scheme whose marks can be small or large."""
+
+    @property
+    def measured(self) -> Sequence[str]:
+        """What trained marks of some size cost in accuracy and showed to a classifier, in words."""
+        ...
+
+    @property
+    def looks(self) -> int:
+        """Looks at one network that its test pays for."""
+        ...
+
+    @property
+    def room_factor(self) -> float:
+        """The evidence that `require_room` wants of an untouched copy, as a multiple of the level's."""
+        ...
+
+    def sizes(self, mark: Mark, ticket: Ticket) -> Sequence[Size]:
+        """Return marks with the settings of *mark* in sizes that fit a ticket, the smallest first."""
+        ...
