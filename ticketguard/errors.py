@@ -122,7 +122,7 @@ class CapacityError(ConfigurationError):
         self.free_edges = free_edges
         super().__init__(
             f"{layer} has room for {free_edges} edges of the mark, which needs {needed_edges}: "
-            "raise the density, or the share of edges to move"
+            "raise the density or the share of edges to move ('ticketguard plan' says which share would do)"
         )
 
 

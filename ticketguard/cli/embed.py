@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ticketguard.cli.group import DONE
-from ticketguard.cli.marking import marking_options, secrecy_note, take_marking
+from ticketguard.cli.marking import marking_options, marks_that_survive, secrecy_note, survive_option, take_marking
 from ticketguard.cli.options import (
     data_options,
     files_named,
@@ -36,6 +36,7 @@ from ticketguard.cli.runs import Result, open_run
     help="Marked ticket, for release.",
 )
 @marking_options
+@survive_option
 @click.option("--model", help="By default the model the ticket was found with.")
 @click.option("--data", help="By default the data the ticket was found with.")
 @trust_option
@@ -56,6 +57,7 @@ def command(
     resume: bool,
     force: bool,
     as_json: bool,
+    survive: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Write the owner's marks into TICKET and retrain it from its rewind weights.
@@ -82,11 +84,12 @@ def command(
     passphrase = marking.passphrase()
     key = Owner.load(owner, passphrase)
     unmarked = Ticket.load(ticket, trust_code=trust_ticket_code)
+    marks = marks_that_survive(survive, unmarked, marking) if survive else marking.marks
     with ProgressBar() as progress:
         marked, credential = embed(
             unmarked,
             owner=key,
-            marks=marking.marks,
+            marks=marks,
             model=model,
             data=data,
             data_options=given_data,

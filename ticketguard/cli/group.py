@@ -30,6 +30,7 @@ COMMANDS = {
     "find": "find",
     "import": "import_",
     "check-ticket": "check_ticket",
+    "plan": "plan",
     "embed": "embed",
     "verify": "verify",
     "inspect": "inspect",

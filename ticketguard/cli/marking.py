@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ticketguard.cli.options import (
     PASSPHRASE_VARIABLE,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ticketguard.credentials.keys import Owner
     from ticketguard.embedding.interface import Mark
     from ticketguard.files import Output
+    from ticketguard.ticket import Ticket
 
 CLAIM, VAULT = "claim.json", "vault.age"
 # The options below, as click names what they set.
@@ -40,6 +42,32 @@ MARKING_NAMES = (
     "passphrase_file",
 )
 
+marks_option = click.option(
+    "--marks",
+    default=",".join(USUAL),
+    show_default=True,
+    help="Marks, separated by commas; the planted graph is read from weights, the trigger set from answers.",
+)
+setting_option = click.option(
+    "--mark-option",
+    multiple=True,
+    metavar="MARK.NAME=VALUE",
+    help=f"Another setting of a mark, such as {USUAL[0]}.rate=0.1; repeatable.",
+)
+level_option = click.option(
+    "--level-bits",
+    type=click.IntRange(1, 256),
+    default=64,
+    show_default=True,
+    help="A verdict will need p ≤ 2^-BITS.",
+)
+survive_option = click.option(
+    "--survive",
+    multiple=True,
+    metavar="THEFT",
+    help="A theft that the planted graph is to survive, such as pruned-80, or several by one thief, joined by +; "
+    "repeatable. It is then as small as that allows: 'ticketguard plan' shows the choice, and its help the thefts.",
+)
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--claim", type=click.Path(path_type=Path), default=CLAIM, show_default=True, help="Signed claim, to publish."
@@ -47,29 +75,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--vault", type=click.Path(path_type=Path), default=VAULT, show_default=True, help="Encrypted vault, to keep."
     ),
-    click.option(
-        "--marks",
-        default=",".join(USUAL),
-        show_default=True,
-        help="Marks, separated by commas; the planted graph is read from weights, the trigger set from answers.",
-    ),
+    marks_option,
     click.option(
         "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
     ),
     click.option("--triggers", type=int, default=100, show_default=True, help="Number of trigger inputs."),
-    click.option(
-        "--mark-option",
-        multiple=True,
-        metavar="MARK.NAME=VALUE",
-        help=f"Another setting of a mark, such as {USUAL[0]}.rate=0.1; repeatable.",
-    ),
-    click.option(
-        "--level-bits",
-        type=click.IntRange(1, 256),
-        default=64,
-        show_default=True,
-        help="A verdict will need p ≤ 2^-BITS.",
-    ),
+    setting_option,
+    level_option,
     click.option(
         "--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key instead of with the passphrase."
     ),
@@ -127,7 +139,7 @@ def take_marking(options: dict[str, Any]) -> Marking:
         from ticketguard.credentials.vault_key import parse_recipient
 
         parse_recipient(recipient)
-    marks = _choose_marks(
+    marks = named_marks(
         options.pop("marks"), options.pop("mark_option"), share=options.pop("share"), triggers=options.pop("triggers")
     )
     return Marking(
@@ -140,7 +152,17 @@ def take_marking(options: dict[str, Any]) -> Marking:
     )
 
 
-def _choose_marks(names: str, settings: tuple[str, ...], **options: Any) -> list[Mark]:
+def named_marks(names: str, settings: tuple[str, ...], **options: Any) -> list[Mark]:
+    """Return the marks of ``--marks`` with the settings of ``--mark-option``.
+
+    Args:
+        names: The schemes' names, separated by commas.
+        settings: ``MARK.NAME=VALUE``, each.
+        options: Values of marks' own options; those of other schemes are ignored.
+
+    Raises:
+        ConfigurationError: A mark is unknown, or its settings are out of range.
+    """
     from ticketguard.errors import ConfigurationError
     from ticketguard.verification.registry import configured_mark
 
@@ -154,6 +176,20 @@ def _choose_marks(names: str, settings: tuple[str, ...], **options: Any) -> list
             )
         by_mark[name][field] = value
     return [configured_mark(name, settings=by_mark[name], options=options) for name in chosen]
+
+
+def marks_that_survive(thefts: tuple[str, ...], ticket: Ticket, marking: Marking) -> Sequence[Mark]:
+    """Return the marks that were asked for, one of them as large as it takes to survive *thefts*.
+
+    Raises:
+        ConfigurationError: No size does, or the size was given as well.
+    """
+    from ticketguard.marking.choosing import choose_marks
+
+    given = click.get_current_context().get_parameter_source("share")
+    if given is not ParameterSource.DEFAULT:
+        raise click.UsageError("--survive chooses the share: leave out --share.")
+    return choose_marks(ticket, survive=thefts, marks=marking.marks, level_bits=marking.level_bits).marks
 
 
 def secrecy_note(ticket: Path) -> str:

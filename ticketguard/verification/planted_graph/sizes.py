@@ -82,7 +82,7 @@ class PlantedSize:
         after_it = rest.sum() - np.cumsum(rest[order])
         right = float(self.moved[order] @ (after_it + rest[order] / 2))
         pairs = float(self.moved.sum() * rest.sum())
-        return right / pairs if pairs else 0.5
+        return max(0.5, right / pairs) if pairs else 0.5
 
     def foresee(self, theft: Theft) -> Foresight:
         """Say what a copy will show after a theft, once the verifier's looks are paid for."""
