@@ -13,8 +13,8 @@ from torch import nn
 from torch.func import functional_call
 
 from ticketguard.graph import ChannelGroup, channel_groups
-from ticketguard.graph.sides import Norm, norms_of
-from ticketguard.graph.transformation import Array, State
+from ticketguard.graph.sides import Norm, norms_of, sides_of, takes
+from ticketguard.graph.transformation import Array, State, Symmetry
 
 # Odd, so that a kernel that takes every other place takes the same ones from both sides.
 SIDE = 9
@@ -74,6 +74,26 @@ class Drawn:
             return functional_call((model or self.model).eval(), tensors, (batch,), strict=True).numpy()
 
 
+def agree(one: Array, other: Array) -> bool:
+    return bool(one.shape == other.shape and np.abs(one - other).max() <= 1e-9 * np.abs(one).max())
+
+
+def is_undone(symmetry: Symmetry, state: State) -> bool:
+    """Say whether what is undone is what was there, the state given being left alone."""
+    copy = {name: array.copy() for name, array in state.items()}
+    back = symmetry.undo(symmetry.apply(state))
+    assert all(np.array_equal(copy[name], state[name]) for name in state)
+    return back.keys() == state.keys() and all(
+        back[name].dtype == state[name].dtype and np.allclose(back[name], state[name], rtol=1e-12, atol=1e-12)
+        for name in state
+    )
+
+
+def changes(symmetry: Symmetry, state: State) -> bool:
+    after = symmetry.apply(state)
+    return any(not np.array_equal(after[name], state[name]) for name in state if name in after)
+
+
 def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Drawn:
     """Give a network weights of which half are missing, scales of both signs and shifts that matter."""
     generator = np.random.default_rng(seed)
@@ -92,6 +112,16 @@ def drawn(model: nn.Module, shape: tuple[int, ...], seed: int) -> Drawn:
     groups = channel_groups(model, torch.zeros(1, *shape))
     inputs = generator.standard_normal((3, *shape))
     return Drawn(model=model, state=state, inputs=inputs, groups=groups, norms=norms_of(state, groups))
+
+
+def without_outgoing(state: State, group: ChannelGroup, channels: Array) -> dict[str, Array]:
+    """Return *state* with some channels of a group that nobody takes."""
+    result = dict(state)
+    for side in sides_of(group, state):
+        if takes(side, state):
+            result[side.tensor] = result[side.tensor].copy()
+            np.moveaxis(result[side.tensor], side.axis, 0)[side.positions()[channels].reshape(-1)] = 0
+    return result
 
 
 WIDTHS = st.integers(2, 6)
@@ -142,4 +172,21 @@ def residuals(draw: st.DrawFn) -> Drawn:
     return drawn(residual([draw(WIDTHS)], draw(WIDTHS), draw(st.integers(1, 2))), (3, SIDE, SIDE), draw(SEEDS))
 
 
-NETWORKS = st.one_of(perceptrons(), chains(), residuals())
+class SelfFed(nn.Module):
+    """A residual stream of which one layer takes and makes the same channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem, self.inner, self.last = nn.Linear(5, width), nn.Linear(width, width), nn.Linear(width, 4)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        stream = torch.relu(self.stem(inputs))
+        return self.last(stream + torch.relu(self.inner(stream)))
+
+
+@st.composite
+def self_fed(draw: st.DrawFn) -> Drawn:
+    return drawn(SelfFed(draw(WIDTHS)), (5,), draw(SEEDS))
+
+
+NETWORKS = st.one_of(perceptrons(), chains(), residuals(), self_fed())

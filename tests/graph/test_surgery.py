@@ -8,9 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from drawn_nets import NETWORKS, SEEDS, SIDE, Drawn, drawn, residual
+from drawn_nets import (
+    NETWORKS,
+    SEEDS,
+    SIDE,
+    Drawn,
+    agree,
+    drawn,
+    is_undone,
+    perceptrons,
+    residual,
+    residuals,
+    self_fed,
+    without_outgoing,
+)
 from ticketguard.graph import ChannelGroup, GroupMember, group_channels
-from ticketguard.graph.sides import sides_of, takes
 from ticketguard.graph.surgery import (
     Added,
     Clique,
@@ -23,34 +35,9 @@ from ticketguard.graph.surgery import (
     magnitudes,
 )
 from ticketguard.graph.symmetries import Permutation, shortcut_index
-from ticketguard.graph.transformation import Array, State, Symmetry
+from ticketguard.graph.transformation import State, Symmetry
 
 FEW = settings(max_examples=12, deadline=None)
-
-
-def agree(one: Array, other: Array) -> bool:
-    return bool(one.shape == other.shape and np.abs(one - other).max() <= 1e-9 * np.abs(one).max())
-
-
-def is_undone(symmetry: Symmetry, state: State) -> bool:
-    """Say whether what is undone is what was there, the state given being left alone."""
-    copy = {name: array.copy() for name, array in state.items()}
-    back = symmetry.undo(symmetry.apply(state))
-    assert all(np.array_equal(copy[name], state[name]) for name in state)
-    return back.keys() == state.keys() and all(
-        back[name].dtype == state[name].dtype and np.allclose(back[name], state[name], rtol=1e-12, atol=1e-12)
-        for name in state
-    )
-
-
-def without_outgoing(state: State, group: ChannelGroup, channels: Array) -> dict[str, Array]:
-    """Return *state* with some channels of a group that nobody takes."""
-    result = dict(state)
-    for side in sides_of(group, state):
-        if takes(side, state):
-            result[side.tensor] = result[side.tensor].copy()
-            np.moveaxis(result[side.tensor], side.axis, 0)[side.positions()[channels].reshape(-1)] = 0
-    return result
 
 
 def added_by(kind: str, generator: np.random.Generator) -> Callable[[State, ChannelGroup], Added]:
@@ -70,10 +57,35 @@ def test_neurons_that_give_nothing_leave_the_function_alone(net: Drawn, seed: in
     wider = symmetry.apply(net.state)
     more = {"dead": 2, "cancelling": 4, "split": 2, "twins": 1}[kind]
     assert [group_channels(group) - more for group in groups] == [group_channels(group) for group in net.groups]
+    # These groups filled their axes in order, and still do.
+    assert all(member.runs == ((0, member.channels),) for group in groups for member in group)
     assert agree(net.outputs(net.state), net.outputs(wider))
     assert is_undone(symmetry, net.state)
     permuted = Permutation.drawn(wider, groups, generator=np.random.default_rng(seed)).apply(wider)
     assert agree(net.outputs(net.state), net.outputs(permuted))
+
+
+@FEW
+@given(net=st.one_of(perceptrons(), residuals(), self_fed()), seed=SEEDS)
+def test_neurons_that_are_never_above_zero_leave_the_function_alone(net: Drawn, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    symmetry, _ = in_every_group(
+        net.state,
+        net.groups,
+        lambda state, group: NewNeurons.silent(state, group, count=2, generator=generator, norms=net.norms),
+    )
+    assert agree(net.outputs(net.state), net.outputs(symmetry.apply(net.state)))
+    assert is_undone(symmetry, net.state)
+
+
+def test_silent_neurons_have_edges_in_and_out() -> None:
+    net = drawn(residual([4], 3, 1), (3, SIDE, SIDE), seed=0)
+    generator = np.random.default_rng(0)
+    (group,) = [group for group in net.groups if group[0].tensor == "3.bn1.bias"]
+    added = NewNeurons.silent(net.state, group, count=3, generator=generator, norms=net.norms)
+    assert (added.slices["3.conv1.weight", 0] != 0).any()
+    assert (added.slices["3.conv2.weight", 1] != 0).any()
+    assert not added.slices["3.bn1.weight", 0].any()
 
 
 @FEW
@@ -186,89 +198,26 @@ def test_channels_in_pieces_are_refused() -> None:
         grown.groups_after(state, [heads])
 
 
-@FEW
-@given(net=NETWORKS, seed=SEEDS)
-def test_channels_without_outgoing_edges_are_cut(net: Drawn, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    silent = dict(net.state)
-    for group in net.groups:
-        silent = without_outgoing(silent, group, np.flatnonzero(generator.random(group_channels(group)) < 0.5))
-    cut = Cut.of(silent, net.groups, norms=net.norms)
-    smaller = cut.apply(silent)
-    assert agree(net.outputs(silent), net.outputs(smaller))
-    assert is_undone(cut, silent)
-    assert not Cut.of(smaller, cut.groups, norms=net.norms).kept
-    permuted = Permutation.drawn(smaller, cut.groups, generator=generator).apply(smaller)
-    assert agree(net.outputs(silent), net.outputs(permuted))
-
-
-def relu(values: Array) -> Array:
-    return np.maximum(values, 0.0)
-
-
-@pytest.mark.parametrize("norm", [True, False])
-def test_channels_that_are_constant_go_into_the_biases_behind(norm: bool) -> None:
-    middle = [nn.BatchNorm1d(6)] if norm else []
-    layers = [nn.Linear(5, 6), *middle, nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)]
-    net = drawn(nn.Sequential(*layers), (5,), seed=4)
-    net.state["0.weight"][[1, 2, 4]] = 0
-    net.state[f"{3 if norm else 2}.weight"][...] = 1
-    cut = Cut.of(net.state, net.groups, norms=net.norms, activation=relu)
-    smaller = cut.apply(net.state)
-    assert smaller["0.weight"].shape == (3, 5)
-    assert agree(net.outputs(net.state), net.outputs(smaller))
-    assert is_undone(cut, net.state)
-    # Without the activation nobody knows what becomes of a constant.
-    assert Cut.of(net.state, net.groups, norms=net.norms).apply(net.state)["0.weight"].shape == (6, 5)
-
-
-def test_constants_behind_padding_stay() -> None:
-    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1), nn.ReLU(), nn.Flatten()]
-    net = drawn(nn.Sequential(*layers, nn.Linear(5 * SIDE * SIDE, 2)), (3, SIDE, SIDE), seed=0)
-    net.state["0.weight"][[0, 1, 2]] = 0
-    net.state["0.bias"][:2] = [1.0, 0.0]
-    net.state["0.bias"][2] = -1.0
-    net.state["2.weight"][...] = 1
-    smaller = Cut.of(net.state, net.groups, activation=relu).apply(net.state)
-    # The first is 1 inside and 0 in the padding; the other two are 0 everywhere.
-    assert smaller["0.bias"].tolist() == [1.0, net.state["0.bias"][3]]
-    assert agree(net.outputs(net.state), net.outputs(smaller))
-
-
-def test_cutting_goes_on_until_nothing_is_dead() -> None:
-    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), (3,), seed=0)
-    for name in ("0.weight", "2.weight", "4.weight"):
-        net.state[name][...] = 1.0
-    net.state["4.weight"][:, [0, 1]] = 0  # two outputs of the middle layer are not taken,
-    net.state["2.weight"][2:, 3] = 0  # and only these two take the first layer's last
-    smaller = Cut.of(net.state, net.groups).apply(net.state)
-    assert smaller["2.weight"].shape == (3, 3)
-    assert agree(net.outputs(net.state), net.outputs(smaller))
-
-
-def test_one_channel_stays_of_a_group_without_edges() -> None:
-    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
-    net.state["2.weight"][...] = 0
-    smaller = Cut.of(net.state, net.groups).apply(net.state)
-    assert smaller["0.weight"].shape == (1, 3)
-    assert agree(net.outputs(net.state), net.outputs(smaller))
-
-
-def test_sums_that_are_never_zero_for_sure_stay() -> None:
-    """A stream that two layers make is cut where both make zero, not where they make a constant."""
-    net = drawn(residual([4], 3, 1), (3, SIDE, SIDE), seed=0)
-    for conv, norm in (("0.weight", "1"), ("3.conv2.weight", "3.bn2")):
-        net.state[conv][[0, 1]] = 0
-        net.state[f"{norm}.running_mean"][0] = net.state[f"{norm}.bias"][0] = 0
-    smaller = Cut.of(net.state, net.groups, norms=net.norms, activation=relu).apply(net.state)
-    assert smaller["0.weight"].shape[0] == 3
-    assert agree(net.outputs(net.state), net.outputs(smaller))
-    # A norm that nobody assigned to a layer makes what it likes of zeros.
-    assert Cut.of(net.state, net.groups, activation=relu).apply(net.state)["0.weight"].shape[0] == 4
-
-
-def test_half_a_network_is_not_cut() -> None:
-    net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
-    part = {name: array for name, array in net.state.items() if name != "2.weight"}
-    with pytest.raises(ValueError, match=r"tensors are missing, .* who takes a channel: \['2.weight'\]"):
-        Cut.of(part, net.groups)
+@pytest.mark.parametrize("kind", ["dead", "cancelling", "split", "silent", "cut"])
+def test_weights_that_are_laid_out_the_other_way_are_named(kind: str) -> None:
+    """A transposed convolution takes on its first axis and makes on its second."""
+    layers = [nn.Conv2d(3, 5, 1), nn.ReLU(), nn.ConvTranspose2d(5, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 2, 3)]
+    net = drawn(nn.Sequential(*layers), (3, SIDE, SIDE), seed=0)
+    inward = ("2.weight", "4.weight")
+    generator = np.random.default_rng(0)
+    if kind == "cut":
+        net.state["4.weight"][2] = 0
+        symmetry: Symmetry = Cut.of(net.state, net.groups, inward=inward)
+        assert symmetry.apply(net.state)["2.weight"].shape[1] < 6
+    else:
+        draw: dict[str, Callable[[State, ChannelGroup], Added]] = {
+            "dead": lambda state, group: NewNeurons.dead(state, group, generator=generator, inward=inward),
+            "silent": lambda state, group: NewNeurons.silent(state, group, generator=generator, inward=inward),
+            "cancelling": lambda state, group: NewNeurons.cancelling(state, group, generator=generator, inward=inward),
+            "split": lambda state, group: SplitNeurons.drawn(state, group, generator=generator, inward=inward),
+        }
+        symmetry, _ = in_every_group(net.state, net.groups, draw[kind])
+    assert agree(net.outputs(net.state), net.outputs(symmetry.apply(net.state)))
+    assert is_undone(symmetry, net.state)
+    scores = magnitudes(net.state, net.groups, inward=inward)
+    assert scores[1] == pytest.approx(np.abs(net.state["2.weight"]).sum(axis=(0, 2, 3)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from drawn_nets import NETWORKS, SEEDS, SIDE, Drawn, chains, drawn, perceptrons, residual
+from drawn_nets import NETWORKS, SEEDS, SIDE, Drawn, agree, chains, changes, drawn, is_undone, perceptrons, residual
 from ticketguard.graph import GroupMember
 from ticketguard.graph.sides import Norm, norms_of
 from ticketguard.graph.symmetries import (
     EdgePermutation,
-    Grid,
     NormFolding,
     NormScaling,
     Permutation,
@@ -21,32 +22,11 @@ from ticketguard.graph.symmetries import (
     StreamPermutation,
     Turn,
     shortcut_index,
-    square_grids,
     streams_of,
 )
-from ticketguard.graph.transformation import Array, Chain, State, Symmetry
+from ticketguard.graph.transformation import Chain
 
 FEW = settings(max_examples=12, deadline=None)
-
-
-def agree(one: Array, other: Array) -> bool:
-    return bool(one.shape == other.shape and np.abs(one - other).max() <= 1e-9 * np.abs(one).max())
-
-
-def is_undone(symmetry: Symmetry, state: State) -> bool:
-    """Say whether what is undone is what was there, the state given being left alone."""
-    copy = {name: array.copy() for name, array in state.items()}
-    back = symmetry.undo(symmetry.apply(state))
-    assert all(np.array_equal(copy[name], state[name]) for name in state)
-    return back.keys() == state.keys() and all(
-        back[name].dtype == state[name].dtype and np.allclose(back[name], state[name], rtol=1e-12, atol=1e-12)
-        for name in state
-    )
-
-
-def changes(symmetry: Symmetry, state: State) -> bool:
-    after = symmetry.apply(state)
-    return any(not np.array_equal(after[name], state[name]) for name in state if name in after)
 
 
 @FEW
@@ -103,6 +83,23 @@ def test_channels_scale_through_convolutions_that_keep_them_apart(norms: bool) -
     assert is_undone(symmetry, net.state)
 
 
+def test_weights_that_are_laid_out_the_other_way_are_named() -> None:
+    """A transposed convolution takes on its first axis and makes on its second."""
+    layers = [nn.Conv2d(3, 5, 1), nn.ReLU(), nn.ConvTranspose2d(5, 6, 3), nn.BatchNorm2d(6), nn.ReLU()]
+    net = drawn(nn.Sequential(*layers, nn.Conv2d(6, 2, 1)), (3, SIDE, SIDE), seed=0)
+    inward, generator = ("2.weight",), np.random.default_rng(0)
+    norms = norms_of(net.state, net.groups, inward=inward)
+    assert norms == (Norm(layer="2.weight", norm="3"),)
+    before = NormScaling.drawn(net.state, norms, generator=generator, signs=True, inward=inward)
+    behind = Scaling.drawn(net.state, net.groups, generator=generator, norms=norms, inward=inward)
+    symmetry = Chain(steps=(before, behind))
+    assert agree(net.outputs(net.state), net.outputs(symmetry.apply(net.state)))
+    assert is_undone(symmetry, net.state)
+    folded = NormFolding.of(net.state, norms, inward=inward)
+    assert agree(net.outputs(net.state), net.outputs(folded.apply(net.state), model=without_norms(net.model)))
+    assert is_undone(folded, net.state)
+
+
 def test_what_a_norm_makes_of_a_sum_is_not_scaled() -> None:
     group = (
         GroupMember(tensor="one.weight", axis=0, block=1, runs=((0, 4),)),
@@ -141,16 +138,12 @@ def test_a_norm_without_scale_cannot_take_a_factor_back() -> None:
 
 
 def without_norms(model: nn.Module) -> nn.Module:
-    """Return a model of the same layers in which every norm is left out and every convolution has a bias."""
-    layers: list[nn.Module] = []
-    for layer in model.children():
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            layer = nn.Identity()
-        elif isinstance(layer, nn.Linear):
-            layer = nn.Linear(layer.in_features, layer.out_features)
-        elif isinstance(layer, nn.Conv2d):
-            layer = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
-        layers.append(layer)
+    """Return a model of the same layers in which norms do nothing and every layer has a bias."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    layers = [nn.Identity() if isinstance(layer, norms) else copy.deepcopy(layer) for layer in model.children()]
+    for layer in layers:
+        if getattr(layer, "bias", 0) is None:
+            layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0]))
     return nn.Sequential(*layers).double()
 
 
@@ -172,59 +165,6 @@ def test_a_layer_behind_a_scale_of_zero_cannot_be_had_back() -> None:
     symmetry = NormFolding.of(state, [Norm(layer="0.weight", norm="1")])
     with pytest.raises(ValueError, match="norm '1' has a scale of zero: its layer cannot be had back"):
         symmetry.undo(symmetry.apply(state))
-
-
-@FEW
-@given(net=chains())
-def test_turned_kernels_give_the_same_for_turned_inputs(net: Drawn) -> None:
-    turns = Turn.every(net.state, grids=square_grids(net.state, net.groups))
-    assert len({(turn.axes, turn.flipped) for turn in turns}) == 8
-    assert not changes(turns[0], net.state)
-    for turn in turns:
-        assert agree(net.outputs(net.state), net.outputs(turn.apply(net.state), turn.turned(net.inputs, 2)))
-        assert is_undone(turn, net.state)
-
-
-@FEW
-@given(seed=SEEDS)
-def test_residual_networks_turn_where_strides_fit(seed: int) -> None:
-    net = drawn(residual([3, 5], 4, 1), (3, SIDE, SIDE), seed)
-    turn = Turn.drawn(net.state, generator=np.random.default_rng(seed))
-    assert changes(turn, net.state)
-    assert agree(net.outputs(net.state), net.outputs(turn.apply(net.state), turn.turned(net.inputs, 2)))
-
-
-@pytest.mark.parametrize(
-    ("layer", "count", "turns", "grid"),
-    [(nn.Conv1d(2, 3, 3), 1, 2, (4,)), (nn.Conv3d(2, 3, (1, 2, 3)), 3, 48, (4, 3, 2))],
-)
-def test_kernels_of_any_number_of_axes_turn(layer: nn.Module, count: int, turns: int, grid: tuple[int, ...]) -> None:
-    """A kernel and a map with sides of different lengths change their shape; the linear layer behind them does not."""
-    inputs = tuple(side + kernel - 1 for side, kernel in zip(grid, layer.weight.shape[2:], strict=True))
-    net = drawn(nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(3 * int(np.prod(grid)), 4)), (2, *inputs), 5)
-    every = Turn.every(net.state, count=count, grids=[Grid(tensor="3.weight", axis=1, shape=grid)])
-    assert len(every) == turns
-    for turn in every:
-        assert agree(net.outputs(net.state), net.outputs(turn.apply(net.state), turn.turned(net.inputs, 2)))
-        assert is_undone(turn, net.state)
-
-
-def test_places_turn_between_class_token_and_channels() -> None:
-    state = {"position": np.arange(1 + 4 * 2.0).reshape(1, -1)}
-    (turn,) = [
-        turn
-        for turn in Turn.every(state, grids=[Grid(tensor="position", axis=1, shape=(2, 2), inner=2, skip=1)])
-        if turn.axes == (0, 1) and turn.flipped == (False, True)
-    ]
-    assert turn.apply(state)["position"].tolist() == [[0, 3, 4, 1, 2, 7, 8, 5, 6]]
-
-
-def test_what_does_not_fit_is_not_turned() -> None:
-    state = {"weight": np.ones((2, 2, 3)), "head": np.ones((2, 7))}
-    with pytest.raises(ValueError, match="'weight' has 3 axes, expected 4"):
-        Turn.every(state, kernels=["weight"])[1].apply(state)
-    with pytest.raises(ValueError, match=r"axis 1 of 'head' has 7 positions, which is not a grid of \(2, 2\)"):
-        Turn.every(state, grids=[Grid(tensor="head", axis=1, shape=(2, 2))])[1].apply(state)
 
 
 @FEW

@@ -8,6 +8,7 @@ convolutions, GPT-2's ``Conv1D``; whoever has any says which.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
@@ -15,6 +16,19 @@ import numpy as np
 
 from ticketguard.graph.groups import ChannelGroup, GroupMember, IndexArray, check_fit
 from ticketguard.graph.transformation import State
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Norm:
+    """A batch norm and the layer whose outputs it normalises.
+
+    Attributes:
+        layer: The layer's weight, such as ``conv1.weight``.
+        norm: The norm's module, such as ``bn1``.
+    """
+
+    layer: str
+    norm: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,17 +97,35 @@ def is_norm(side: Side, state: State) -> bool:
     return state[side.tensor].ndim == 1 and matrix_of(side.tensor, state) is None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Norm:
-    """A batch norm and the layer whose outputs it normalises.
+class Role(enum.Enum):
+    """What a side does with a group's channels."""
 
-    Attributes:
-        layer: The layer's weight, such as ``conv1.weight``.
-        norm: The norm's module, such as ``bn1``.
+    TAKES = enum.auto()  # a weight that takes them
+    MAKES = enum.auto()  # a weight that makes them
+    BIAS = enum.auto()  # the bias of a layer that makes them
+    SCALE = enum.auto()  # a norm's scale,
+    SHIFT = enum.auto()  # its shift,
+    STATISTICS = enum.auto()  # its running mean or variance
+
+
+def role_of(side: Side, state: State, norms: Sequence[Norm] = (), inward: Collection[str] = ()) -> tuple[Role, bool]:
+    """Return a side's role, and whether a norm of *norms* stands between it and those that take the channels.
+
+    Raises:
+        ValueError: A norm follows no layer of its group.
     """
-
-    layer: str
-    norm: str
+    if is_norm(side, state):
+        if module_of(side.tensor) not in {norm.norm for norm in norms}:
+            raise ValueError(
+                f"norm {module_of(side.tensor)!r} follows no layer of its group: say which, or leave it out"
+            )
+        roles = {"weight": Role.SCALE, "bias": Role.SHIFT}
+        return roles.get(side.tensor.rpartition(".")[2], Role.STATISTICS), False
+    if takes(side, state, inward):
+        return Role.TAKES, False
+    is_weight = makes(side, state, inward)
+    weight = side.tensor if is_weight else matrix_of(side.tensor, state)
+    return Role.MAKES if is_weight else Role.BIAS, weight in {norm.layer for norm in norms}
 
 
 def norms_of(state: State, groups: Sequence[ChannelGroup], *, inward: Collection[str] = ()) -> tuple[Norm, ...]:

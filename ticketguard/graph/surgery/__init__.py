@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ticketguard.graph.surgery.blocks import BlockRemoval
 from ticketguard.graph.surgery.cutting import Activation, Cut
 from ticketguard.graph.surgery.everywhere import Added, Clique, in_every_group
 from ticketguard.graph.surgery.growth import Growth
@@ -11,6 +12,7 @@ from ticketguard.graph.surgery.removal import Removal, magnitudes
 __all__ = [
     "Activation",
     "Added",
+    "BlockRemoval",
     "Clique",
     "Cut",
     "Growth",

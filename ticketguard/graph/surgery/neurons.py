@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from ticketguard.graph.groups import ChannelGroup, IndexArray, group_channels
-from ticketguard.graph.sides import takes
+from ticketguard.graph.sides import Norm, Role, role_of, takes
 from ticketguard.graph.surgery.growth import Growth, resampled
 from ticketguard.graph.transformation import Array, Description, Floats, State, along, like
 
@@ -21,6 +21,12 @@ DEAD = Description(name="dead neurons", does="neurons are added that take but do
 CANCELLING = Description(
     name="cancelling neurons",
     does="pairs of equal neurons are added whose outgoing weights are each other's negative",
+    exact=True,
+    around=WIDER,
+)
+SILENT = Description(
+    name="silent neurons",
+    does="neurons are added that are never above zero, where a ReLU lets nothing else through",
     exact=True,
     around=WIDER,
 )
@@ -88,6 +94,47 @@ class NewNeurons:
             slices[side.tensor, side.axis] = drawn
             current[side.tensor] = growth.insert(current[side.tensor], side, drawn)
         return cls(growth=growth, slices=slices, description=CANCELLING)
+
+    @classmethod
+    def silent(
+        cls,
+        state: State,
+        group: ChannelGroup,
+        *,
+        count: int = 1,
+        generator: np.random.Generator,
+        norms: Sequence[Norm] = (),
+        inward: Collection[str] = (),
+    ) -> NewNeurons:
+        """Draw *count* neurons that others take from, but that are never above zero: exact behind a ReLU.
+
+        Behind a norm they take from others as well, and the norm multiplies by zero. Other new entries are drawn from
+        each tensor's old ones.
+
+        Args:
+            state: The network's tensors.
+            group: Where they go.
+            count: How many.
+            generator: Source of the draws.
+            norms: Which norm follows which layer; see `norms_of`.
+            inward: Weights laid out (in, out).
+
+        Raises:
+            ValueError: A norm of the group follows none of its layers.
+        """
+        growth = Growth.drawn(group, count, generator=generator, inward=inward)
+        slices: dict[tuple[str, int], Array] = {}
+        current = dict(state)
+        for side in growth.sides(state):
+            drawn = resampled(current[side.tensor], side, count, generator)
+            role, is_normalised = role_of(side, state, norms, inward)
+            if role is Role.SHIFT or (role is Role.BIAS and not is_normalised):
+                drawn = -np.abs(drawn)
+            elif role is Role.SCALE or (role is Role.MAKES and not is_normalised):
+                drawn = np.zeros_like(drawn)
+            slices[side.tensor, side.axis] = drawn
+            current[side.tensor] = growth.insert(current[side.tensor], side, drawn)
+        return cls(growth=growth, slices=slices, description=SILENT)
 
     def apply(self, state: State) -> dict[str, Array]:
         """Return *state* with the neurons."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ticketguard.graph.symmetries.layouts import LAYOUTS, Move, Relayout
+from ticketguard.graph.symmetries.names import Companion, Renaming
 from ticketguard.graph.symmetries.norms import NORM_EPSILON, NormFolding, NormScaling
 from ticketguard.graph.symmetries.permutation import Edge, EdgePermutation, Permutation
 from ticketguard.graph.symmetries.scaling import Scaling
@@ -9,13 +11,18 @@ from ticketguard.graph.symmetries.streams import Shortcut, StreamPermutation, sh
 from ticketguard.graph.symmetries.turns import Grid, Turn, square_grids
 
 __all__ = [
+    "LAYOUTS",
     "NORM_EPSILON",
+    "Companion",
     "Edge",
     "EdgePermutation",
     "Grid",
+    "Move",
     "NormFolding",
     "NormScaling",
     "Permutation",
+    "Relayout",
+    "Renaming",
     "Scaling",
     "Shortcut",
     "StreamPermutation",

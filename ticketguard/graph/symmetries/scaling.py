@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ticketguard.graph.groups import ChannelGroup, group_channels
-from ticketguard.graph.sides import Norm, Side, is_norm, makes, matrix_of, module_of, sides_of, takes
+from ticketguard.graph.sides import Norm, Role, Side, role_of, sides_of
 from ticketguard.graph.transformation import Array, Description, Floats, State, along, like
 
 # Factors are drawn between its inverse and this: a channel is up to nine times another's size.
@@ -20,12 +20,10 @@ class Scaling:
     """Axes of tensors multiplied, so that all factors that a channel meets on its way cancel.
 
     Attributes:
-        name: What is scaled.
         factors: By tensor and axis, one factor per position.
         needs: What must hold for the function to stay the same.
     """
 
-    name: str
     factors: Mapping[tuple[str, int], Floats]
     needs: str = ""
 
@@ -57,16 +55,13 @@ class Scaling:
         Raises:
             ValueError: A norm of a group follows none of its layers, so that what enters it would be scaled.
         """
-        normalised = {norm.layer for norm in norms}
-        ours = {norm.norm for norm in norms}
         result: dict[tuple[str, int], Floats] = {}
         for group, factor in zip(groups, factors, strict=True):
             for side in sides_of(group, state):
-                power = _power(side, state, normalised, ours, grouped, inward)
+                power = _power(side, state, norms, grouped, inward)
                 if power:
-                    vector = result.setdefault((side.tensor, side.axis), np.ones(state[side.tensor].shape[side.axis]))
-                    vector[side.positions()] *= factor[:, None] ** power
-        return cls(name="channels scaled", factors=result, needs="through functions that are homogeneous")
+                    _multiply(result, side, state, factor**power)
+        return cls(factors=result, needs="through functions that are homogeneous")
 
     @classmethod
     def drawn(
@@ -84,11 +79,33 @@ class Scaling:
         factors = [drawn_factors(group_channels(group), generator, signs=signs) for group in groups]
         return cls.of(state, groups, factors, norms=norms, grouped=grouped, inward=inward)
 
+    @classmethod
+    def between(
+        cls, state: State, *, made: ChannelGroup, taken: ChannelGroup, factors: Floats, needs: str = ""
+    ) -> Scaling:
+        """Scale channels where *made* says, and take it back where *taken* says.
+
+        So a norm's scale and shift against the weights that take what it normalised, queries against keys, the one
+        factor of a gated product against the layer behind it.
+
+        Args:
+            state: The network's tensors.
+            made: Where channels are multiplied.
+            taken: Where the same channels are divided.
+            factors: One per channel.
+            needs: What must hold for the function to stay the same.
+        """
+        result: dict[tuple[str, int], Floats] = {}
+        for group, power in ((made, 1), (taken, -1)):
+            for side in sides_of(group, state):
+                _multiply(result, side, state, factors**power)
+        return cls(factors=result, needs=needs)
+
     @property
     def description(self) -> Description:
         """Say what it is."""
         does = "channels are multiplied where they are made and divided where they are taken"
-        return Description(name=self.name, does=f"{does}, {self.needs}" if self.needs else does, exact=True)
+        return Description(name="channels scaled", does=f"{does}, {self.needs}" if self.needs else does, exact=True)
 
     def apply(self, state: State) -> dict[str, Array]:
         """Return *state* with its channels scaled."""
@@ -115,23 +132,15 @@ def drawn_factors(channels: int, generator: np.random.Generator, *, signs: bool 
     return factors
 
 
-def _power(
-    side: Side,
-    state: State,
-    normalised: Collection[str],
-    norms: Collection[str],
-    grouped: Collection[str],
-    inward: Collection[str],
-) -> int:
+def _power(side: Side, state: State, norms: Sequence[Norm], grouped: Collection[str], inward: Collection[str]) -> int:
     """Return by which power of a channel's factor a side is multiplied."""
-    if is_norm(side, state):
-        if module_of(side.tensor) not in norms:
-            raise ValueError(
-                f"norm {module_of(side.tensor)!r} follows no layer of its group: say which, or leave it out"
-            )
-        return 0 if side.tensor.endswith(("running_mean", "running_var")) else 1
-    if takes(side, state, inward):
+    role, is_normalised = role_of(side, state, norms, inward)
+    if role is Role.TAKES:
         return -1
-    weight = side.tensor if makes(side, state, inward) else matrix_of(side.tensor, state)
-    made = 0 if weight in normalised else 1
+    made = 0 if is_normalised or role is Role.STATISTICS else 1
     return made - 1 if side.tensor in grouped else made
+
+
+def _multiply(result: dict[tuple[str, int], Floats], side: Side, state: State, factors: Floats) -> None:
+    vector = result.setdefault((side.tensor, side.axis), np.ones(state[side.tensor].shape[side.axis]))
+    vector[side.positions()] *= factors[:, None]
