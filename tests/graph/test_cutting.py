@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,26 @@ def test_cutting_goes_on_until_nothing_is_dead() -> None:
     assert agree(net.outputs(net.state), net.outputs(smaller))
 
 
+def test_a_constant_goes_into_a_bias_that_lost_channels_before() -> None:
+    widths = [3, 2, 2, 3, 2]
+    layers = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+    net = drawn(nn.Sequential(*layers[:-1]), (3,), seed=0)
+    for name in ("0.weight", "2.weight", "4.weight", "6.weight"):
+        net.state[name][...] = 1.0
+    for name in ("0.bias", "2.bias", "4.bias"):
+        net.state[name][...] = [1.0, 2.0, 3.0][: len(net.state[name])]
+    net.state["0.weight"][0] = 0  # a constant,
+    net.state["2.weight"][0, 1] = (
+        0  # the only thing that one neuron behind it takes: it is constant in the second round,
+    )
+    net.state["6.weight"][:, 0] = 0  # when a neuron that nobody takes has gone from the layer that gains by that
+    cut = Cut.of(net.state, net.groups, activation=relu)
+    smaller = cut.apply(net.state)
+    assert [smaller[f"{number}.weight"].shape for number in (0, 2, 4, 6)] == [(1, 3), (1, 1), (2, 1), (2, 2)]
+    assert agree(net.outputs(net.state), net.outputs(smaller))
+    assert is_undone(cut, net.state)
+
+
 def test_one_channel_stays_of_a_group_without_edges() -> None:
     net = drawn(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
     net.state["2.weight"][...] = 0
@@ -88,6 +110,7 @@ def test_sums_that_are_never_zero_for_sure_stay() -> None:
     for conv, norm in (("0.weight", "1"), ("3.conv2.weight", "3.bn2")):
         net.state[conv][[0, 1]] = 0
         net.state[f"{norm}.running_mean"][0] = net.state[f"{norm}.bias"][0] = 0
+    net.state["1.running_mean"][1] = net.state["1.bias"][1] = 0  # of the two that make this one, the first makes zero
     smaller = Cut.of(net.state, net.groups, norms=net.norms, activation=relu).apply(net.state)
     assert smaller["0.weight"].shape[0] == 3
     assert agree(net.outputs(net.state), net.outputs(smaller))

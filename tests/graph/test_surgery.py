@@ -13,6 +13,7 @@ from drawn_nets import (
     SEEDS,
     SIDE,
     Drawn,
+    SelfFed,
     agree,
     drawn,
     is_undone,
@@ -63,6 +64,16 @@ def test_neurons_that_give_nothing_leave_the_function_alone(net: Drawn, seed: in
     assert is_undone(symmetry, net.state)
     permuted = Permutation.drawn(wider, groups, generator=np.random.default_rng(seed)).apply(wider)
     assert agree(net.outputs(net.state), net.outputs(permuted))
+
+
+@pytest.mark.parametrize("kind", ["dead", "cancelling", "split", "twins"])
+def test_neurons_are_added_where_one_layer_takes_and_makes_them(kind: str) -> None:
+    net = drawn(SelfFed(5), (5,), seed=0)
+    symmetry, _ = in_every_group(net.state, net.groups, added_by(kind, np.random.default_rng(0)))
+    wider = symmetry.apply(net.state)
+    assert wider["inner.weight"].shape[0] == wider["inner.weight"].shape[1] > 5
+    assert agree(net.outputs(net.state), net.outputs(wider))
+    assert is_undone(symmetry, net.state)
 
 
 @FEW
@@ -144,12 +155,13 @@ def test_removed_channels_are_as_good_as_silent(net: Drawn, seed: int, share: fl
 
 def test_the_weakest_channels_are_removed() -> None:
     net = drawn(nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)), (3,), seed=0)
-    state = net.state | {"0.weight": np.array([[1.0, 1, 1], [0, -4, 0], [0, 0, 2], [1, 1, 2]])}
+    state = net.state | {"0.weight": np.array([[1.0, 1, 1], [0, -4, 0], [0, 0, 2], [1, 2, 2]])}
     (scores,) = magnitudes(state, net.groups)
-    assert scores.tolist() == [3, 4, 2, 4]
+    assert scores.tolist() == [3, 4, 2, 5]
     removal = Removal.by_score(state, net.groups, [scores], share=0.5)
+    assert removal.kept[0].tolist() == [1, 3]
     assert removal.removed()[0].tolist() == [0, 2]
-    assert removal.apply(state)["0.weight"].tolist() == [[0, -4, 0], [1, 1, 2]]
+    assert removal.apply(state)["0.weight"].tolist() == [[0, -4, 0], [1, 2, 2]]
     assert not removal.description.exact
 
 

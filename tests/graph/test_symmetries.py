@@ -253,6 +253,8 @@ def test_norms_are_found_by_the_names_of_their_layers() -> None:
     # Sorted, as safetensors keeps them: the order of names says nothing.
     state = {name: tensor.numpy() for name, tensor in sorted(model.state_dict().items())}
     members = [GroupMember(tensor=name, axis=0, block=1, runs=((0, 4),)) for name in state if state[name].ndim]
+    alone = [member for member in members if member.tensor.startswith(("conv1", "bn0"))]
+    assert norms_of(state, [tuple(alone)]) == (Norm(layer="conv1.weight", norm="bn0"),)
     assert set(norms_of(state, [tuple(members)])) == {
         Norm(layer="conv1.weight", norm="bn1"),
         Norm(layer="down.0.weight", norm="down.1"),

@@ -130,7 +130,7 @@ class _Finder:
             taking = [side for side in sides if takes(side, state, self.inward)]
             making = [side for side in sides if makes(side, state, self.inward)]
             idle = _empty(state, taking, group)
-            constant = _empty(state, making, group) & ~idle
+            constant = _empty(state, making, group)
             values = np.where(constant, self._constant(state, group, sides, making), np.nan)
             folded = None if self.activation is None else self._gains(state, values, taking)
             gone = idle | (values == 0.0 if folded is None else np.isfinite(values))
