@@ -85,9 +85,7 @@ def test_a_constant_goes_into_a_bias_that_lost_channels_before() -> None:
     for name in ("0.bias", "2.bias", "4.bias"):
         net.state[name][...] = [1.0, 2.0, 3.0][: len(net.state[name])]
     net.state["0.weight"][0] = 0  # a constant,
-    net.state["2.weight"][0, 1] = (
-        0  # the only thing that one neuron behind it takes: it is constant in the second round,
-    )
+    net.state["2.weight"][0, 1] = 0  # all that one neuron behind it takes, which is constant in the second round,
     net.state["6.weight"][:, 0] = 0  # when a neuron that nobody takes has gone from the layer that gains by that
     cut = Cut.of(net.state, net.groups, activation=relu)
     smaller = cut.apply(net.state)

@@ -206,6 +206,29 @@ def test_removed_heads_are_as_good_as_silent(heads: int, pairs: int) -> None:
     assert agree(net.outputs(silent), net.outputs(removal.apply(net.state)))
 
 
+def test_groups_of_what_is_left_of_shared_heads_still_hold() -> None:
+    """Of four query heads that share two keys and values, one of each two goes."""
+    net = language_model(4, 2)
+    queries = queries_of("layers.0", 4, 2)
+    inside = dimensions_of("layers.0", 4, 2, "value", "out") + dimensions_of("layers.0", 4, 2, "key", "query")
+    removal = Removal(groups=tuple(queries), kept=(np.array([0]), np.array([1])))
+    fewer = removal.apply(net.state)
+    left = removal.groups_after(net.state, inside)
+    assert [len(group) for group in left] == [
+        len(group) - (1 if ".value." in group[0].tensor else 2) for group in inside
+    ]
+    permuted = Permutation.drawn(fewer, left, generator=np.random.default_rng(0)).apply(fewer)
+    # The other layer has four query heads still, for the model reads off the weights how many there are.
+    assert agree(net.outputs(fewer), net.outputs(permuted))
+
+
+def test_groups_of_what_is_gone_are_gone() -> None:
+    net = language_model(4, 2)
+    removal = Removal(groups=(pairs_of("layers.0", 4, 2),), kept=(np.array([1]),))
+    inside = dimensions_of("layers.0", 4, 2, "value", "out")
+    assert len(removal.groups_after(net.state, inside)) == 1
+
+
 def test_a_removed_block_is_as_good_as_its_shortcut() -> None:
     net = language_model(3, 3)
     removal = BlockRemoval.drawn(["layers.0", "layers.1"], generator=np.random.default_rng(0))

@@ -165,7 +165,7 @@ def moved_groups(
 ) -> tuple[ChannelGroup, ...]:
     """Return the groups after positions of some axes moved or went.
 
-    A channel that lost a position is gone, and so is a group without channels.
+    A tensor's part of a group that lost all its positions is left out; of the others, a channel that lost any is gone.
 
     Args:
         groups: Channel groups before.
@@ -182,8 +182,9 @@ def moved_groups(
             else (member, member.positions())
             for member in group
         ]
+        placed = [(member, positions) for member, positions in placed if (positions >= 0).any()]
         left = np.all([(positions >= 0).all(axis=1) for _, positions in placed], axis=0)
-        if left.any():
+        if placed and left.any():
             result.append(tuple(member_at(member, positions[left]) for member, positions in placed))
     return tuple(result)
 

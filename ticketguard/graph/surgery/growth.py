@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ticketguard.graph.groups import ChannelGroup, GroupMember, IndexArray, group_channels
-from ticketguard.graph.sides import Side, member_at, moved_groups, sides_of, takes
+from ticketguard.graph.sides import Side, member_at, moved_groups, sides_of
 from ticketguard.graph.transformation import Array, State
 
 
@@ -20,21 +20,17 @@ class Growth:
         group: The channel group, as it is before.
         places: The old channel in front of which each new one goes, ascending; the number of channels for what goes
             behind the last.
-        inward: Weights laid out (in, out).
     """
 
     group: ChannelGroup
     places: IndexArray
-    inward: tuple[str, ...] = ()
 
     @classmethod
-    def drawn(
-        cls, group: ChannelGroup, count: int, *, generator: np.random.Generator, inward: Collection[str] = ()
-    ) -> Growth:
+    def drawn(cls, group: ChannelGroup, count: int, *, generator: np.random.Generator) -> Growth:
         """Draw places for *count* new channels, uniformly among all orders that keep the old channels' order."""
         channels = group_channels(group)
         chosen = np.sort(generator.choice(channels + count, count, replace=False))
-        return cls(group=group, places=chosen - np.arange(count), inward=tuple(inward))
+        return cls(group=group, places=chosen - np.arange(count))
 
     @property
     def count(self) -> int:
@@ -42,12 +38,8 @@ class Growth:
         return len(self.places)
 
     def sides(self, state: State) -> tuple[Side, ...]:
-        """Return what the group has in *state*, first the sides that take channels.
-
-        The rows of a new channel are made when the columns of all new ones are there, so that channels that are to be
-        alike are alike in what they take from one another.
-        """
-        return tuple(sorted(sides_of(self.group, state), key=lambda side: not takes(side, state, self.inward)))
+        """Return what the group has in *state*."""
+        return sides_of(self.group, state)
 
     def insert(self, array: Array, side: Side, slices: Array) -> Array:
         """Return *array* with the slices of new channels, shape (..., count · blocks, ...) along the side's axis."""
@@ -76,7 +68,7 @@ class Growth:
     def groups_after(self, state: State, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
         """Return *groups* as they lie in the state after; *state* is the one before."""
         moves = {}
-        for side in sides_of(self.group, state):
+        for side in self.sides(state):
             size = state[side.tensor].shape[side.axis]
             new = self.new_places(side)
             moves[side.tensor, side.axis] = np.setdiff1d(np.arange(size + new.size), new)
@@ -92,7 +84,7 @@ class Growth:
         order = np.insert(old, self.places, len(old) + np.arange(self.count))
         after = dict(zip(self.group, moved, strict=True))
         grown: dict[GroupMember, GroupMember] = {}
-        for side in sides_of(self.group, state):
+        for side in self.sides(state):
             new = np.split(self.new_places(side), np.cumsum(side.blocks)[:-1], axis=1)
             for member, places in zip(side.members, new, strict=True):
                 positions = np.concatenate([after[member].positions(), places])[order]

@@ -57,7 +57,7 @@ class NewNeurons:
         inward: Collection[str] = (),
     ) -> NewNeurons:
         """Draw *count* neurons that nobody takes from; each tensor's new entries are drawn from its old ones."""
-        growth = Growth.drawn(group, count, generator=generator, inward=inward)
+        growth = Growth.drawn(group, count, generator=generator)
         slices: dict[tuple[str, int], Array] = {}
         current = dict(state)
         for side in growth.sides(state):
@@ -80,7 +80,7 @@ class NewNeurons:
 
         Each tensor's new entries are drawn from its old ones.
         """
-        growth = Growth.drawn(group, 2 * pairs, generator=generator, inward=inward)
+        growth = Growth.drawn(group, 2 * pairs, generator=generator)
         order = generator.permutation(2 * pairs)
         pair, signs = order // 2, 1 - 2 * (order % 2)
         slices: dict[tuple[str, int], Array] = {}
@@ -122,7 +122,7 @@ class NewNeurons:
         Raises:
             ValueError: A norm of the group follows none of its layers.
         """
-        growth = Growth.drawn(group, count, generator=generator, inward=inward)
+        growth = Growth.drawn(group, count, generator=generator)
         slices: dict[tuple[str, int], Array] = {}
         current = dict(state)
         for side in growth.sides(state):
@@ -160,11 +160,13 @@ class SplitNeurons:
         growth: Where the copies go.
         sources: The old channel that each one copies, no channel twice.
         shares: Share of the outgoing weights that goes to each copy.
+        inward: Weights laid out (in, out).
     """
 
     growth: Growth
     sources: IndexArray
     shares: Floats
+    inward: tuple[str, ...] = ()
 
     @classmethod
     def drawn(
@@ -187,10 +189,11 @@ class SplitNeurons:
             generator: Source of the draws.
             inward: Weights laid out (in, out).
         """
-        growth = Growth.drawn(group, count, generator=generator, inward=inward)
+        growth = Growth.drawn(group, count, generator=generator)
         sources = generator.choice(group_channels(group), count, replace=False)
         drawn = generator.uniform(SMALLEST_SHARE, 1.0 - SMALLEST_SHARE, count)
-        return cls(growth=growth, sources=sources, shares=drawn if share is None else np.full(count, share))
+        shares = drawn if share is None else np.full(count, share)
+        return cls(growth=growth, sources=sources, shares=shares, inward=tuple(inward))
 
     @property
     def description(self) -> Description:
@@ -209,7 +212,7 @@ class SplitNeurons:
             array = result[side.tensor]
             places = side.positions()[self.sources].reshape(-1)
             copies = np.take(array, places, axis=side.axis)
-            if takes(side, state, self.growth.inward):
+            if takes(side, state, self.inward):
                 shares = along(array, side.axis, np.repeat(self.shares, sum(side.blocks)))
                 array = _replaced(array, side.axis, places, like(array, copies * (1.0 - shares)))
                 copies = like(array, copies * shares)
@@ -219,11 +222,11 @@ class SplitNeurons:
     def undo(self, state: State) -> dict[str, Array]:
         """Return *state* without the copies."""
         result = dict(state)
-        for side in reversed(self.growth.sides(state)):
+        for side in self.growth.sides(state):
             array = result[side.tensor]
             copies = np.take(array, self.growth.new_places(side).reshape(-1), axis=side.axis)
             array = self.growth.delete(array, side)
-            if takes(side, state, self.growth.inward):
+            if takes(side, state, self.inward):
                 places = side.positions()[self.sources].reshape(-1)
                 array = _replaced(array, side.axis, places, np.take(array, places, axis=side.axis) + copies)
             result[side.tensor] = array
