@@ -61,7 +61,7 @@ def sides_of(group: ChannelGroup, state: State) -> tuple[Side, ...]:
     Raises:
         ValueError: The group does not fit *state*.
     """
-    check_fit((group,), {name: array.shape for name, array in state.items()})
+    check_fit((group,), {member.tensor: state[member.tensor].shape for member in group if member.tensor in state})
     sides: dict[tuple[str, int], list[GroupMember]] = {}
     for member in group:
         if member.tensor in state:
