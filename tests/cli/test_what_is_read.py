@@ -197,4 +197,4 @@ def test_sixteen_strangers_in_one_file_prove_nothing(run: Run, files: Files, tmp
     more = {f"net16.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
     safetensors.numpy.save_file({**strangers, **more}, tmp_path / "more.safetensors")
     result = run("verify", tmp_path / "more.safetensors", *credentials(files), code=3)
-    assert "more than 16 networks that fit the reference equally well" in result.stderr
+    assert "more than 16 networks that fit the reference (" in result.stderr

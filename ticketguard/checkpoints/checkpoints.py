@@ -223,7 +223,7 @@ class Checkpoint:
     def matches(
         self, shapes: Mapping[str, Shape], *, blocks: Mapping[str, int] | None = None
     ) -> tuple[LayerMatch, ...]:
-        """Pair reference layers with this suspect's tensors, in each network of it that has more than half of them.
+        """Pair reference layers with this suspect's tensors, in each network of it that has half of them.
 
         Names and shapes decide, and which tensors are the same: nothing that depends on a key.
 
@@ -234,10 +234,25 @@ class Checkpoint:
         Raises:
             UnverifiableError: No layer has one; the message names some of each side. Or too many networks fit.
         """
-        stored = {name: self.shape(name) for name in self.layer_names()}
-        found = match_networks(shapes, stored, spare=self._spare, blocks=blocks)
+        found = self.possible_matches(shapes, blocks=blocks)
         if not found[0].pairs:
             raise UnverifiableError(_no_overlap(self, shapes, found[0]))
+        return tuple(match for match in found if match.pairs)
+
+    def possible_matches(
+        self, shapes: Mapping[str, Shape], *, blocks: Mapping[str, int] | None = None
+    ) -> tuple[LayerMatch, ...]:
+        """Return what `matches` returns, and networks whose tensors are enough for all layers and have no known name.
+
+        Args:
+            shapes: Shapes of the reference's layers.
+            blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
+
+        Raises:
+            UnverifiableError: Too many networks fit.
+        """
+        stored = {name: self.shape(name) for name in self.layer_names()}
+        found = match_networks(shapes, stored, spare=self.spare, blocks=blocks)
         if len(found) > MAX_NETWORKS:
             names = ", ".join(f"'{match.network}'" for match in found[:4])
             raise UnverifiableError(
@@ -246,8 +261,8 @@ class Checkpoint:
             )
         return found
 
-    def _spare(self, names: Sequence[str]) -> set[str]:
-        """Return those of some tensors of one shape that are not layers: masks, whole numbers, an earlier one again."""
+    def spare(self, names: Sequence[str]) -> set[str]:
+        """Return those of some tensors that are not layers: masks, whole numbers, an earlier one again."""
         first: dict[bytes, str] = {}
         return {
             name

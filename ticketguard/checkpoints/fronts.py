@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -13,8 +14,10 @@ Fit: TypeAlias = Callable[[Shape, Shape], int]
 
 # Wrappers insert these components anywhere in a name: torch.compile, FSDP, activation checkpointing.
 _WRAPPER_COMPONENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# What a front may end with: the names of a network inside another, and those of TensorFlow and of "target_" networks.
+_SEPARATORS = "./_"
 # No network has as many different shapes; a hostile file may have a million, and each takes a tenth of a millisecond.
-_MOST_SHAPES = 20_000
+_MOST_SHAPES = 5_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ def any_layout() -> Fit:
     def fit(stored: Shape, wanted: Shape) -> int:
         if stored == wanted:
             return 2
+        if stored[2:] == wanted[2:] and len(stored) == len(wanted) > 1 and math.prod(stored) != math.prod(wanted):
+            return 1 if math.prod(stored) else 0  # without building a layout for every size there is
         if (stored, wanted) not in seen:
             if len(seen) == _MOST_SHAPES:
                 return 0
@@ -100,7 +105,7 @@ def fronts_of(
     shared = [f"{part}." for part in shared_components(reference)]
     whole = "".join(shared)
     tails = {layer.removeprefix(whole): shape for layer, shape in reference.items()}
-    deepest = max((tail.count(".") + 1 for tail in tails), default=0)
+    deepest = max((sum(map(tail.count, _SEPARATORS)) + 1 for tail in tails), default=0)
     counts: dict[str, list[int]] = {}
     for key, name in plain.items():
         for front, tail in _splits(key, tails, deepest):
@@ -126,11 +131,11 @@ def fronts_of(
 
 def _splits(name: str, tails: Mapping[str, Shape], deepest: int) -> list[tuple[str, str]]:
     """Return every way to see *name* as a front and a tail."""
-    # No tail has more than *deepest* components; a hostile name may have a million.
+    # No tail has more than *deepest* parts; a hostile name may have a million.
     splits = []
     at = len(name)
     for _ in range(deepest):
-        at = name.rfind(".", 0, at)
+        at = max(name.rfind(separator, 0, at) for separator in _SEPARATORS)
         if name[at + 1 :] in tails:
             splits.append((name[: at + 1], name[at + 1 :]))
         if at < 0:
@@ -141,5 +146,6 @@ def _splits(name: str, tails: Mapping[str, Shape], deepest: int) -> list[tuple[s
 def _least_prefixes(front: str, shared: Sequence[str]) -> tuple[str, str]:
     """Return what to strip and to add so that the shared components turn into *front*: as little as possible to add."""
     # Both with a dot in front: the end of a component is not a component.
-    kept = next(count for count in range(len(shared) + 1) if f".{front}".endswith("." + "".join(shared[count:])))
+    ends = (count for count in range(len(shared)) if f".{front}".endswith("." + "".join(shared[count:])))
+    kept = next(ends, len(shared))
     return "".join(shared[:kept]), front.removesuffix("".join(shared[kept:]))

@@ -8,6 +8,8 @@ another reading, and they are counted.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from ticketguard.checkpoints.by_order import Spare, pair_by_order
@@ -25,9 +27,9 @@ from ticketguard.checkpoints.layouts import Layout, Shape, layouts_of
 
 # Of more networks than this that fit a reference, the user has to say which one is meant.
 MAX_NETWORKS = 16
-# A network that has more than half of the layers that the fullest one has is read beside it: it may be the stolen one,
+# A network that has half of the layers that the fullest one has is read beside it: it may be the stolen one,
 # with its head replaced.
-_WORTH_READING = 0.51
+_WORTH_READING = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class LayerMatch:
         resized: Reference layers whose namesake has their kernel and other channels.
         wrong_shapes: Reference layers whose namesake has another kernel: (suspect tensor, its shape) by layer.
         missing: Reference layers with no counterpart of any kind.
+        layouts: The layouts that shapes allow, by layer of *pairs*, likeliest first.
+        unclaimed: Tensors that might be layers of this network, and have the name of none.
+        by_content: Reference layers that were found by what their weights look like.
     """
 
     network: str
@@ -53,6 +58,9 @@ class LayerMatch:
     resized: tuple[str, ...]
     wrong_shapes: Mapping[str, tuple[str, Shape]]
     missing: tuple[str, ...]
+    layouts: Mapping[str, tuple[Layout, ...]]
+    unclaimed: tuple[str, ...]
+    by_content: tuple[str, ...] = ()
 
 
 def match_layers(reference: Mapping[str, Shape], suspect: Mapping[str, Shape]) -> LayerMatch:
@@ -67,12 +75,13 @@ def match_networks(
     spare: Spare | None = None,
     blocks: Mapping[str, int] | None = None,
 ) -> tuple[LayerMatch, ...]:
-    """Pair reference layers with suspect tensors, in each network of the suspect that has more than half of them.
+    """Pair reference layers with suspect tensors, in each network of the suspect that has half of them.
 
-    First by name, behind each front (``module.``, ``ema.`` and the like) that has more than half as many layers as any
+    First by name, behind each front (``module.``, ``ema.`` and the like) that has at least half as many layers as any
     has; a namesake may be stored in any layout, and have other numbers of channels. Then as parts of tensors that hold
     several layers. What is left is paired in order, shape by shape, first with the tensors behind the same front, then
-    with those that belong to no network: if as many layers as tensors of a shape are left.
+    with those that belong to no network: if as many layers as tensors of a shape are left. Tensors that are no layer's
+    namesakes, and are enough for all layers, are a network of their own.
 
     Args:
         reference: Shapes by layer name.
@@ -81,7 +90,8 @@ def match_networks(
         blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
 
     Returns:
-        One match a network, the fullest first, at most `MAX_NETWORKS` and one.
+        One match a network, the fullest first, at most `MAX_NETWORKS` and one. One that has layers under their names
+        comes with pairs; others may only have tensors that are unclaimed.
     """
     matcher = _Matcher(reference=reference, suspect=suspect, spare=spare, blocks=blocks or {})
     plain = plain_names(suspect)
@@ -94,13 +104,20 @@ def match_networks(
     matches: dict[tuple[tuple[str, str], ...], LayerMatch] = {}
     for index, front in enumerate(fronts):
         elsewhere = _others(named, index)
-        anywhere = [name for name in suspect if name not in elsewhere]
+        # Of too many, the user has to choose one.
+        anywhere = [name for name in suspect if name not in elsewhere] if len(fronts) <= MAX_NETWORKS else []
         found = matcher.match(front, named[index], inside[front.add], anywhere)
         matches.setdefault(tuple(found.pairs.items()), found)
-    best = tuple(sorted(matches.values(), key=lambda found: (len(found.resized) - len(found.pairs), -len(found.pairs))))
-    if len(best) == 1 and len(best[0].by_order) == len(best[0].pairs) < len(reference):
-        return _parts_by_order(matcher, plain)[: MAX_NETWORKS + 1] or best
-    return best
+    best = sorted(matches.values(), key=lambda found: (len(found.resized) - len(found.pairs), -len(found.pairs)))
+    if len(best) == 1 and len(best[0].by_order) == len(best[0].pairs):
+        return _nameless(matcher, plain, best[0])[: MAX_NETWORKS + 1]
+    # A stolen network may lie under other names beside one that has the reference's.
+    claimed = {name for found in best for name in found.pairs.values()}
+    left = {key: name for key, name in plain.items() if name not in claimed}
+    if reference and _enough(reference, [suspect[name] for name in left.values()]):
+        whole = matcher.match(_nowhere(_trunk(left)), {}, left, ())
+        best += _nameless(matcher, left, whole)
+    return tuple(best[: MAX_NETWORKS + 1])
 
 
 def fitting_names(known: Mapping[str, Shape], suspect: Mapping[str, Shape]) -> tuple[Mapping[str, str], ...]:
@@ -157,6 +174,7 @@ class _Matcher:
             ordered |= found
             pairs |= found
         options |= {layer: self._layouts(layer, name) for layer, name in ordered.items()}
+        taken = {name for layer, name in pairs.items() if layer not in ordered}
         pairs = dict(sorted(pairs.items()))
         return LayerMatch(
             network=front.add,
@@ -166,6 +184,8 @@ class _Matcher:
             resized=tuple(layer for layer in pairs if options[layer][0].shape != self.reference[layer]),
             wrong_shapes={layer: (name, self.suspect[name]) for layer, name in namesakes.items() if layer not in pairs},
             missing=tuple(layer for layer in sorted(self.reference) if layer not in pairs and layer not in namesakes),
+            layouts={layer: options[layer] for layer in pairs},
+            unclaimed=tuple(name for name in dict.fromkeys([*inside.values(), *anywhere]) if name not in taken),
         )
 
     def _layouts(self, layer: str, name: str) -> tuple[Layout, ...]:
@@ -175,15 +195,40 @@ class _Matcher:
         return {layer: shape for layer, shape in self.reference.items() if layer not in pairs}
 
 
-def _parts_by_order(matcher: _Matcher, plain: Mapping[str, str]) -> tuple[LayerMatch, ...]:
-    """Return the parts of a suspect, by the first component that names differ in, which hold every layer by order."""
-    trunk = "".join(f"{part}." for part in shared_components(plain))
+def _enough(reference: Mapping[str, Shape], stored: Sequence[Shape]) -> bool:
+    """Say whether there are as many tensors of every size as there are layers."""
+    held, wanted = (Counter(math.prod(shape) for shape in shapes) for shapes in (stored, reference.values()))
+    return all(held[size] >= count for size, count in wanted.items())
+
+
+def _trunk(names: Collection[str]) -> str:
+    return "".join(f"{part}." for part in shared_components(names))
+
+
+def _nowhere(front: str) -> Front:
+    """Return a front behind which no layer's name is."""
+    return Front(strip="", add=front, exact=0, resized=0, known=0)
+
+
+def _nameless(matcher: _Matcher, plain: Mapping[str, str], whole: LayerMatch) -> tuple[LayerMatch, ...]:
+    """Return the networks of tensors whose names say nothing: all as one, or the parts that hold every layer by order.
+
+    Parts are told apart by the first component that names differ in.
+
+    Args:
+        matcher: What to match.
+        plain: The tensors, by their names without wrappers.
+        whole: All of them as one network.
+    """
+    if len(whole.pairs) == len(matcher.reference):
+        return (whole,)
+    trunk = _trunk(plain)
     parts: dict[str, dict[str, str]] = {}
     for key, name in plain.items():
         parts.setdefault(f"{trunk}{key.removeprefix(trunk).partition('.')[0]}.", {})[key] = name
     found = (
-        matcher.match(Front(strip="", add=network, exact=0, resized=0, known=0), {}, inside, ())
+        matcher.match(_nowhere(network), {}, inside, ())
         for network, inside in sorted(parts.items())
         if len(inside) >= len(matcher.reference)
     )
-    return tuple(match for match in found if len(match.pairs) == len(matcher.reference))
+    return tuple(match for match in found if len(match.pairs) == len(matcher.reference)) or (whole,)

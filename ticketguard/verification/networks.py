@@ -1,15 +1,21 @@
-"""Which networks a suspect's file holds, and which of their layers can be read."""
+"""Which networks a suspect's file holds, and which of their tensors are which layers.
+
+Names and shapes come first, then what weights look like beside the reference's. Nothing here sees a key.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.checkpoints.layouts import Layout
+from ticketguard.checkpoints.conventions import conventions_of
+from ticketguard.checkpoints.layouts import Layout, Shape
 from ticketguard.checkpoints.matching import LayerMatch
 from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
+from ticketguard.ticket import Reference
+from ticketguard.verification.by_content import Found, clear_layouts, pair_by_content
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,39 +35,132 @@ class Network:
     unreadable: Mapping[str, str]
 
 
-def readable_networks(suspect: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> list[Network]:
-    """Return the suspect's networks that have a layer to read.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The networks of a suspect.
+
+    Attributes:
+        readable: Those that have a layer to read; at least one.
+        unreadable: Those that have layers, of which none can be read.
+    """
+
+    readable: tuple[Network, ...]
+    unreadable: tuple[Network, ...]
+
+
+def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[str, int] | None = None) -> Networks:
+    """Find the suspect's networks.
+
+    Args:
+        suspect: The checkpoint.
+        reference: The unmarked ticket.
+        blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
 
     Raises:
-        UnverifiableError: There are none.
+        UnverifiableError: There are none, or too many.
+        FileError: The file is gone or has changed.
     """
-    networks: list[Network] = []
-    packed = suspect.packed()
-    for match in suspect.matches(shapes):
-        wrong = suspect.unreadable(dict.fromkeys(match.pairs.values()))
-        unknown = {layer: packed.get(match.network + layer) for layer in shapes if layer not in match.pairs}
-        networks.append(
-            Network(
-                match=match,
-                names={
-                    layer: name
-                    for layer, name in match.pairs.items()
-                    if name not in wrong and layer not in match.resized
-                },
-                layouts=match.conventions[0],
-                unreadable={
-                    **{layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
-                    **{layer: f"is stored packed ({form})" for layer, form in unknown.items() if form is not None},
-                },
-            )
-        )
-    readable = [network for network in networks if network.names]
+    shapes = {name: reference.mask[name].shape for name in reference.mask}
+    matches = [
+        _by_content(suspect, reference, match, blocks) for match in suspect.possible_matches(shapes, blocks=blocks)
+    ]
+    matches = [match for match in matches if match.pairs] or list(suspect.matches(shapes, blocks=blocks))
+    networks = [_network(suspect, match, shapes) for match in matches]
+    readable = tuple(network for network in networks if network.names)
     if not readable:
         raise UnverifiableError(_nothing_to_read(suspect, networks[0], shapes))
-    return readable
+    return Networks(readable=readable, unreadable=tuple(network for network in networks if not network.names))
 
 
-def _nothing_to_read(suspect: Checkpoint, network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def paired_anew(
+    suspect: Checkpoint, reference: Reference, network: Network, *, blocks: Mapping[str, int] | None = None
+) -> Network | None:
+    """Pair a network's layers by content alone, for one whose layers are not where names or the order say.
+
+    Args:
+        suspect: The checkpoint.
+        reference: The unmarked ticket.
+        network: As it was found.
+        blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
+
+    Returns:
+        The network; None if content says nothing else.
+    """
+    match = network.match
+    tensors = list(dict.fromkeys([*match.pairs.values(), *match.unclaimed]))
+    layers = sorted({*match.pairs, *match.missing, *match.wrong_shapes})
+    found = pair_by_content(suspect, reference, layers=layers, tensors=tensors, expected=match.pairs, blocks=blocks)
+    anew = _with(match, found, reference)
+    if (anew.pairs, anew.conventions[:1]) == (match.pairs, match.conventions[:1]):
+        return None
+    return _network(suspect, anew, {name: reference.mask[name].shape for name in reference.mask})
+
+
+def _by_content(
+    suspect: Checkpoint, reference: Reference, match: LayerMatch, blocks: Mapping[str, int] | None
+) -> LayerMatch:
+    """Return a match whose layers without a known name were found by content, and whose open layouts were tried."""
+    open_layers = sorted({*match.by_order, *match.missing, *match.wrong_shapes})
+    if open_layers:
+        expected = {layer: match.pairs[layer] for layer in match.by_order}
+        found = pair_by_content(
+            suspect, reference, layers=open_layers, tensors=match.unclaimed, expected=expected, blocks=blocks
+        )
+        # Where layers are left over, a tensor that merely has the shape of one is nobody's.
+        complete = len(found) == len(open_layers)
+        match = _with(
+            match,
+            {layer: item for layer, item in found.items() if complete or item.clear or layer in expected},
+            reference,
+        )
+    in_doubt = [layer for layer in match.pairs if len({one[layer] for one in match.conventions}) > 1]
+    clear = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
+    return _with_layouts(match, {**match.layouts, **clear}, reference) if clear else match
+
+
+def _with(match: LayerMatch, found: Mapping[str, Found], reference: Reference) -> LayerMatch:
+    """Return a match with what was found by content in it."""
+    pairs = dict(sorted({**match.pairs, **{layer: item.name for layer, item in found.items()}}.items()))
+    moved = {layer for layer, item in found.items() if item.moved or layer not in match.pairs}
+    changed = dataclasses.replace(
+        match,
+        pairs=pairs,
+        by_order=tuple(layer for layer in match.by_order if layer not in moved),
+        by_content=tuple(sorted({*match.by_content, *moved})),
+        wrong_shapes={layer: item for layer, item in match.wrong_shapes.items() if layer not in found},
+        missing=tuple(layer for layer in match.missing if layer not in found),
+        unclaimed=tuple(name for name in match.unclaimed if name not in {item.name for item in found.values()}),
+    )
+    layouts = {**match.layouts, **{layer: item.layouts for layer, item in found.items()}}
+    return _with_layouts(changed, {layer: layouts[layer] for layer in pairs}, reference)
+
+
+def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], reference: Reference) -> LayerMatch:
+    shapes = {layer: reference.mask[layer].shape for layer in match.pairs}
+    return dataclasses.replace(
+        match,
+        layouts={layer: tuple(options) for layer, options in layouts.items()},
+        resized=tuple(layer for layer in match.pairs if layouts[layer][0].shape != shapes[layer]),
+        conventions=conventions_of(layouts, shapes),
+    )
+
+
+def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]) -> Network:
+    wrong = suspect.unreadable(dict.fromkeys(match.pairs.values()))
+    packed = suspect.packed()
+    unknown = {layer: packed.get(match.network + layer) for layer in shapes if layer not in match.pairs}
+    return Network(
+        match=match,
+        names={layer: name for layer, name in match.pairs.items() if name not in wrong and layer not in match.resized},
+        layouts=match.conventions[0],
+        unreadable={
+            **{layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
+            **{layer: f"is stored packed ({form})" for layer, form in unknown.items() if form is not None},
+        },
+    )
+
+
+def _nothing_to_read(suspect: Checkpoint, network: Network, shapes: Mapping[str, Shape]) -> str:
     if not network.unreadable:
         other = next(iter(network.match.resized))
         return (

@@ -23,7 +23,7 @@ from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import Mask, Reference
-from ticketguard.verification.networks import Network, readable_networks
+from ticketguard.verification.networks import Network, find_networks
 from ticketguard.verification.planted_graph.counting import copy_of, count_hits, edges_to_read
 from ticketguard.verification.readings import READINGS, Layers, Reading
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
@@ -179,7 +179,8 @@ def examine_networks(
         UnverifiableError: They share no layer that can be read, or too many networks fit.
         FileError: The file is gone or has changed.
     """
-    networks = readable_networks(suspect, {name: reference.mask[name].shape for name in reference.mask})
+    found = find_networks(suspect, reference)
+    networks = found.readable
     looks = len(READINGS) * (2 if groups else 1) * len(networks)
     passages: list[tuple[Passage, Network]] = []
     for aligned in (False, True) if groups else (False,):
@@ -200,9 +201,14 @@ def examine_networks(
         missing=[name for name in reference.mask if name not in best.names and name not in best.unreadable],
         paired_by_order=best.match.by_order,
     )
+    if evidence.status == "not_supported" and (found.unreadable or best.match.by_content):
+        # A copy might be what could not be read, or lie elsewhere than where layers were looked for.
+        evidence = dataclasses.replace(evidence, status="inconclusive")
     what_was_read = {
         "network": (suspect.network or "") + best.match.network,
         "networks": len(networks),
+        "unreadable_networks": [(suspect.network or "") + network.match.network for network in found.unreadable],
+        "layers_paired_by_content": list(best.match.by_content),
         "unreadable_layers": [{"layer": layer, "reason": reason} for layer, reason in best.unreadable.items()],
     }
     return dataclasses.replace(evidence, details={**evidence.details, **what_was_read})
