@@ -255,6 +255,8 @@ def test_norms_are_found_by_the_names_of_their_layers() -> None:
     members = [GroupMember(tensor=name, axis=0, block=1, runs=((0, 4),)) for name in state if state[name].ndim]
     alone = [member for member in members if member.tensor.startswith(("conv1", "bn0"))]
     assert norms_of(state, [tuple(alone)]) == (Norm(layer="conv1.weight", norm="bn0"),)
+    wider = state | {"bn0.running_var": np.ones(5)}
+    assert norms_of(wider, [tuple(alone)]) == ()
     assert set(norms_of(state, [tuple(members)])) == {
         Norm(layer="conv1.weight", norm="bn1"),
         Norm(layer="down.0.weight", norm="down.1"),

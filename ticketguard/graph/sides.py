@@ -138,10 +138,14 @@ def norms_of(state: State, groups: Sequence[ChannelGroup], *, inward: Collection
     found: dict[str, Norm] = {}
     for group in groups:
         sides = sides_of(group, state)
-        layers = list(dict.fromkeys(side.tensor for side in sides if makes(side, state, inward)))
-        norms = [module_of(side.tensor) for side in sides if side.tensor.endswith("running_var")]
-        for norm in dict.fromkeys(norms):
-            layer = layers[0] if len(layers) == len(norms) == 1 else _nearest(norm, layers)
+        makers = {side.tensor: state[side.tensor].shape[side.axis] for side in sides if makes(side, state, inward)}
+        norms = {
+            module_of(side.tensor): state[side.tensor].size for side in sides if side.tensor.endswith("running_var")
+        }
+        for norm, size in norms.items():
+            # A norm behind a concatenation has more channels than any layer of its group.
+            layers = [layer for layer, channels in makers.items() if channels == size]
+            layer = layers[0] if len(makers) == len(norms) == len(layers) == 1 else _nearest(norm, layers)
             if layer is not None:
                 found[norm] = Norm(layer=layer, norm=norm)
     return tuple(found.values())

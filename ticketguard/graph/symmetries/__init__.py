@@ -8,6 +8,7 @@ from ticketguard.graph.symmetries.norms import NORM_EPSILON, NormFolding, NormSc
 from ticketguard.graph.symmetries.permutation import Edge, EdgePermutation, Permutation
 from ticketguard.graph.symmetries.scaling import Scaling
 from ticketguard.graph.symmetries.streams import Shortcut, StreamPermutation, shortcut_index, streams_of
+from ticketguard.graph.symmetries.trials import Same, Scalable
 from ticketguard.graph.symmetries.turns import Grid, Turn, square_grids
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Permutation",
     "Relayout",
     "Renaming",
+    "Same",
+    "Scalable",
     "Scaling",
     "Shortcut",
     "StreamPermutation",
