@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph.alignment import Alignment, align
 from ticketguard.graph.groups import (
+    CHANNEL_AXES,
     ChannelGroup,
     GroupMember,
     IndexArray,
@@ -20,11 +21,14 @@ from ticketguard.graph.groups import (
 from ticketguard.graph.mask_graph import mask_graph
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
+    from ticketguard.graph.examples import Ask, Example
 
-def channel_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[ChannelGroup, ...]:
+
+def channel_groups(
+    model: nn.Module, example_input: Example | None, *, ask: Ask | None = None
+) -> tuple[ChannelGroup, ...]:
     """Find the tensor axes of *model* that must be permuted together for its function to stay the same.
 
     Only hidden channels are grouped: the model's inputs and outputs stay where they are. Every group returned has
@@ -32,32 +36,37 @@ def channel_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[Chann
 
     Args:
         model: Any model; it is copied, not changed.
-        example_input: A batch the model accepts, shape (1, *input_shape) is enough. Floating inputs give only
-            their shape.
+        example_input: A batch the model accepts, shape (1, *input_shape) is enough; several tensors in a sequence, or
+            by name in a mapping. Where the model runs on random numbers or tokens, only the shape is used. None for a
+            model with embedding layers, which is given some tokens.
+        ask: Asks the model; by default it is called with the example.
 
     Raises:
-        ConfigurationError: The model does not run on *example_input*.
+        ConfigurationError: The model does not run on *example_input*, or on what was tried in its place.
     """
-    from ticketguard.graph.tracing import trace_groups  # torch only where a model is
+    from ticketguard.graph.tracing import trace  # torch only where a model is
 
-    return trace_groups(model, example_input)
+    return trace(model, example_input, ask=ask).groups
 
 
 def channel_groups_or_none(model: nn.Module, input_shape: Sequence[int]) -> list[list[list[Any]]] | None:
     """Return a model's channel groups as plain JSON, or None where they cannot be known.
 
-    Without groups everything works but the undoing of a permutation.
+    Without groups everything works but the undoing of a permutation. Axes after a tensor's first two are left out:
+    those of masked layers are places, not channels.
 
     Args:
         model: Any model.
         input_shape: Shape of one input without the batch axis; empty if unknown.
     """
-    if not input_shape:
-        return None
     import torch
 
+    example = torch.zeros(1, *input_shape) if input_shape else None
     try:
-        groups = groups_to_json(channel_groups(model, torch.zeros(1, *input_shape)))
+        found = [
+            tuple(member for member in group if member.axis < CHANNEL_AXES) for group in channel_groups(model, example)
+        ]
+        groups = groups_to_json([group for group in found if group])
         groups_from_json(groups)  # more than the format allows are as good as unknown
     except (ConfigurationError, ValueError):
         return None

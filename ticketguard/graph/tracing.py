@@ -11,25 +11,25 @@ Only paths that hold a model import this module, for it needs torch.
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ticketguard.errors import ConfigurationError
-from ticketguard.graph.groups import ChannelGroup, GroupMember, IndexArray, group_channels, permute
-from ticketguard.graph.operations import RULES, freeze_all, pointwise
-from ticketguard.graph.units import Call, Labels, Units
-
-# Relative to the outputs' largest magnitude. In double precision a true symmetry only reorders sums (about 1e-15 per
-# layer); a wrong one changes outputs by a visible fraction.
-FUNCTION_TOLERANCE = 1e-8
+from ticketguard.graph.examples import Ask, Example
+from ticketguard.graph.groups import ChannelGroup, GroupMember, IndexArray
+from ticketguard.graph.layout import Layout, of_axes
+from ticketguard.graph.probing import flat, probe_of
+from ticketguard.graph.rules import Call, NotUnderstood, freeze_all, rule_of
+from ticketguard.graph.trials import that_hold
+from ticketguard.graph.units import Labels, UnitArray, Units
 
 
 class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its subclass hook untyped
@@ -38,127 +38,163 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
     def __init__(self, units: Units) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._units = units
-        self._labels: dict[int, Labels] = {}
+        self.unknown: dict[str, list[UnitArray]] = defaultdict(list)  # by operation, what it froze
+        self._layouts: dict[int, Layout] = {}
+        self._constant: set[int] = set()
         self._alive: list[torch.Tensor] = []  # an id names a tensor only while the tensor lives
 
-    def set(self, tensor: torch.Tensor, labels: Labels) -> None:
+    def set(self, tensor: torch.Tensor, layout: Layout) -> None:
         self._alive.append(tensor)
-        self._labels[id(tensor)] = labels
+        self._layouts[id(tensor)] = layout
 
-    def get(self, tensor: torch.Tensor) -> Labels:
-        return self._labels.get(id(tensor), [None] * tensor.ndim)
+    def get(self, tensor: torch.Tensor) -> Layout:
+        return self._layouts.get(id(tensor), ())
+
+    def is_constant(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._constant
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        outputs = [item for item in _flat(result) if isinstance(item, torch.Tensor)]
-        name = func.overloadpacket.__name__
-        rule = RULES.get(name) or RULES.get(name.rstrip("_"))
-        if rule is None:
-            rule = pointwise if torch.Tag.pointwise in func.tags else freeze_all
-        call = Call(units=self._units, name=name, args=args, kwargs=kwargs or {}, outputs=outputs, labels_of=self.get)
-        for tensor, labels in zip(outputs, rule(call), strict=True):
-            self.set(tensor, labels)
+        several = result if isinstance(result, (tuple, list)) else [result]
+        outputs = [item for item in several if isinstance(item, torch.Tensor)]
+        call = Call(
+            units=self._units,
+            name=func.overloadpacket.__name__.rstrip("_"),
+            args=args,
+            kwargs=kwargs or {},
+            outputs=outputs,
+            layout_of=self.get,
+            is_constant=self.is_constant,
+        )
+        layouts = _layouts(call, func)
+        if layouts is None:
+            layouts = [() for _ in freeze_all(call)]
+            self.unknown[func.overloadpacket.__name__] += self._units_of(args, kwargs)
+        given = _tensors_in(args, kwargs)
+        is_constant = all(map(self.is_constant, given)) or "lift_fresh" in call.name
+        for tensor, layout in zip(outputs, layouts, strict=True):
+            self.set(tensor, layout)
+            (self._constant.add if is_constant else self._constant.discard)(id(tensor))
         return result
 
+    def _units_of(self, *arguments: Any) -> list[UnitArray]:
+        return [factor.units.reshape(-1) for tensor in _tensors_in(*arguments) for factor in self.get(tensor)]
 
-def trace_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[ChannelGroup, ...]:
+
+def _tensors_in(*arguments: Any) -> list[torch.Tensor]:
+    return [item for item in flat(arguments) if isinstance(item, torch.Tensor)]
+
+
+def _layouts(call: Call, func: Any) -> list[Layout] | None:
+    """Return the outputs' layouts; None for an operation without a rule, or of which its rule knows too little."""
+    rule = rule_of(func)
+    if rule is None:
+        return None
+    try:
+        layouts = [of_axes(given) if isinstance(given, list) else given for given in rule(call)]
+    except (NotUnderstood, IndexError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        return None
+    fitting = len(layouts) == len(call.outputs) and all(
+        tuple(tensor.shape[axis] for axis in factor.axes) == factor.units.shape
+        for tensor, layout in zip(call.outputs, layouts, strict=True)
+        for factor in layout
+        if factor.axes
+    )
+    return layouts if fitting else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What the run of a model showed.
+
+    Attributes:
+        groups: The channel groups, each tried.
+        unknown: By tensor and axis, the operations without a rule that its channels take part in.
+        failed: Groups that changed the outputs in a trial, or for which no trial was left.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    unknown: Mapping[tuple[str, int], tuple[str, ...]]
+    failed: tuple[ChannelGroup, ...]
+
+
+def trace(model: nn.Module, example: Example | None, *, ask: Ask | None = None) -> Traced:
     """Find the channel groups of *model*; see `ticketguard.graph.channel_groups`."""
-    probe, example = probe_of(model, example_input)
-    groups = _collect(*_trace(probe, example))
-    return _that_hold(probe, example, groups)
-
-
-def probe_of(model: nn.Module, example_input: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
-    """Return a copy of *model* in double precision with random tensors, and one random input: for trying changes."""
-    probe = copy.deepcopy(model).to("cpu", torch.float64).eval()
-    # Training leaves a model channels last, and with that layout pooling runs operations that no rule can follow.
-    for parameter in probe.parameters():
-        parameter.data = parameter.detach().clone(memory_format=torch.contiguous_format)
-    example = example_input[:1].detach().to("cpu")
-    generator = torch.Generator().manual_seed(0)
-    if example.is_floating_point():
-        example = torch.randn(example.shape, generator=generator, dtype=torch.float64)
-    _randomise(probe, generator)
-    return probe, example
-
-
-def outputs_agree(expected: Any, found: Any) -> bool:
-    """Say whether two outputs of a probe are the same up to the order of sums."""
-    pairs = [
-        (one, other)
-        for one, other in zip(_flat(expected), _flat(found), strict=True)
-        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
-    ]
-    return all(
-        one.shape == other.shape and bool((one - other).abs().max() <= FUNCTION_TOLERANCE * one.abs().max())
-        for one, other in pairs
+    probe = probe_of(model, example, ask=ask)
+    tensors = _movable(probe.model)
+    units = Units()
+    tracer = _Tracer(units)
+    drawn: dict[int, Labels] = {}  # a tensor of two names has its units once
+    for tensor in tensors.values():
+        if id(tensor) not in drawn:
+            drawn[id(tensor)] = [units.fresh(size) if size > 1 else None for size in tensor.shape]
+            tracer.set(tensor, of_axes(drawn[id(tensor)]))
+    with tracer:
+        answers = probe.ask(probe.model)
+    for answer in answers:
+        for factor in tracer.get(answer):
+            units.freeze(factor.units)
+    labels = {name: drawn[id(tensor)] for name, tensor in sorted(tensors.items())}
+    channel_of, is_frozen = units.resolve()
+    groups = _collect(channel_of, is_frozen, labels)
+    holding = that_hold(probe, tensors, groups)
+    return Traced(
+        groups=holding,
+        unknown=_unknown(channel_of, tracer.unknown, labels),
+        failed=tuple(group for group in groups if group not in holding),
     )
 
 
-def _trace(model: nn.Module, example: torch.Tensor) -> tuple[Units, dict[str, Labels]]:
-    units = Units()
-    tracer = _Tracer(units)
-    named: dict[str, Labels] = {}
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    known: dict[int, Labels] = {}
-    for name, tensor in tensors:
-        if id(tensor) not in known:
-            # Kernel axes hold places, not channels.
-            channel_axes = tensor.ndim if tensor.ndim <= 2 else 2
-            fresh = [units.fresh(size) for size in tensor.shape[:channel_axes]]
-            known[id(tensor)] = [*fresh, *[None] * (tensor.ndim - channel_axes)]
-            tracer.set(tensor, known[id(tensor)])
-        named[name] = known[id(tensor)]
-    try:
-        with torch.no_grad(), tracer:
-            output = model(example)
-    except Exception as error:
-        raise ConfigurationError(
-            f"the model does not run on an input of shape {tuple(example.shape)}: {error}: "
-            "give the input shape it expects"
-        ) from error
-    for tensor in _flat(output):
-        if isinstance(tensor, torch.Tensor):
-            for labels in tracer.get(tensor):
-                units.freeze(labels)
-    return units, named
+def _movable(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint, under every name; buffers that are not in one cannot be reordered."""
+    kept = model.state_dict(keep_vars=True)
+    buffers = {name: tensor for name, tensor in model.named_buffers(remove_duplicate=False) if name in kept}
+    return {**dict(model.named_parameters(remove_duplicate=False)), **buffers}
 
 
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        return [leaf for item in value for leaf in _flat(item)]
-    return [value]
+def _unknown(
+    channel_of: UnitArray, unknown: Mapping[str, list[UnitArray]], labels: Mapping[str, Labels]
+) -> dict[tuple[str, int], tuple[str, ...]]:
+    found: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for operation, frozen in sorted(unknown.items()):
+        channels = np.unique(channel_of[np.concatenate(frozen)]) if frozen else ()
+        for name, axes in labels.items():
+            for axis, units in enumerate(axes):
+                if units is not None and np.isin(channel_of[units], channels).any():
+                    found[name, axis].append(operation)
+    return {place: tuple(operations) for place, operations in found.items()}
 
 
-def _collect(units: Units, named: Mapping[str, Labels]) -> tuple[ChannelGroup, ...]:
+def _collect(
+    channel_of: UnitArray, is_frozen: npt.NDArray[np.bool_], labels: Mapping[str, Labels]
+) -> tuple[ChannelGroup, ...]:
     """Gather interchangeable channels: the same tensors and axes, equally often."""
-    places = _places(units, named)
-    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for channel, where in places.items():
+    alike: dict[tuple[Any, ...], list[dict[tuple[str, int], list[int]]]] = defaultdict(list)
+    for where in _places(channel_of, is_frozen, labels).values():
         if len(where) > 1:  # a channel that only one tensor knows is not used by the model
-            alike[tuple((place, len(positions)) for place, positions in where.items())].append(channel)
+            alike[tuple((place, len(positions)) for place, positions in where.items())].append(where)
     groups = []
     for signature, channels in alike.items():
         if len(channels) > 1:
             group = []
             for place, _ in signature:
                 tensor, axis = place
-                group += _members(tensor, axis, np.array([places[channel][place] for channel in channels]))
+                group += _members(tensor, axis, np.array([where[place] for where in channels]))
             groups.append(tuple(group))
     return tuple(sorted(groups, key=lambda group: [(member.tensor, member.axis) for member in group]))
 
 
-def _places(units: Units, named: Mapping[str, Labels]) -> dict[int, dict[tuple[str, int], list[int]]]:
+def _places(
+    channel_of: UnitArray, is_frozen: npt.NDArray[np.bool_], labels: Mapping[str, Labels]
+) -> dict[int, dict[tuple[str, int], list[int]]]:
     """Return, for every channel that may move, its positions on each axis of each tensor."""
-    channel_of, is_frozen = units.resolve()
     places: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(dict)
-    for name in sorted(named):
-        for axis, labels in enumerate(named[name]):
-            for position, channel in enumerate([] if labels is None else channel_of[labels].tolist()):
-                if not is_frozen[channel]:
-                    places[channel].setdefault((name, axis), []).append(position)
+    for name, axes in labels.items():
+        for axis, units in enumerate(axes):
+            channels = channel_of[units] if units is not None else np.zeros(0, dtype=np.int64)
+            movable = np.flatnonzero(~is_frozen[channels])
+            for position, channel in zip(movable.tolist(), channels[movable].tolist(), strict=True):
+                places[channel].setdefault((name, axis), []).append(position)
     return places
 
 
@@ -172,40 +208,3 @@ def _members(tensor: str, axis: int, positions: IndexArray) -> list[GroupMember]
         runs = tuple((int(firsts[low]), high - low) for low, high in itertools.pairwise(cuts))
         members.append(GroupMember(tensor=tensor, axis=axis, block=block, runs=runs))
     return members
-
-
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Give every tensor values that matter: a zero scale would hide a wrong group from the check."""
-    with torch.no_grad():
-        for tensor in [*model.parameters(), *model.buffers()]:
-            if not tensor.is_floating_point():
-                continue
-            if tensor.ndim >= 2:
-                # He et al. 2015, eq. 10: keeps activations in range at any depth.
-                scale = (2.0 / max(1, tensor[0].numel())) ** 0.5
-                tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) * scale)
-            else:
-                tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) + 0.5)
-
-
-def _that_hold(model: nn.Module, example: torch.Tensor, groups: tuple[ChannelGroup, ...]) -> tuple[ChannelGroup, ...]:
-    """Return the groups whose random permutation leaves the outputs alone: usually all, tried at once."""
-    if _function_holds(model, example, groups):
-        return groups
-    return tuple(group for group in groups if _function_holds(model, example, (group,)))
-
-
-def _function_holds(model: nn.Module, example: torch.Tensor, groups: tuple[ChannelGroup, ...]) -> bool:
-    generator = np.random.default_rng(0)
-    permutations = [generator.permutation(group_channels(group)) for group in groups]
-    state = model.state_dict()
-    arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
-    permuted = permute(arrays, groups, permutations)
-    with torch.no_grad():
-        expected = model(example)
-        for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(np.asarray(permuted[name])))
-        found = model(example)
-        for name, tensor in state.items():
-            tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
-    return outputs_agree(expected, found)

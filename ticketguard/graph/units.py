@@ -1,16 +1,15 @@
-"""What tracing keeps: units, which may turn out to be one channel, and the operation that ran."""
+"""What tracing keeps: units, the positions that may turn out to be one channel."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+import bisect
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-AxisLabels: TypeAlias = npt.NDArray[np.int64] | None
+UnitArray: TypeAlias = npt.NDArray[np.int64]
+AxisLabels: TypeAlias = UnitArray | None
 Labels: TypeAlias = list[AxisLabels]
 
 
@@ -19,18 +18,34 @@ class Units:
 
     def __init__(self) -> None:
         self._count = 0
-        self._same: list[npt.NDArray[np.int64]] = []
-        self._frozen: list[npt.NDArray[np.int64]] = []
+        self._same: list[UnitArray] = []
+        self._frozen: list[UnitArray] = []
+        # Where each stretch of units that were drawn together starts, and whether it is uniform.
+        self._starts: list[int] = []
+        self._are_uniform: list[bool] = []
 
-    def fresh(self, size: int) -> npt.NDArray[np.int64]:
-        """Return *size* new units."""
+    def fresh(self, size: int, *, uniform: bool = False) -> UnitArray:
+        """Return *size* new units; *uniform* ones label equal values, for which any order is as good as another."""
+        if self._are_uniform[-1:] != [uniform]:
+            self._starts.append(self._count)
+            self._are_uniform.append(uniform)
         self._count += size
         return np.arange(self._count - size, self._count, dtype=np.int64)
 
+    def are_uniform(self, labels: UnitArray) -> bool:
+        """Say whether all of these units were drawn for equal values."""
+        stretches = {bisect.bisect_right(self._starts, unit) - 1 for unit in np.unique(labels).tolist()}
+        return all(self._are_uniform[stretch] for stretch in stretches)
+
     def freeze(self, labels: AxisLabels) -> None:
         """Say that these units must stay where they are."""
-        if labels is not None:
-            self._frozen.append(labels)
+        if labels is not None and labels.size:
+            self._frozen.append(labels.reshape(-1))
+
+    def same(self, one: UnitArray, other: UnitArray) -> None:
+        """Say that units at the same place of two arrays are one channel."""
+        if one is not other and not np.array_equal(one, other):
+            self._same.append(np.stack([one.reshape(-1), other.reshape(-1)]))
 
     def join(self, one: AxisLabels, other: AxisLabels) -> AxisLabels:
         """Say that two axes run over the same channels; an axis of fixed meaning fixes the other. Return the axis."""
@@ -38,7 +53,7 @@ class Units:
             self.freeze(one)
             self.freeze(other)
             return None
-        self._same.append(np.stack([one, other]))
+        self.same(one, other)
         return one
 
     def join_blocks(self, labels: AxisLabels, blocks: int) -> AxisLabels:
@@ -46,10 +61,10 @@ class Units:
         if labels is None:
             return None
         rows = labels.reshape(blocks, -1)
-        self._same.append(np.stack([rows.reshape(-1), np.repeat(rows[:, 0], rows.shape[1])]))
+        self.same(rows.reshape(-1), np.repeat(rows[:, 0], rows.shape[1]))
         return rows[:, 0]
 
-    def resolve(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def resolve(self) -> tuple[UnitArray, npt.NDArray[np.bool_]]:
         """Return the channel of every unit, and for every channel whether it is frozen."""
         pairs = np.concatenate([np.zeros((2, 0), dtype=np.int64), *self._same], axis=1)
         from scipy.sparse import coo_array  # slow to import, and a verifier traces no groups
@@ -61,37 +76,3 @@ class Units:
         for labels in self._frozen:
             is_frozen[channel_of[labels]] = True
         return channel_of.astype(np.int64), is_frozen
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Call:
-    """One operation that ran.
-
-    Attributes:
-        units: Where rules record what they learn.
-        name: ATen's name of the operator.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-        outputs: The tensors it returned, in order.
-        labels_of: Gives the labels of any tensor seen so far.
-    """
-
-    units: Units
-    name: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    outputs: Sequence[torch.Tensor]
-    labels_of: Callable[[torch.Tensor], Labels]
-
-    def argument(self, index: int, name: str, default: Any) -> Any:
-        """Return an argument that may be given by position or by name."""
-        return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
-
-    def first(self) -> Labels:
-        """Return the labels of the first argument."""
-        return list(self.labels_of(self.args[0]))
-
-    def with_blanks(self, labels: Labels) -> list[Labels]:
-        """Return *labels* for the first output and labels without meaning for the others (statistics)."""
-        blanks: list[Labels] = [[None] * output.ndim for output in self.outputs[1:]]
-        return [labels, *blanks]

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
+from ticketguard.graph.probing import SCORE_NAMES
 from ticketguard.ticket import FloatArray
 
 # Asks a model for the class scores of a batch of inputs.
 Ask: TypeAlias = Callable[[nn.Module, torch.Tensor], Any]
-# What libraries call class scores in a dict or an object that a model returns.
-SCORE_NAMES = ("logits", "out", "scores")
 ASKED_AT_ONCE = 256
 WHAT_TO_DO = "wrap the model, or say how to ask it: prepare(..., ask=lambda model, inputs: model(inputs)...)"
 

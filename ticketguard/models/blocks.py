@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from ticketguard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ticketguard.graph.probing import Probe
 
 # The option of every model that names the blocks it is built without; a ticket keeps it with the factory's own.
 REMOVED_BLOCKS = "removed_blocks"
@@ -42,41 +46,36 @@ def removable_blocks(model: nn.Module, example_input: torch.Tensor, *, layers: S
     Returns:
         The blocks in the order of the model's modules; none if there are none.
     """
-    from ticketguard.graph.tracing import outputs_agree, probe_of  # needs scipy, which only tracing does
+    from ticketguard.graph.probing import outputs_agree, probe_of
 
-    probe, example = probe_of(model, example_input)
-    with torch.no_grad():
-        whole = probe(example)
+    probe = probe_of(model, example_input)
     found: dict[str, Block] = {}
-    names = [name for name, _ in probe.named_modules() if name]
+    names = [name for name, _ in probe.model.named_modules() if name]
     for name in sorted(names, key=lambda name: -name.count(".")):  # inner ones before those around them
         own = tuple(layer for layer in sorted(layers) if layer.startswith(f"{name}.") and layer != f"{name}.weight")
         if not own or any(inner.startswith(f"{name}.") for inner in found):
             continue
-        with torch.no_grad():
-            zeroed, without = _outputs_without(probe, name, example)
-        if zeroed is not None and outputs_agree(zeroed, without) and not outputs_agree(whole, zeroed):
+        answers = _without(probe, name)
+        if answers is not None and outputs_agree(*answers) and not probe.agrees(answers[0]):
             found[name] = Block(name=name, layers=own)
     return tuple(found[name] for name in names if name in found)
 
 
-def _outputs_without(
-    probe: nn.Module, name: str, example: torch.Tensor
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return the outputs with module *name* zeroed, and with it taken out; None twice where it cannot be."""
-    module = probe.get_submodule(name)
+def _without(probe: Probe, name: str) -> tuple[list[torch.Tensor], list[torch.Tensor]] | None:
+    """Return the answers with module *name* zeroed, and with it taken out; None where it cannot be."""
+    module = probe.model.get_submodule(name)
     tensors = [*module.parameters(), *module.buffers()]
-    kept = [tensor.detach().clone() for tensor in tensors]
+    kept = [tensor.clone() for tensor in tensors]
     try:
         for tensor in tensors:
             tensor.zero_()
-        zeroed = probe(example)
-        _replace(probe, name, nn.Identity())
-        return zeroed, probe(example)
+        zeroed = probe.ask(probe.model)
+        _replace(probe.model, name, nn.Identity())
+        return zeroed, probe.ask(probe.model)
     except Exception:  # whatever a model's own code raises where a part of it is not the one it expects
-        return None, None
+        return None
     finally:
-        _replace(probe, name, module)
+        _replace(probe.model, name, module)
         for tensor, value in zip(tensors, kept, strict=True):
             tensor.copy_(value)
 

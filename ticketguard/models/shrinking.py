@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from ticketguard.errors import ConfigurationError, TensorError
 from ticketguard.graph import ChannelGroup, IndexArray, channel_groups, group_channels
 from ticketguard.ticket import Array
+
+if TYPE_CHECKING:
+    from ticketguard.graph.probing import Probe
 
 
 def remove_channels(
@@ -159,12 +163,12 @@ def cuttable_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[Chan
     Raises:
         ConfigurationError: No channel can be cut, or the model does not run on *example_input*.
     """
-    from ticketguard.graph.tracing import probe_of  # needs scipy, which only tracing does
+    from ticketguard.graph.probing import probe_of
 
-    probe, example = probe_of(model, example_input)
+    probe = probe_of(model, example_input)
     groups = channel_groups(model, example_input)
-    if not _can_be_cut(probe, example, groups):  # usually all can, and trying them at once is quick
-        groups = tuple(group for group in groups if _can_be_cut(probe, example, (group,)))
+    if not _can_be_cut(probe, groups):  # usually all can, and trying them at once is quick
+        groups = tuple(group for group in groups if _can_be_cut(probe, (group,)))
     if not groups:
         raise ConfigurationError(
             "no channels of this model can be cut out: structured methods need hidden channels that nothing else "
@@ -173,14 +177,14 @@ def cuttable_groups(model: nn.Module, example_input: torch.Tensor) -> tuple[Chan
     return groups
 
 
-def _can_be_cut(probe: nn.Module, example: torch.Tensor, groups: Sequence[ChannelGroup]) -> bool:
+def _can_be_cut(probe: Probe, groups: Sequence[ChannelGroup]) -> bool:
     """Cut each group's last channel, and zero it in another copy: both must compute the same.
 
     One channel rather than half of them, which would not show that a model counts on a multiple of two.
     """
-    from ticketguard.graph.tracing import outputs_agree
+    from ticketguard.graph.probing import outputs_agree
 
-    zeroed, cut = copy.deepcopy(probe), copy.deepcopy(probe)
+    zeroed, cut = copy.deepcopy(probe.model), copy.deepcopy(probe.model)
     state = zeroed.state_dict()
     kept = [np.arange(group_channels(group) - 1) for group in groups]
     smaller = remove_channels({name: tensor.numpy().copy() for name, tensor in state.items()}, groups, kept)
@@ -191,7 +195,6 @@ def _can_be_cut(probe: nn.Module, example: torch.Tensor, groups: Sequence[Channe
     try:
         resize_to(cut, {name: array.shape for name, array in smaller.items()})
         cut.load_state_dict({name: torch.from_numpy(array) for name, array in smaller.items()})
-        with torch.no_grad():
-            return outputs_agree(zeroed(example), cut(example))
+        return outputs_agree(probe.ask(zeroed), probe.ask(cut))
     except Exception:  # whatever a model's own code raises where a size is not the one it counted on
         return False
