@@ -193,7 +193,7 @@ def test_p_is_as_rare_as_it_says_where_content_chose_the_layers() -> None:
     suspect = tg.Checkpoint(shuffled({**noisy, **{f"other {name}": layer for name, layer in average(noisy).items()}}))
     (network,) = find_networks(suspect, REFERENCE).readable
     assert len(network.match.by_content) == len(ALIKE)
-    layers = Layers(read=suspect.read, names=network.names, layouts=network.layouts)
+    layers = Layers(read=suspect.read, names=network.names, layouts=network.conventions[0])
     parameters = PlantedParameters(secret_ppm=30_000, share_ppm=100_000)
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(150)]
     edges = edges_to_read(layers, REFERENCE.mask, parameters)

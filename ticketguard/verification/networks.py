@@ -14,6 +14,7 @@ from ticketguard.checkpoints.layouts import Layout, Shape
 from ticketguard.checkpoints.matching import LayerMatch
 from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
+from ticketguard.graph import ChannelGroup
 from ticketguard.ticket import Reference
 from ticketguard.verification.by_content import Found, clear_layouts, pair_by_content
 
@@ -24,15 +25,23 @@ class Network:
 
     Attributes:
         match: Which tensor stands for which reference layer.
-        names: The tensors that can be read as layers of the reference's shape, by layer.
-        layouts: How they are read, by layer: the likeliest of the match's conventions.
+        names: The tensors that can be read, by layer.
         unreadable: What is wrong with those that cannot be read at all, by layer.
     """
 
     match: LayerMatch
     names: Mapping[str, str]
-    layouts: Mapping[str, Layout]
     unreadable: Mapping[str, str]
+
+    @property
+    def as_stored(self) -> dict[str, str]:
+        """The tensors that are layers of the reference's shape, by layer."""
+        return {layer: name for layer, name in self.names.items() if layer not in self.match.resized}
+
+    @property
+    def conventions(self) -> tuple[Mapping[str, Layout], ...]:
+        """How the tensors may be read as layers, the likeliest way first."""
+        return self.match.conventions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,13 @@ class Networks:
 
     readable: tuple[Network, ...]
     unreadable: tuple[Network, ...]
+
+
+def blocks_of(groups: Sequence[ChannelGroup]) -> dict[str, int]:
+    """Return how many positions each input channel has, of the layers behind a flattened feature map."""
+    return {
+        member.tensor: member.block for group in groups for member in group if member.axis == 1 and member.block > 1
+    }
 
 
 def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[str, int] | None = None) -> Networks:
@@ -68,7 +84,7 @@ def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[
     networks = [_network(suspect, match, shapes) for match in matches]
     readable = tuple(network for network in networks if network.names)
     if not readable:
-        raise UnverifiableError(_nothing_to_read(suspect, networks[0], shapes))
+        raise UnverifiableError(_nothing_to_read(suspect, networks[0]))
     return Networks(readable=readable, unreadable=tuple(network for network in networks if not network.names))
 
 
@@ -151,8 +167,7 @@ def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]
     unknown = {layer: packed.get(match.network + layer) for layer in shapes if layer not in match.pairs}
     return Network(
         match=match,
-        names={layer: name for layer, name in match.pairs.items() if name not in wrong and layer not in match.resized},
-        layouts=match.conventions[0],
+        names={layer: name for layer, name in match.pairs.items() if name not in wrong},
         unreadable={
             **{layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
             **{layer: f"is stored packed ({form})" for layer, form in unknown.items() if form is not None},
@@ -160,13 +175,7 @@ def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]
     )
 
 
-def _nothing_to_read(suspect: Checkpoint, network: Network, shapes: Mapping[str, Shape]) -> str:
-    if not network.unreadable:
-        other = next(iter(network.match.resized))
-        return (
-            f"'{suspect.label}' has the reference's layers with other numbers of channels: expected '{other}' "
-            f"{shapes[other]}, got {suspect.shape(network.match.pairs[other])}: verify from its answers instead"
-        )
+def _nothing_to_read(suspect: Checkpoint, network: Network) -> str:
     layer, reason = next(iter(network.unreadable.items()))
     packed = suspect.packed()
     return (

@@ -20,10 +20,11 @@ from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
+from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import Mask, Reference
-from ticketguard.verification.networks import Network, find_networks
+from ticketguard.verification.networks import Network, blocks_of, find_networks
 from ticketguard.verification.planted_graph.counting import copy_of, count_hits, edges_to_read
 from ticketguard.verification.readings import READINGS, Layers, Reading
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
@@ -179,26 +180,34 @@ def examine_networks(
         UnverifiableError: They share no layer that can be read, or too many networks fit.
         FileError: The file is gone or has changed.
     """
-    found = find_networks(suspect, reference)
-    networks = found.readable
+    found = find_networks(suspect, reference, blocks=blocks_of(groups))
+    networks = [network for network in found.readable if network.as_stored]
+    if not networks:
+        other, name = next(iter(found.readable[0].names.items()))
+        raise UnverifiableError(
+            f"'{suspect.label}' has the reference's layers with other numbers of channels: expected '{other}' "
+            f"{reference.mask[other].shape}, got {suspect.shape(name)}: verify from its answers instead"
+        )
     looks = len(READINGS) * (2 if groups else 1) * len(networks)
     passages: list[tuple[Passage, Network]] = []
     for aligned in (False, True) if groups else (False,):
         if passages and min(seen.log10_p for seen, _ in passages) + math.log10(looks) <= threshold_log10_p:
             break
         for network in networks:
-            layers = Layers(read=suspect.read, names=network.names, layouts=network.layouts)
+            layers = Layers(read=suspect.read, names=network.as_stored, layouts=network.conventions[0])
             if aligned:
                 alignment = align(layers, reference, groups)
-                layers = Layers(read=suspect.read, names=network.names, layouts=network.layouts, alignment=alignment)
-            present = Mask(layers={name: reference.mask[name] for name in network.names})
+                layers = Layers(
+                    read=suspect.read, names=network.as_stored, layouts=network.conventions[0], alignment=alignment
+                )
+            present = Mask(layers={name: reference.mask[name] for name in network.as_stored})
             passages.append((examine(layers, present, binding, parameters), network))
     best = min(passages, key=lambda passage: passage[0].log10_p)[1]
     evidence = to_evidence(
         [seen for seen, _ in passages],
         threshold_log10_p=threshold_log10_p,
         looks=looks,
-        missing=[name for name in reference.mask if name not in best.names and name not in best.unreadable],
+        missing=[name for name in reference.mask if name not in best.as_stored and name not in best.unreadable],
         paired_by_order=best.match.by_order,
     )
     if evidence.status == "not_supported" and (found.unreadable or best.match.by_content):
