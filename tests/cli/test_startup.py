@@ -45,7 +45,7 @@ def test_the_help_of_every_command_needs_neither_torch_nor_numpy() -> None:
 
 
 def test_weights_are_verified_without_what_asks_traces_or_draws(files: Files) -> None:
-    idle = "torch,asyncio,httpx,matplotlib,scipy.sparse,ticketguard.evaluation,ticketguard.predictors.http"
+    idle = "torch,asyncio,httpx,matplotlib,scipy,ticketguard.evaluation,ticketguard.predictors.http"
     said = run("verify", files.marked, "--claim", files.claim, "--vault", files.vault, without=idle)
     assert "supported" in said
 

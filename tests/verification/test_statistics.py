@@ -7,16 +7,12 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-import scipy.fft
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import gammaln
 from scipy.stats import binom, hypergeom
 
 from tests.verification import by_the_page
-from ticketguard.verification import statistics
 from ticketguard.verification.statistics import (
-    Doubles,
     EProcess,
     LayerCount,
     log10_upper_tail,
@@ -57,24 +53,6 @@ def test_several_layers_are_their_convolution(counted: list[LayerCount]) -> None
         assert log10_upper_tail(counted) == pytest.approx(min(0.0, math.log10(expected)), abs=1e-6)
 
 
-@pytest.mark.parametrize("above", [10, 60, 120])
-def test_layers_of_a_thousand_kinds_are_convolved_in_halves(above: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = [LayerCount(size=50 + place, kept=20 + place % 13, secret=3 + place % 5, hits=0) for place in range(1000)]
-    hits = round(sum(layer.expected for layer in counted)) + above
-    lengths: list[int] = []
-    transform = np.fft.rfft
-
-    def watched(rows: Doubles, length: int) -> Doubles:
-        lengths.extend([length] * len(rows))
-        return transform(rows, length)
-
-    monkeypatch.setattr(np.fft, "rfft", watched)
-    exact = math.log10(brute_force_tail(counted, hits))
-    assert exact <= log10_upper_tail(counted, hits) == pytest.approx(exact, abs=1e-6)
-    # Were each spectrum as long as the whole sum, thousands of kinds would cost the square of their number.
-    assert sum(lengths) < 0.5 * len(counted) * max(lengths)
-
-
 def small_layers(generator: random.Random) -> list[LayerCount]:
     layers = []
     for _ in range(generator.randint(1, 4)):
@@ -111,18 +89,6 @@ def test_a_tail_of_a_large_layer_is_never_smaller_than_exact_rational_arithmetic
         assert exact <= Decimal(log10_upper_tail([layer], hits)) <= exact + Decimal("1e-9")
 
 
-def test_thousands_of_layers_of_hundreds_of_kinds_are_convolved_as_often_as_there_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kinds = [LayerCount(size=20 + place % 7, kept=5 + place % 4, secret=3 + place % 3, hits=0) for place in range(84)]
-    counted = [kind for place, kind in enumerate(kinds) for _ in range(1 + place % 3)]
-    hits = round(sum(layer.expected for layer in counted)) + 40
-    whole = log10_upper_tail(counted, hits)
-    assert whole == pytest.approx(math.log10(brute_force_tail(counted, hits)), abs=1e-6)
-    monkeypatch.setattr(statistics, "FACTORS_AT_ONCE", 4)
-    assert log10_upper_tail(counted, hits) == pytest.approx(whole, abs=1e-9)
-
-
 def test_a_layer_says_what_it_can_count_and_what_it_counts_by_chance() -> None:
     layer = LayerCount(size=10, kept=8, secret=7, hits=6)
     assert (layer.lowest, layer.highest, layer.expected) == (5, 7, 5.6)
@@ -130,22 +96,8 @@ def test_a_layer_says_what_it_can_count_and_what_it_counts_by_chance() -> None:
     assert LayerCount(size=0, kept=0, secret=0, hits=0).expected == 0.0
 
 
-def test_the_stated_rounding_of_a_convolution_is_added() -> None:
-    """A transform rounds as it likes, elsewhere more than here: the bound is there whether or not it is used."""
-    counted = [LayerCount(size=2, kept=1, secret=1, hits=1)] * 3
-    exact = by_the_page.log10(by_the_page.exact_tail(counted, 2))
-    assert exact + Decimal("4e-13") <= Decimal(log10_upper_tail(counted, 2)) <= exact + Decimal("1e-11")
-
-
 def test_no_bound_on_rounding_lifts_a_tail_above_one() -> None:
     assert log10_upper_tail([LayerCount(size=2000, kept=1000, secret=200, hits=1)]) == 0.0
-
-
-def test_transforms_have_the_lengths_that_a_library_calls_fast() -> None:
-    lengths = [*range(1, 3000), 99_999, 531_442, 10**6 + 3]
-    assert [statistics._fast_length(least) for least in lengths] == [
-        scipy.fft.next_fast_len(least, real=True) for least in lengths
-    ]
 
 
 @given(st.lists(layers(), min_size=1, max_size=3))
@@ -202,20 +154,3 @@ def test_an_intact_mark_is_proved_within_25_queries_for_10_classes() -> None:
 
 def test_half_the_triggers_answered_still_prove_within_100_queries() -> None:
     assert EProcess(chance=0.1, queries=100, matches=50).log10_e >= 64 * math.log10(2)
-
-
-def test_layers_of_one_kind_cost_what_one_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[int] = []
-
-    def counting(values: Doubles) -> Doubles:
-        computed.append(np.size(values))
-        return gammaln(values)
-
-    monkeypatch.setattr(statistics, "gammaln", counting)
-    layers = [LayerCount(size=2, kept=1, secret=1, hits=index % 3 == 0) for index in range(9_000)]
-    layers += [LayerCount(size=1, kept=index % 2, secret=1, hits=index % 2) for index in range(1_000)]
-    hits = sum(layer.hits for layer in layers)
-    found = log10_upper_tail(layers, hits + 1600)
-    assert sum(computed) < 100
-    # Those of two positions are fair coins.
-    assert found == pytest.approx(binom.logsf(hits + 1600 - 500 - 1, 9_000, 0.5) / math.log(10), abs=1e-6)
