@@ -8,6 +8,7 @@ import pytest
 import ticketguard as tg
 from tests.verification.claims import unmarked_ticket
 from ticketguard.checkpoints.layouts import Shape
+from ticketguard.graph.symmetries import Renaming
 from ticketguard.ticket import Reference
 from ticketguard.verification import by_content
 from ticketguard.verification.by_content import clear_layouts, pair_by_content
@@ -161,3 +162,95 @@ def test_names_that_were_exchanged_are_seen_through_once_asked() -> None:
     assert anew.match.by_content == tuple(sorted(trained))
     (plain,) = find_networks(tg.Checkpoint(trained), reference).readable
     assert paired_anew(tg.Checkpoint(trained), reference, plain) is None
+
+
+def test_blocks_that_moved_up_to_where_others_were_are_told() -> None:
+    reference, trained = reference_of(CONVOLUTIONS)
+    names = list(CONVOLUTIONS)
+    left = dict(zip(names[:5], [trained[name] for name in names if name != "conv2.weight"], strict=True))
+    (network,) = find_networks(tg.Checkpoint(left), reference).readable
+    assert network.names == {
+        "conv0.weight": "conv0.weight",
+        "conv1.weight": "conv1.weight",
+        "conv3.weight": "conv2.weight",
+        "conv4.weight": "conv3.weight",
+        "conv5.weight": "conv4.weight",
+    }
+    assert network.match.missing == ("conv2.weight",)
+    assert network.match.by_content == ("conv3.weight", "conv4.weight", "conv5.weight")
+
+
+def test_names_dealt_out_to_tensors_of_other_shapes_are_seen_through() -> None:
+    shapes: dict[str, Shape] = {
+        **{f"layer{index}.conv.weight": (16 + 8 * (index // 3), 16, 3, 3) for index in range(6)},
+        **{f"head{index}.fc.weight": (40, 30 + 10 * index) for index in range(3)},
+    }
+    reference, trained = reference_of(shapes)
+    for seed in range(3):
+        names = Renaming.drawn(trained, generator=np.random.default_rng(seed)).names
+        suspect = tg.Checkpoint({new: trained[old] for old, new in names.items()})
+        (network,) = find_networks(suspect, reference).readable
+        anew = paired_anew(suspect, reference, network) or network
+        assert anew.names == dict(sorted(names.items()))
+        assert anew.match.resized == ()
+
+
+def test_layers_in_one_tensor_stay_there() -> None:
+    shapes: dict[str, Shape] = {f"h.{index}.attn.{one}.weight": (24, 24) for index in range(2) for one in "qkvo"}
+    reference, trained = reference_of(shapes)
+    fused = {f"h.{index}.attn.o.weight": trained[f"h.{1 - index}.attn.o.weight"] for index in range(2)}
+    for index in range(2):
+        parts = [trained[f"h.{index}.attn.{one}.weight"] for one in "qkv"]
+        fused[f"h.{index}.attn.qkv.weight"] = np.concatenate(parts)
+    (network,) = find_networks(tg.Checkpoint(fused), reference).readable
+    anew = paired_anew(tg.Checkpoint(fused), reference, network)
+    assert anew is not None
+    assert anew.names["h.0.attn.o.weight"] == "h.1.attn.o.weight"
+    for layer in shapes:
+        tensor = fused[anew.names[layer]]
+        np.testing.assert_array_equal(anew.conventions[0][layer].apply(tensor), trained[layer])
+
+
+def test_what_is_known_of_the_channels_tells_layers_apart() -> None:
+    """Dense layers of a residual stream whose order was found, between hidden channels whose order was not."""
+    shapes: dict[str, Shape] = {}
+    for index in range(6):
+        shapes |= {f"block{index}.up.weight": (96, 48), f"block{index}.down.weight": (48, 96)}
+    reference, trained = reference_of(shapes)
+    generator = np.random.default_rng(0)
+    stream = generator.permutation(48)
+    stolen, hidden = {}, {}
+    for index in range(6):
+        inner, noise = generator.permutation(96), generator.normal(size=(2, 96, 48))
+        up = trained[f"block{index}.up.weight"] + 0.05 * noise[0]
+        down = trained[f"block{index}.down.weight"] + 0.05 * noise[1].T
+        hidden[f"t{index}"] = up[inner][:, stream].astype(np.float32)
+        stolen[f"s{index}"] = down[:, inner][stream].astype(np.float32)
+    suspect = tg.Checkpoint(dict(sorted({**hidden, **stolen}.items(), reverse=True)))
+    expected = {f"block{index}.up.weight": f"t{index}" for index in range(6)}
+    expected |= {f"block{index}.down.weight": f"s{index}" for index in range(6)}
+    back = np.argsort(stream)
+
+    def view(layer: str, tensor: np.ndarray) -> np.ndarray:
+        return tensor[:, back] if "up" in layer else tensor[back]
+
+    (network,) = find_networks(suspect, reference).readable
+    assert network.names != expected
+    anew = paired_anew(suspect, reference, network, view=view)
+    assert anew is not None
+    assert anew.names == dict(sorted(expected.items()))
+
+
+def test_no_more_tensors_are_put_in_order_than_an_alignment_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, trained = reference_of(LINEAR)
+    suspect = tg.Checkpoint(trained)
+    seen: list[str] = []
+
+    def view(layer: str, tensor: np.ndarray) -> np.ndarray:
+        seen.append(layer)
+        return tensor
+
+    monkeypatch.setattr(by_content, "MOST_VIEWS", 15)
+    options = {"layers": list(LINEAR), "tensors": list(LINEAR), "expected": {}}
+    assert pair_by_content(suspect, reference, **options, view=view) == {}  # type: ignore[arg-type]
+    assert seen == []

@@ -20,6 +20,35 @@ QUANTILES = 16
 MOST_PLACES = 32
 
 
+def profiles(flat: IndexArray, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return how many edges each output channel, and each input channel, has at each place of the kernel.
+
+    Args:
+        flat: Flat positions of the edges, distinct.
+        shape: The layer's shape (out, in, *kernel).
+
+    Returns:
+        Two arrays of shape (channels · places,), in the order of the layer's channels.
+    """
+    out, given, place, places = _ends(flat, shape)
+    sizes = (max(1, size) for size in shape[:2])
+    rows, columns = (
+        np.bincount(ends * places + place, minlength=size * places).astype(np.float32)
+        for ends, size in zip((out, given), sizes, strict=True)
+    )
+    return rows, columns
+
+
+def _ends(flat: IndexArray, shape: tuple[int, ...]) -> tuple[IndexArray, IndexArray, IndexArray, int]:
+    """Return each edge's output channel, input channel and place, and how many places there are."""
+    places = max(1, math.prod(shape[2:]))
+    out, rest = np.divmod(flat, max(1, shape[1]) * places)
+    given, place = np.divmod(rest, places)
+    if places > MOST_PLACES:
+        place, places = np.zeros_like(place), 1
+    return out, given, place, places
+
+
 def sketch(flat: IndexArray, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Return the sketch of a layer's edges.
 
@@ -30,12 +59,8 @@ def sketch(flat: IndexArray, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     Returns:
         Features; as many for every layer with this kernel.
     """
-    places = max(1, math.prod(shape[2:]))
     outs, ins = (max(1, size) for size in shape[:2])
-    out, rest = np.divmod(flat, ins * places)
-    given, place = np.divmod(rest, places)
-    if places > MOST_PLACES:
-        place, places = np.zeros_like(place), 1
+    out, given, place, places = _ends(flat, shape)
     degrees = [np.bincount(ends, minlength=size) for ends, size in ((out, outs), (given, ins))]
     parts = [np.bincount(place, minlength=places) * (places / max(1, len(flat)))]
     for ends, size, own, other, others in (

@@ -7,8 +7,10 @@ a fresh draw given the reference.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +18,8 @@ import numpy.typing as npt
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.layouts import Layout, Shape, layouts_of
 from ticketguard.errors import TensorError
-from ticketguard.ticket import Reference
-from ticketguard.verification.likeness import CLEAR_NATS, Seen, distances, look, wanted_layers
+from ticketguard.ticket import FloatArray, Reference
+from ticketguard.verification.likeness import CLEAR_NATS, Seen, Wanted, distances, look, profile_nats, wanted_layers
 
 # A file with more tensors of a layer's size than this many networks have is not searched; nor are more pairs.
 MOST_COPIES, MOST_PAIRS = 32, 2**18
@@ -30,7 +32,10 @@ MOST_NATS = 300.0
 CLEAR_GAIN = 3.0
 # By how much the channels of a layer and of a tensor without its name may differ.
 MOST_RESIZED = 2.0
+MOST_VIEWS = 2**12
 _IMPOSSIBLE = -1e9
+# Gives a tensor, read as a layer of that name, in the order of channels, and the shape, of the reference's.
+View: TypeAlias = Callable[[str, FloatArray], FloatArray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,13 +46,11 @@ class Found:
         name: The tensor.
         layouts: How it may be read, likeliest first; one if its weights say it.
         clear: Whether its strongest weights are the reference's edges, by far more than chance gives.
-        moved: Whether it is another tensor than the one that was expected.
     """
 
     name: str
     layouts: tuple[Layout, ...]
     clear: bool
-    moved: bool
 
 
 def pair_by_content(
@@ -58,6 +61,7 @@ def pair_by_content(
     tensors: Sequence[str],
     expected: Mapping[str, str],
     blocks: Mapping[str, int] | None = None,
+    view: View | None = None,
 ) -> dict[str, Found]:
     """Find the tensors that are most like some layers, each tensor at most once.
 
@@ -70,6 +74,8 @@ def pair_by_content(
         tensors: Names of the tensors that they may be.
         expected: The tensor that a layer is by its name or the order; kept unless its content contradicts it clearly.
         blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
+        view: Puts a tensor's channels into a layer's order, where that is known of some; each tensor is then compared
+            with each layer in its own order, and at most `MOST_VIEWS` are.
 
     Returns:
         What was found, by layer. A layer is left out if no tensor fits, or too many do.
@@ -77,10 +83,11 @@ def pair_by_content(
     found: dict[str, Found] = {}
     for exact in (True, False):
         taken = {item.name for item in found.values()}
-        fits = _Fits(suspect=suspect, reference=reference, blocks=blocks or {}, exact=exact)
+        fits = _Fits(suspect=suspect, reference=reference, blocks=blocks or {}, exact=exact, view=view)
         left = [layer for layer in layers if layer not in found]
         for names, near in fits.classes(left, [name for name in tensors if name not in taken]):
-            found |= _assigned(fits, names, near, {name: expected[name] for name in names if name in expected})
+            there = {name: expected[name] for name in names if expected.get(name) in near}
+            found |= _assigned(fits, names, near, there)
     return found
 
 
@@ -90,6 +97,7 @@ class _Fits:
     reference: Reference
     blocks: Mapping[str, int]
     exact: bool
+    view: View | None
 
     def layouts(self, layer: str, tensor: str) -> tuple[Layout, ...]:
         """Return the layouts in which a tensor may be a layer."""
@@ -110,7 +118,8 @@ class _Fits:
             by_size.setdefault(math.prod(self.suspect.shape(name)), []).append(name)
         for key, names in classes.items():
             near = by_size.get(key[0], []) if self.exact else tensors
-            if len(near) > MOST_COPIES * len(names) or len(near) * len(names) > MOST_PAIRS:
+            most = MOST_PAIRS if self.view is None else MOST_VIEWS
+            if len(near) > MOST_COPIES * len(names) or len(near) * len(names) > most:
                 continue
             kinds = {self.reference.mask[layer].shape: layer for layer in names}.values()
             near = [name for name in near if any(self.layouts(layer, name) for layer in kinds)]
@@ -129,10 +138,9 @@ def _assigned(
     if not tensors:
         return {}
     if len(layers) == len(tensors) == 1:
-        return {
-            layers[0]: Found(name=tensors[0], layouts=fits.layouts(layers[0], tensors[0]), clear=False, moved=False)
-        }
-    score, seen = _scores(fits, layers, tensors)
+        return {layers[0]: Found(name=tensors[0], layouts=fits.layouts(layers[0], tensors[0]), clear=False)}
+    compared = _compared(fits, layers, tensors)
+    score = compared.score
     best = _assignment(score)
     if expected:
         there = np.array([[expected.get(layer, name) == name for name in tensors] for layer in layers])
@@ -143,16 +151,11 @@ def _assigned(
             best = kept
     found: dict[str, Found] = {}
     for row, column in best.items():
-        layer, name = layers[row], tensors[column]
-        nats = {item.layout: item.nats.get(layer, 0.0) for item in seen[column]}
-        layouts = fits.layouts(layer, name)
-        clear = [layout for layout in layouts if nats.get(layout, 0.0) >= max(CLEAR_NATS, max(nats.values()) / 2)]
-        found[layer] = Found(
-            name=name,
-            layouts=tuple(clear) or layouts,
-            clear=bool(clear),
-            moved=expected.get(layer, name) != name,
-        )
+        nats = compared.overlaps[row, column]
+        layouts = fits.layouts(layers[row], tensors[column])
+        said = [layout for layout in layouts if nats.get(layout, 0.0) >= max(CLEAR_NATS, max(nats.values()) / 2)]
+        is_clear = bool(said) or compared.clear[row, column]
+        found[layers[row]] = Found(name=tensors[column], layouts=tuple(said) or layouts, clear=bool(is_clear))
     return found
 
 
@@ -165,40 +168,65 @@ def _assignment(score: npt.NDArray[np.float64]) -> dict[int, int]:
     }
 
 
-def _scores(
-    fits: _Fits, layers: Sequence[str], tensors: Sequence[str]
-) -> tuple[npt.NDArray[np.float64], list[list[Seen]]]:
-    """Return how like each layer each tensor is, in nats, shape (layers, tensors); and how each tensor was read."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """How like some layers some tensors are.
+
+    Attributes:
+        score: In nats, shape (layers, tensors).
+        clear: Whether their channels are alike beyond chance, each in its place; shape of *score*.
+        overlaps: By row and column, the overlap in each layout, in nats.
+    """
+
+    score: npt.NDArray[np.float64]
+    clear: npt.NDArray[np.bool_]
+    overlaps: Mapping[tuple[int, int], Mapping[Layout, float]]
+
+
+def _compared(fits: _Fits, layers: Sequence[str], tensors: Sequence[str]) -> _Compared:
+    """Compare every layer of a class with every tensor, one tensor in memory at a time."""
     wanted = wanted_layers(fits.reference, layers)
-    kinds = {wanted[layer].shape: layer for layer in layers}.values()
+    reads = [(column, item) for column, name in enumerate(tensors) for item in _read(fits, name, wanted)]
     score = np.full((len(layers), len(tensors)), _IMPOSSIBLE)
-    seen: list[list[Seen]] = []
-    for name in tensors:
-        layouts = dict.fromkeys(layout for layer in kinds for layout in fits.layouts(layer, name))
-        try:
-            values = fits.suspect.read(name)
-        except TensorError:
-            layouts = {}
-        seen.append([])
-        for layout in layouts:
-            alike = {layer: item for layer, item in wanted.items() if item.shape[2:] == layout.shape[2:]}
-            seen[-1].append(look(values if layout.as_stored else layout.apply(values), layout, alike))
+    clear = np.zeros(score.shape, dtype=np.bool_)
+    overlaps: dict[tuple[int, int], dict[Layout, float]] = {}
     for kernel in {item.shape[2:] for item in wanted.values()}:
         rows = [row for row, layer in enumerate(layers) if wanted[layer].shape[2:] == kernel]
-        reads = [
-            (column, item) for column, items in enumerate(seen) for item in items if item.layout.shape[2:] == kernel
-        ]
-        if not reads:
+        here = [(column, item) for column, item in reads if item.layout.shape[2:] == kernel]
+        if not here:
             continue
-        far = distances([wanted[layers[row]] for row in rows], [item for _, item in reads])
-        for row, per_layer in zip(rows, far, strict=True):
-            shape = wanted[layers[row]].shape
-            for (column, item), distance in zip(reads, per_layer, strict=True):
-                if item.layout.shape == shape if fits.exact else _near(item.layout.shape, shape):
-                    nats = min(MOST_NATS, item.nats.get(layers[row], 0.0))
-                    likeness = nats + NATS_A_DEVIATION * (UNRELATED - distance) - _resizing(item.layout.shape, shape)
-                    score[row, column] = max(score[row, column], likeness)
-    return score, seen
+        ours, theirs = [wanted[layers[row]] for row in rows], [item for _, item in here]
+        far, in_place = distances(ours, theirs), profile_nats(ours, theirs)
+        for (i, row), (j, (column, item)) in itertools.product(enumerate(rows), enumerate(here)):
+            layer, shape = layers[row], item.layout.shape
+            if layer not in item.layers or not (shape == ours[i].shape if fits.exact else _near(shape, ours[i].shape)):
+                continue
+            overlap = item.nats.get(layer, 0.0)
+            nats = min(MOST_NATS, max(overlap, in_place[i, j]))
+            likeness = nats + NATS_A_DEVIATION * (UNRELATED - far[i, j]) - _resizing(shape, ours[i].shape)
+            score[row, column] = max(score[row, column], likeness)
+            clear[row, column] |= nats >= CLEAR_NATS
+            overlaps.setdefault((row, column), {})[item.layout] = overlap
+    return _Compared(score=score, clear=clear, overlaps=overlaps)
+
+
+def _read(fits: _Fits, tensor: str, wanted: Mapping[str, Wanted]) -> Iterator[Seen]:
+    """Read a tensor in every layout in which it may be one of the layers."""
+    layouts: dict[Layout, dict[str, Wanted]] = {}
+    for layer, item in wanted.items():
+        for layout in fits.layouts(layer, tensor):
+            layouts.setdefault(layout, {})[layer] = item
+    try:
+        values = fits.suspect.read(tensor)
+    except TensorError:
+        return
+    for layout, alike in layouts.items():
+        stored = layout.apply(values)
+        if fits.view is None:
+            yield look(stored, layout, alike)
+        else:
+            for layer, item in alike.items():
+                yield look(fits.view(layer, stored), layout, {layer: item})
 
 
 def _resizing(shape: Shape, wanted: Shape) -> float:

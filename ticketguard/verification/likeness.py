@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ticketguard.checkpoints.layouts import Layout, Shape
 from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import balanced
-from ticketguard.graph.sketches import sketch
+from ticketguard.graph.sketches import profiles, sketch
 from ticketguard.ticket import FloatArray, Reference
 
 # Positions of a layer that are looked up in each tensor, and of all layers together.
@@ -27,6 +27,8 @@ FULL_SHARE = 0.25
 DENSE = 2.0
 # What a difference in how many weights are not zero counts beside what they look like.
 AMOUNT_WEIGHT = 0.5
+# A profile of fewer numbers correlates by chance.
+FEWEST_PLACES = 12
 # Nats beyond which two layers overlap as no two do by chance, among a million pairs.
 CLEAR_NATS = 30.0
 
@@ -40,12 +42,14 @@ class Wanted:
         edges: How many of a tensor's strongest weights are compared.
         samples: Flat positions of some of the reference's edges.
         sketch: What its edges look like, in any order of channels.
+        profiles: How many edges its output channels have, and its input channels, in their order.
     """
 
     shape: Shape
     edges: int
     samples: IndexArray
     sketch: FloatArray
+    profiles: tuple[FloatArray, FloatArray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,15 +58,19 @@ class Seen:
 
     Attributes:
         layout: The layout.
+        layers: The layers that it may be in this layout.
         nats: By layer, how much more of its edges are among the tensor's strongest weights than chance gives: log
             likelihood ratio, in nats.
         sketch: What its strongest weights look like.
+        profiles: How many of them its output channels have, and its input channels, in their order.
         alive: How many of its weights are not zero.
     """
 
     layout: Layout
+    layers: frozenset[str]
     nats: Mapping[str, float]
     sketch: FloatArray
+    profiles: tuple[FloatArray, FloatArray]
     alive: int
 
 
@@ -78,7 +86,13 @@ def wanted_layers(reference: Reference, names: Sequence[str]) -> dict[str, Wante
             edges = np.sort(np.argsort(-strength, kind="stable")[: max(1, round(FULL_SHARE * mask.size))])
         generator = np.random.default_rng(index)
         samples = edges if len(edges) <= most else np.sort(generator.choice(edges, most, replace=False))
-        found[name] = Wanted(shape=mask.shape, edges=len(edges), samples=samples, sketch=sketch(edges, mask.shape))
+        found[name] = Wanted(
+            shape=mask.shape,
+            edges=len(edges),
+            samples=samples,
+            sketch=sketch(edges, mask.shape),
+            profiles=profiles(edges, mask.shape),
+        )
     return found
 
 
@@ -113,7 +127,14 @@ def look(layer: FloatArray, layout: Layout, wanted: Mapping[str, Wanted]) -> See
         if typical and alive > DENSE * typical
         else np.flatnonzero(strength)
     )
-    return Seen(layout=layout, nats=nats, sketch=sketch(strongest, layer.shape), alive=alive)
+    return Seen(
+        layout=layout,
+        layers=frozenset(wanted),
+        nats=nats,
+        sketch=sketch(strongest, layer.shape),
+        profiles=profiles(strongest, layer.shape),
+        alive=alive,
+    )
 
 
 def _log_likelihood_ratio(hits: int, samples: int, chance: float) -> float:
@@ -147,3 +168,40 @@ def distances(wanted: Sequence[Wanted], seen: Sequence[Seen]) -> npt.NDArray[np.
         squares / ours.shape[1]
         + AMOUNT_WEIGHT * np.minimum(((our_edges[:, None] - their_edges[None]) / spread) ** 2, 4)
     )
+
+
+def profile_nats(wanted: Sequence[Wanted], seen: Sequence[Seen]) -> npt.NDArray[np.float64]:
+    """Return how much more layers' channels are like tensors', each in its place, than chance gives, in nats.
+
+    It says something where one side of a layer is in order and the other is not: the log likelihood ratio of a
+    correlation, −n/2 · ln(1 − r²), of what each has beside the others of its side.
+
+    Args:
+        wanted: Layers.
+        seen: Tensors.
+
+    Returns:
+        Shape (layers, tensors); 0 where their shapes differ.
+    """
+    found = np.zeros((len(wanted), len(seen)))
+    for axis in (0, 1):
+        for size in {len(item.profiles[axis]) for item in wanted}:
+            rows = [row for row, item in enumerate(wanted) if len(item.profiles[axis]) == size]
+            columns = [column for column, item in enumerate(seen) if len(item.profiles[axis]) == size]
+            if not columns or size < FEWEST_PLACES:
+                continue
+            ours = _beside_others([wanted[row].profiles[axis] for row in rows])
+            theirs = _beside_others([seen[column].profiles[axis] for column in columns])
+            correlation = np.clip(ours @ theirs.T, 0, 1 - 1e-6)
+            found[np.ix_(rows, columns)] -= size / 2 * np.log1p(-(correlation**2))
+    return found
+
+
+def _beside_others(vectors: Sequence[FloatArray]) -> npt.NDArray[np.float64]:
+    """Return vectors less the mean of all of them, and their own, with length 1."""
+    rows = np.stack(vectors).astype(np.float64)
+    rows /= np.maximum(rows.mean(axis=1, keepdims=True), 1e-9)
+    if len(rows) > 1:
+        rows -= rows.mean(axis=0)
+    rows -= rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))

@@ -6,7 +6,7 @@ Names and shapes come first, then what weights look like beside the reference's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.conventions import conventions_of
@@ -16,7 +16,7 @@ from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup
 from ticketguard.ticket import Reference
-from ticketguard.verification.by_content import Found, clear_layouts, pair_by_content
+from ticketguard.verification.by_content import View, clear_layouts, pair_by_content
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,24 +89,31 @@ def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[
 
 
 def paired_anew(
-    suspect: Checkpoint, reference: Reference, network: Network, *, blocks: Mapping[str, int] | None = None
+    suspect: Checkpoint,
+    reference: Reference,
+    network: Network,
+    *,
+    blocks: Mapping[str, int] | None = None,
+    view: View | None = None,
 ) -> Network | None:
-    """Pair a network's layers by content alone, for one whose layers are not where names or the order say.
+    """Pair all of a network's layers by content, for one whose layers are not where names and the order say.
+
+    A thief may exchange names, or move blocks up to where others were. This is another hypothesis of where the layers
+    are, and no other look: the reference says which is right.
 
     Args:
         suspect: The checkpoint.
         reference: The unmarked ticket.
         network: As it was found.
         blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
+        view: Puts a tensor, taken as a layer of some name, into the order of the reference's channels, as far as that
+            was found. Where some layers were, the channels that they share with others tell which these are.
 
     Returns:
         The network; None if content says nothing else.
     """
     match = network.match
-    tensors = list(dict.fromkeys([*match.pairs.values(), *match.unclaimed]))
-    layers = sorted({*match.pairs, *match.missing, *match.wrong_shapes})
-    found = pair_by_content(suspect, reference, layers=layers, tensors=tensors, expected=match.pairs, blocks=blocks)
-    anew = _with(match, found, reference)
+    anew = _paired(suspect, reference, match, _not_fused(match, reference.mask), blocks, view)
     if (anew.pairs, anew.conventions[:1]) == (match.pairs, match.conventions[:1]):
         return None
     return _network(suspect, anew, {name: reference.mask[name].shape for name in reference.mask})
@@ -116,39 +123,52 @@ def _by_content(
     suspect: Checkpoint, reference: Reference, match: LayerMatch, blocks: Mapping[str, int] | None
 ) -> LayerMatch:
     """Return a match whose layers without a known name were found by content, and whose open layouts were tried."""
-    open_layers = sorted({*match.by_order, *match.missing, *match.wrong_shapes})
-    if open_layers:
-        expected = {layer: match.pairs[layer] for layer in match.by_order}
-        found = pair_by_content(
-            suspect, reference, layers=open_layers, tensors=match.unclaimed, expected=expected, blocks=blocks
-        )
-        # Where layers are left over, a tensor that merely has the shape of one is nobody's.
-        complete = len(found) == len(open_layers)
-        match = _with(
-            match,
-            {layer: item for layer, item in found.items() if complete or item.clear or layer in expected},
-            reference,
-        )
+    sizes = {reference.mask[layer].size for layer in (*match.by_order, *match.missing, *match.wrong_shapes)}
+    # Layers of the same size as one that is missing may be where it was.
+    doubted = [layer for layer in _not_fused(match, reference.mask) if reference.mask[layer].size in sizes]
+    if doubted:
+        match = _paired(suspect, reference, match, doubted, blocks)
     in_doubt = [layer for layer in match.pairs if len({one[layer] for one in match.conventions}) > 1]
     clear = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
     return _with_layouts(match, {**match.layouts, **clear}, reference) if clear else match
 
 
-def _with(match: LayerMatch, found: Mapping[str, Found], reference: Reference) -> LayerMatch:
-    """Return a match with what was found by content in it."""
-    pairs = dict(sorted({**match.pairs, **{layer: item.name for layer, item in found.items()}}.items()))
-    moved = {layer for layer, item in found.items() if item.moved or layer not in match.pairs}
-    changed = dataclasses.replace(
+def _not_fused(match: LayerMatch, layers: Iterable[str]) -> list[str]:
+    """Return those of some layers that are not part of a tensor."""
+    return [layer for layer in layers if layer not in match.layouts or match.layouts[layer][0].part is None]
+
+
+def _paired(
+    suspect: Checkpoint,
+    reference: Reference,
+    match: LayerMatch,
+    layers: Sequence[str],
+    blocks: Mapping[str, int] | None,
+    view: View | None = None,
+) -> LayerMatch:
+    """Return a match with some of its layers paired by content."""
+    kept = {layer: name for layer, name in match.pairs.items() if layer not in set(layers)}
+    expected = {layer: match.pairs[layer] for layer in layers if layer in match.pairs}
+    free = dict.fromkeys(name for name in (*match.pairs.values(), *match.unclaimed) if name not in set(kept.values()))
+    found = pair_by_content(
+        suspect, reference, layers=layers, tensors=list(free), expected=expected, blocks=blocks, view=view
+    )
+    # Where layers are left over, a tensor that merely has the shape of one is nobody's.
+    complete = len(found) == len(layers)
+    found = {layer: item for layer, item in found.items() if complete or item.clear or layer in expected}
+    pairs = dict(sorted({**kept, **{layer: item.name for layer, item in found.items()}}.items()))
+    moved = {layer for layer, item in found.items() if match.pairs.get(layer) != item.name}
+    anew = dataclasses.replace(
         match,
         pairs=pairs,
-        by_order=tuple(layer for layer in match.by_order if layer not in moved),
-        by_content=tuple(sorted({*match.by_content, *moved})),
-        wrong_shapes={layer: item for layer, item in match.wrong_shapes.items() if layer not in found},
-        missing=tuple(layer for layer in match.missing if layer not in found),
-        unclaimed=tuple(name for name in match.unclaimed if name not in {item.name for item in found.values()}),
+        by_order=tuple(layer for layer in match.by_order if layer in pairs and layer not in moved),
+        by_content=tuple(sorted({*match.by_content, *moved} & set(pairs))),
+        wrong_shapes={layer: item for layer, item in match.wrong_shapes.items() if layer not in pairs},
+        missing=tuple(layer for layer in reference.mask if layer not in pairs and layer not in match.wrong_shapes),
+        unclaimed=tuple(name for name in free if name not in set(pairs.values())),
     )
     layouts = {**match.layouts, **{layer: item.layouts for layer, item in found.items()}}
-    return _with_layouts(changed, {layer: layouts[layer] for layer in pairs}, reference)
+    return _with_layouts(anew, {layer: layouts[layer] for layer in pairs}, reference)
 
 
 def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], reference: Reference) -> LayerMatch:
