@@ -14,6 +14,7 @@ import pytest
 import ticketguard as tg
 from tests.verification.residual import residual_ticket
 from tests.verification.stolen import of_densities
+from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.verification.planted_graph.sizes import MEASURED, MOST_LAYERS_AUC, PlantedSize, sizes_of
 from ticketguard.verification.registry import scheme
 from ticketguard.verification.sizing import SizedScheme
@@ -37,6 +38,13 @@ def test_sizes_grow_and_keep_the_marks_other_settings(sizes: Sequence[PlantedSiz
     assert moved == sorted(moved)
     for size in sizes:
         assert size.settings == {"share": size.mark.share, "secret_share": size.mark.secret_share}
+
+
+@pytest.mark.parametrize("ticket", [of_densities(0.1, 0.1, 0.5), of_densities(1.0, 0.7, 1.0)])
+@pytest.mark.parametrize("secret_share", [None, 0.02])
+def test_a_sizes_parameters_are_those_that_a_claim_will_have(ticket: tg.Ticket, secret_share: float | None) -> None:
+    for size in sizes_of(tg.PlantedGraph(secret_share=secret_share), ticket):
+        assert size.parameters == PlantedParameters.from_json(size.mark.parameters(ticket))
 
 
 def test_the_secret_set_is_the_smallest_that_layers_do_not_show(sizes: Sequence[PlantedSize]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ticketguard.embedding.planted_graph import DENSE, PlantedGraph, PlantedParameters
+from ticketguard.embedding.planted_graph import DENSE, PARTS, PlantedGraph, PlantedParameters
 from ticketguard.errors import ConfigurationError
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.foresight import Copy, Outline, PerLayer, after, untouched
@@ -56,7 +56,7 @@ class PlantedSize:
     @property
     def settings(self) -> Mapping[str, float]:
         """Share of the edges, and of the positions that are secret."""
-        return {"share": self.mark.share, "secret_share": self.parameters.secret_ppm / 1e6}
+        return {"share": self.mark.share, "secret_share": self.parameters.secret_ppm / PARTS}
 
     @functools.cached_property
     def copy(self) -> Copy:
@@ -99,25 +99,38 @@ def sizes_of(mark: PlantedGraph, ticket: Ticket) -> list[PlantedSize]:
     A secret share that *mark* fixes is left alone, and so is a dense ticket's: evidence of holes grows with it.
     """
     outline = Outline.of(ticket)
-    fixed = mark.secret_share is not None or ticket.mask.density >= DENSE
-    secret_shares = (mark.secret_share,) if fixed else SECRET_SHARES
-    chosen = (_hidden([_size(mark, share, secret, ticket, outline) for secret in secret_shares]) for share in SHARES)
-    return [size for size in chosen if size is not None and size.moved_edges]
+    dense = ticket.mask.density >= DENSE
+    secret_shares = (mark.secret_share,) if dense or mark.secret_share is not None else SECRET_SHARES
+    found = []
+    for share in SHARES:
+        sizes = []
+        for secret_share in secret_shares:
+            size = dataclasses.replace(mark, share=share, secret_share=secret_share)
+            parameters = _parameters_in_holes(size, ticket) if dense else _parameters(size)
+            if parameters is not None:
+                sizes.append(PlantedSize(mark=size, parameters=parameters, outline=outline))
+        hidden = _hidden(sizes)
+        if hidden is not None and hidden.moved_edges:
+            found.append(hidden)
+    return found
 
 
-def _size(
-    mark: PlantedGraph, share: float, secret_share: float | None, ticket: Ticket, outline: Outline
-) -> PlantedSize | None:
-    settings = dataclasses.replace(mark, share=share, secret_share=secret_share)
+def _parameters(mark: PlantedGraph) -> PlantedParameters:
+    """Return what a claim says of a mark in a sparse ticket, without counting the ticket's edges for every size."""
+    assert mark.secret_share is not None
+    return PlantedParameters(secret_ppm=round(mark.secret_share * PARTS), share_ppm=round(mark.share * PARTS))
+
+
+def _parameters_in_holes(mark: PlantedGraph, ticket: Ticket) -> PlantedParameters | None:
+    """Return what a claim says of a mark in a dense ticket; None if that has no room for so many holes."""
     try:
-        parameters = PlantedParameters.from_json(settings.parameters(ticket))
+        return PlantedParameters.from_json(mark.parameters(ticket))
     except ConfigurationError:
-        return None  # A dense ticket has no room for so many holes.
-    return PlantedSize(mark=settings, parameters=parameters, outline=outline)
+        return None
 
 
-def _hidden(sizes: Sequence[PlantedSize | None]) -> PlantedSize | None:
+def _hidden(sizes: Sequence[PlantedSize]) -> PlantedSize | None:
     """Return the first of *sizes* that layers do not show, or not much more than the best of them."""
-    fitting = [size for size in sizes if size is not None]
-    enough = max(MOST_LAYERS_AUC, min((size.layers_auc for size in fitting), default=0.5) + CLOSE_TO_THE_BEST)
-    return next((size for size in fitting if size.layers_auc <= enough), None)
+    best = min((size.layers_auc for size in sizes), default=0.5)
+    enough = max(MOST_LAYERS_AUC, best + CLOSE_TO_THE_BEST)
+    return next((size for size in sizes if size.layers_auc <= enough), None)
