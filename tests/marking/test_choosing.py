@@ -45,6 +45,8 @@ def test_the_first_size_that_keeps_the_level_after_every_theft_is_chosen() -> No
         weakest = max(seen.unlucky_log10_p for seen in sized.foreseen if seen.theft.name in required)
         assert sized.keeps == (weakest <= 1.5 * choice.needed_log10_p)
         assert all(seen.unlucky_log10_p >= seen.log10_p for seen in sized.foreseen)
+    # Sizes begin where an untouched copy has enough.
+    assert choice.sizes[0].foreseen[0].unlucky_log10_p <= choice.needed_log10_p
     assert [sized.keeps for sized in choice.sizes] == [False] * (len(choice.sizes) - 4) + [True] * 4
 
 

@@ -21,7 +21,7 @@ from tests.verification.stolen import THEFTS, Weights, of_densities
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
-from ticketguard.verification.planted_graph.foresight import after
+from ticketguard.verification.planted_graph.foresight import Copy, after
 from ticketguard.verification.planted_graph.sizes import ONE_IN_TWENTY, PlantedSize, sizes_of
 from ticketguard.verification.registry import scheme
 from ticketguard.verification.statistics import log10_upper_tail
@@ -170,3 +170,48 @@ def test_equal_weights_are_pruned_at_one_rate(share: float, again: float) -> Non
     size = flat_size()
     twice = Theft.parse(f"pruned-{100 * share}+pruned-{100 * again}")
     assert after(size.copy, twice).edges == pytest.approx(size.copy.edges * (1 - share) * (1 - again))
+
+
+def left_of(densities: tuple[float, ...], theft: str, *, share: float = 0.1, secret_share: float | None = None) -> Copy:
+    return after(size_of(of_densities(*densities), share=share, secret_share=secret_share).copy, Theft.parse(theft))
+
+
+def test_what_is_left_after_two_thefts_varies_as_after_one_of_both_strengths() -> None:
+    twice = left_of((0.1, 0.2, 0.5), "channels-20+channels-50", secret_share=0.1)
+    once = left_of((0.1, 0.2, 0.5), "channels-60", secret_share=0.1)
+    assert twice.hits == pytest.approx(once.hits)
+    assert twice.variance == pytest.approx(once.variance)
+
+
+def test_an_unlucky_copy_has_as_many_edges_but_fewer_hits() -> None:
+    copy = left_of((1.0, 1.0, 1.0), "pruned-50")
+    unlucky = copy.unlucky(ONE_IN_TWENTY)
+    assert unlucky.edges == pytest.approx(copy.edges)
+    fewer = float((copy.hits - unlucky.hits).sum())
+    assert fewer == pytest.approx(ONE_IN_TWENTY * math.sqrt(copy.variance.sum()))
+
+
+def test_a_layer_short_of_secret_positions_plants_as_many_as_the_key_gives() -> None:
+    ticket = of_densities(0.1, 0.1, 0.6)
+    size = size_of(ticket, share=0.1, secret_share=0.03)
+    planted = []
+    for key in range(200):
+        binding = Binding(secret=key.to_bytes(32, "little"), commitment=bytes(32))
+        start = Start(mask=ticket.mask, weights=ticket.weights)
+        planted.append(len(size.mark.plan(ticket, start, binding, size.mark.parameters(ticket)).planted["3"]))
+    assert size.copy.hits[-1] == pytest.approx(statistics.mean(planted), abs=0.6)
+    assert size.copy.variance[-1] == pytest.approx(statistics.variance(planted), rel=0.25)
+    assert not size.copy.variance[:-1].any()
+
+
+def test_no_copy_has_more_edges_than_positions() -> None:
+    full = left_of((0.1, 0.7, 1.0), "regrown-5000", secret_share=0.1)
+    assert full.edges == pytest.approx(full.outline.positions)
+    assert full.hits == pytest.approx(full.secret)
+
+
+def test_after_retraining_small_weights_are_not_those_that_were_small() -> None:
+    again = left_of((0.1, 0.1, 0.1), "pruned-50+rewired-30+pruned-50", secret_share=0.1)
+    assert again.alive.mean(axis=1) == pytest.approx(0.5, abs=0.05)
+    untrained = left_of((0.1, 0.1, 0.1), "pruned-50+pruned-50", secret_share=0.1)
+    assert untrained.alive.mean(axis=1) == pytest.approx(0.25, abs=0.05)

@@ -91,3 +91,11 @@ def test_what_is_said_to_be_measured_is_what_was_measured() -> None:
     (said,) = MEASURED
     assert f"{statistics.mean(lost):.2f} points of accuracy lost ({', '.join(f'{loss:.2f}' for loss in lost)};" in said
     assert f"an AUC of {statistics.mean(stealth):.2f} ({', '.join(f'{auc:.2f}' for auc in stealth)})" in said
+
+
+def test_a_mark_of_few_edges_has_a_set_that_is_hardly_worse_than_the_best(sizes: Sequence[PlantedSize]) -> None:
+    few = next(size for size in sizes if size.mark.share == 0.0015)
+    larger = sizes_of(tg.PlantedGraph(secret_share=0.003), residual_ticket())
+    best = next(size for size in larger if size.mark.share == 0.0015)
+    assert few.mark.secret_share == 0.001
+    assert MOST_LAYERS_AUC < best.layers_auc < few.layers_auc < best.layers_auc + 0.005
