@@ -29,8 +29,8 @@ from ticketguard.keyed import commit
 from ticketguard.predictors.patience import Patience
 from ticketguard.verification import statistics, trigger_set
 from ticketguard.verification.journal import Journal
-from ticketguard.verification.planted_graph import counting, examination
-from ticketguard.verification.readings import READINGS, Layers, read_layer
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
+from ticketguard.verification.readings import READINGS, Layers
 
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # Stated before anything is drawn: the probability that any of all comparisons fails although every p is exact.
@@ -62,21 +62,20 @@ def weights_p_values(claim: Claim, secrets: int) -> Doubles:
     """Return log10 p of every reading of every pass and, last, of the corrected minimum; shape (secrets, readings)."""
     digest = claim.reference.digest()
     stored = Layers(read=claim.suspect.__getitem__, names={name: name for name in claim.suspect})
-    passes = [stored]
-    if claim.groups:
-        # The alignment sees the reference and the suspect, no secret: it is the same for all.
-        alignment = align(stored, claim.reference, claim.groups)
-        aligned = {name: alignment.apply(name, layer) for name, layer in stored.items()}
-        passes.append(Layers(read=aligned.__getitem__, names={name: name for name in aligned}))
-    looks = len(READINGS) * len(passes)
+    # The alignment sees the reference and the suspect, no secret: it is the same for all.
+    alignment = align(stored, claim.reference, claim.groups)
+    aligned = {name: alignment.apply(name, layer) for name, layer in stored.items()}
+    passes = [stored, Layers(read=aligned.__getitem__, names={name: name for name in aligned})]
+    reads = [ReadSuspect.of(layers, claim.reference.mask, claim.parameters) for layers in passes]
+    correction = math.log10(len(READINGS) * len(passes))
     rows = []
     for index in range(secrets):
         binding = binding_of(
             claim.name, index, digest=digest, scheme="planted-graph", parameters=repr(claim.parameters)
         )
-        passages = [examination.examine(layers, claim.reference.mask, binding, claim.parameters) for layers in passes]
-        evidence = examination.to_evidence(passages, threshold_log10_p=NEVER, looks=looks, missing=())
-        rows.append([p for passage in passages for p in passage.readings_log10_p] + [evidence.log10_p])
+        counts = [counted for read in reads for counted in count_hits(read, binding, claim.parameters)]
+        row = [memoised_tail(counted.layers) for counted in counts]
+        rows.append([*row, min(0.0, min(row) + correction)])
     return np.array(rows)
 
 
@@ -132,10 +131,10 @@ def ground(name: str) -> float:
     return float(log10_p_values(name, GROUND_SECRETS)[:, -1].min())
 
 
-def _memoised_tail(layers: Sequence[statistics.LayerCount], hits: int | None = None) -> float:
+def memoised_tail(layers: Sequence[statistics.LayerCount]) -> float:
     """Compute `log10_upper_tail` once for every count that comes up: it is a function of sizes and total hits."""
-    observed = sum(layer.hits for layer in layers) if hits is None else hits
-    return _tail(tuple((layer.size, layer.kept, layer.secret) for layer in layers), observed)
+    hits = sum(layer.hits for layer in layers)
+    return _tail(tuple((layer.size, layer.kept, layer.secret) for layer in layers), hits)
 
 
 @functools.lru_cache(maxsize=200_000)
@@ -146,17 +145,7 @@ def _tail(layers: tuple[tuple[int, int, int], ...], hits: int) -> float:
 
 @functools.cache
 def without_repetition() -> None:
-    """Leave out what no p-value depends on: repeated computations of one value, and 19 of the 20 decoy keys."""
-    examination.log10_upper_tail = _memoised_tail  # type: ignore[attr-defined]
-    examination.decoy_bindings = functools.partial(examination.decoy_bindings, count=1)
-    read = functools.lru_cache(maxsize=1000)(
-        lambda content, shape, edges, found_later: read_layer(
-            np.frombuffer(content, dtype=np.float32).reshape(shape), edges=edges, found_later=found_later
-        )
-    )
-    counting.read_layer = lambda layer, *, edges, found_later=False: read(
-        layer.tobytes(), layer.shape, edges, found_later
-    )
+    """Leave out repeated computations of one e-value."""
     log10_e: Callable[[float, int, int], float] = functools.lru_cache(maxsize=200_000)(
         lambda chance, queries, matches: _log10_e(statistics.EProcess(chance=chance, queries=queries, matches=matches))
     )

@@ -17,7 +17,7 @@ from ticketguard.embedding.interface import Binding, Start
 from ticketguard.errors import ConfigurationError
 from ticketguard.marking.choosing import SURVIVE, MarkChoice, choose_marks
 from ticketguard.ticket import Ticket
-from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.sizes import PlantedSize
 from ticketguard.verification.statistics import log10_upper_tail
 
@@ -92,9 +92,9 @@ def read(choice: MarkChoice, ticket: Ticket, key: int, theft: str) -> float:
     start = Start(mask=ticket.mask, weights=ticket.weights)
     planned = size.mark.plan(ticket, start, binding, size.mark.parameters(ticket))
     weights = THEFTS[theft](dict(planned.start.weights), np.random.default_rng(key))
-    edges = edges_to_read(weights, ticket.mask, size.parameters)
-    (found, *_) = count_hits(weights, ticket.mask, [binding], parameters=size.parameters, edges=edges)
-    return log10_upper_tail(found.keys[0]) + math.log10(choice.looks)
+    read = ReadSuspect.of(weights, ticket.mask, size.parameters)
+    (found, *_) = count_hits(read, binding, size.parameters)
+    return log10_upper_tail(found.layers) + math.log10(choice.looks)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_every_reading_is_what_the_page_says(kind: str, how: str) -> None:
         if (kind, how) == ("found later", "ties"):
             continue  # a copy has half a hit more there, which floats round up
         copy = min(counted.attainable_log10_p(KINDS[kind]["share_ppm"]) for counted in expected)
-        assert found.details["attainable_log10_p"] == pytest.approx(min(0, float(copy) + math.log10(5)), abs=1e-6)
+        assert found.details["attainable_log10_p"] == pytest.approx(min(0, float(copy) + math.log10(10)), abs=1e-6)
         assert found.details["positions"] == sum(layer.size for layer in best.layers)
 
 
@@ -134,7 +134,7 @@ def test_a_verdict_is_what_the_page_computes() -> None:
     for seed in range(3):
         suspect = steered(made, seed, "dense")
         expected = by_the_page.readings(suspect, reference.mask, KINDS["sparse"], SECRET, made.commitment)
-        log10_p = float(min(counted.log10_p for counted in expected)) + math.log10(5)
+        log10_p = float(min(counted.log10_p for counted in expected)) + math.log10(10)
         verdict = tg.verify(tg.Checkpoint(suspect), signed(made, reference=reference))
         assert verdict.log10_p == pytest.approx(log10_p, abs=1e-6)
         assert verdict.status == "supported"
@@ -341,7 +341,7 @@ def test_decoys_go_through_the_same_steps_and_decide_nothing() -> None:
     )
     found = evidence(suspect, signed(made, reference=reference))
     assert found.details["decoy_keys"] == 20
-    assert found.details["decoy_log10_p"] == pytest.approx(float(smallest) + math.log10(5), abs=1e-6)
+    assert found.details["decoy_log10_p"] == pytest.approx(float(smallest) + math.log10(10), abs=1e-6)
     # A suspect made for the first decoy proves nothing for the owner.
     stolen = {}
     for name, shape in SMALL.items():

@@ -20,7 +20,7 @@ from tests.verification.residual import residual_ticket
 from tests.verification.stolen import THEFTS, Weights, of_densities
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.ticket import Ticket
-from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.foresight import Copy, after
 from ticketguard.verification.planted_graph.sizes import ONE_IN_TWENTY, PlantedSize, sizes_of
 from ticketguard.verification.registry import scheme
@@ -91,9 +91,8 @@ def stolen_from(ticket_name: str) -> list[tuple[Binding, Weights]]:
 
 def read(weights: Weights, ticket: Ticket, binding: Binding, size: PlantedSize) -> float:
     """Return what a verifier finds in what is not zero, its looks paid for."""
-    edges = edges_to_read(weights, ticket.mask, size.parameters)
-    found = count_hits(weights, ticket.mask, [binding], parameters=size.parameters, edges=edges)
-    return min(0.0, log10_upper_tail(found[0].keys[0]) + math.log10(LOOKS))
+    found = count_hits(ReadSuspect.of(weights, ticket.mask, size.parameters), binding, size.parameters)
+    return min(0.0, log10_upper_tail(found[0].layers) + math.log10(LOOKS))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.errors import UnverifiableError
 from ticketguard.verification.networks import find_networks
-from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.readings import Layers
 from ticketguard.verification.statistics import log10_upper_tail
 
@@ -196,9 +196,9 @@ def test_p_is_as_rare_as_it_says_where_content_chose_the_layers() -> None:
     layers = Layers(read=suspect.read, names=network.names, layouts=network.conventions[0])
     parameters = PlantedParameters(secret_ppm=30_000, share_ppm=100_000)
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(150)]
-    edges = edges_to_read(layers, REFERENCE.mask, parameters)
-    for counted in count_hits(layers, REFERENCE.mask, bindings, parameters=parameters, edges=edges):
-        p_values = np.array([10 ** log10_upper_tail(key) for key in counted.keys])
+    read = ReadSuspect.of(layers, REFERENCE.mask, parameters)
+    for of_keys in zip(*(count_hits(read, binding, parameters) for binding in bindings), strict=True):
+        p_values = np.array([10 ** log10_upper_tail(counted.layers) for counted in of_keys])
         for level in (0.5, 0.1, 0.01):
             # Four standard deviations above the share that an exact test has at most.
             assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(p_values))

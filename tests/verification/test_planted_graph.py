@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters,
 from ticketguard.errors import CapacityError
 from ticketguard.graph import Alignment
 from ticketguard.ticket import Mask, Ticket, TicketInfo
-from ticketguard.verification.planted_graph.counting import count_hits, counted_positions, edges_to_read
-from ticketguard.verification.planted_graph.examination import examine, to_evidence
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits, counted_positions, edges_to_read
+from ticketguard.verification.planted_graph.evidence import evidence_of
+from ticketguard.verification.planted_graph.passages import Passage, examine
 from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, kept_among, read_layer
 from ticketguard.verification.registry import scheme
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
@@ -40,16 +43,38 @@ def tickets(seed: int = 0) -> tuple[Ticket, dict[str, np.ndarray]]:
     return ticket, dict(planned.start.weights)
 
 
-def evidence(weights: dict[str, np.ndarray], reference: Mask, binding: Binding = BINDING) -> Evidence:
+# Of a suspect in which the reference was recognised.
+FOUND = Alignment(streams=(), orders=(), overlap=1.0, deviations=50.0)
+
+
+def judged(
+    passage: Passage,
+    binding: Binding = BINDING,
+    *,
+    looks: int = len(READINGS),
+    missing: Sequence[str] = (),
+    alignment: Alignment = FOUND,
+) -> Evidence:
+    return evidence_of(
+        [passage],
+        [alignment],
+        binding,
+        PARAMETERS,
+        threshold_log10_p=THRESHOLD,
+        looks=looks,
+        details={"missing_layers": list(missing), "unreadable_layers": [], "unreadable_networks": []},
+    )
+
+
+def passage_of(weights: dict[str, np.ndarray], reference: Mask, binding: Binding = BINDING) -> Passage:
     layers = Layers(read=lambda name: weights[name], names={name: name for name in weights})
     present = Mask(layers={name: reference[name] for name in reference if name in weights})
+    return examine(layers, present, binding, PARAMETERS)
+
+
+def evidence(weights: dict[str, np.ndarray], reference: Mask, binding: Binding = BINDING) -> Evidence:
     missing = [name for name in reference if name not in weights]
-    return to_evidence(
-        [examine(layers, present, binding, PARAMETERS)],
-        threshold_log10_p=THRESHOLD,
-        looks=len(READINGS),
-        missing=missing,
-    )
+    return judged(passage_of(weights, reference, binding), binding, missing=missing)
 
 
 @given(
@@ -149,9 +174,8 @@ def test_a_suspect_with_a_few_edges_left_is_inconclusive() -> None:
 
 def test_every_look_is_paid_for() -> None:
     ticket, marked = tickets()
-    layers = Layers(read=lambda name: marked[name], names={name: name for name in marked})
-    passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
-    once, eight = (to_evidence([passage], threshold_log10_p=THRESHOLD, looks=looks, missing=[]) for looks in (1, 8))
+    passage = passage_of(marked, ticket.mask)
+    once, eight = (judged(passage, looks=looks) for looks in (1, 8))
     assert eight.log10_p - once.log10_p == pytest.approx(np.log10(8))
 
 
@@ -220,9 +244,10 @@ def test_p_values_of_other_kinds_of_claims_are_as_rare_as_they_say(parameters: P
     suspect = layers_of(3)
     reference = Mask(layers={name: np.ones(suspect[name].shape, bool) for name in ("a", "b")})
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(600)]
-    edges = edges_to_read(suspect, reference, parameters)
-    for counted in count_hits(suspect, reference, bindings, parameters=parameters, edges=edges):
-        p_values = np.array([10 ** log10_upper_tail(layers) for layers in counted.keys])
+    read = ReadSuspect.of(suspect, reference, parameters)
+    counts = [count_hits(read, binding, parameters) for binding in bindings]
+    for of_keys in zip(*counts, strict=True):
+        p_values = np.array([10 ** log10_upper_tail(counted.layers) for counted in of_keys])
         for level in (0.5, 0.1, 0.01):
             # Four standard deviations above the share that an exact test has at most.
             assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(bindings))
@@ -235,7 +260,9 @@ def test_memory_is_for_one_layer_and_one_key_whatever_share_of_the_positions_is_
     parameters = PlantedParameters(secret_ppm=500_000, share_ppm=50_000)
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(21)]
     tracemalloc.start()
-    count_hits(suspect, reference, bindings, parameters=parameters, edges={"a": 10**6})
+    read = ReadSuspect.of(suspect, reference, parameters)
+    for binding in bindings:
+        count_hits(read, binding, parameters)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 * 10**6  # 21 keys' positions alone are 84 bytes a position
@@ -246,7 +273,7 @@ def test_every_reading_is_counted_where_the_reference_is_empty_or_full(is_full: 
     suspect = layers_of(3)
     reference = Mask(layers={name: np.abs(layer) > (-1 if is_full else 1) for name, layer in suspect.items()})
     edges = edges_to_read(suspect, reference, PARAMETERS)
-    counts = count_hits(suspect, reference, [BINDING], parameters=PARAMETERS, edges=edges)
+    counts = count_hits(ReadSuspect.of(suspect, reference, PARAMETERS), BINDING, PARAMETERS)
     for index, name in enumerate(reference):
         keeps, kept = read_layer(suspect[name], edges=edges[name])
         secret = np.zeros(suspect[name].size, bool)
@@ -256,7 +283,7 @@ def test_every_reading_is_counted_where_the_reference_is_empty_or_full(is_full: 
         for bit, keep in enumerate(keeps):
             mask = (kept >> bit & 1).astype(bool)
             assert counts[bit].kept[index] == mask.sum() == keep
-            assert counts[bit].keys[0][index] == LayerCount(
+            assert counts[bit].layers[index] == LayerCount(
                 size=counted.sum(),
                 kept=(mask & counted).sum(),
                 secret=(secret & counted).sum(),
@@ -278,23 +305,35 @@ def test_edges_of_the_reference_itself_say_nothing() -> None:
 
 def test_all_readings_of_a_passage_are_told() -> None:
     ticket, marked = tickets()
-    layers = Layers(read=marked.__getitem__, names={name: name for name in SHAPES})
-    passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
+    passage = passage_of(marked, ticket.mask)
     assert len(passage.readings_log10_p) == len(READINGS)
     assert min(passage.readings_log10_p) == passage.log10_p
     assert passage.readings_log10_p[READINGS.index(passage.reading)] == passage.log10_p
 
 
-def test_an_alignment_that_was_cut_short_does_not_acquit() -> None:
+@pytest.mark.parametrize(
+    ("alignment", "word"),
+    [
+        (FOUND, None),
+        (dataclasses.replace(FOUND, deviations=5.9), "could not be aligned"),
+        (dataclasses.replace(FOUND, deviations=0.0, complete=False), "was cut short"),
+        (dataclasses.replace(FOUND, complete=False), None),
+    ],
+)
+def test_what_could_not_be_aligned_does_not_acquit(alignment: Alignment, word: str | None) -> None:
     ticket, _ = tickets()
-    weights = dict(ticket.weights)
-    verdicts = []
-    for complete in (True, False):
-        alignment = Alignment(groups=(), permutations=(), overlap=0.0, complete=complete)
-        layers = Layers(read=weights.__getitem__, names={name: name for name in SHAPES}, alignment=alignment)
-        passage = examine(layers, ticket.mask, BINDING, PARAMETERS)
-        verdicts.append(to_evidence([passage], threshold_log10_p=-19.3, looks=10, missing=[]).status)
-    assert verdicts == ["not_supported", "inconclusive"]
+    found = judged(passage_of(dict(ticket.weights), ticket.mask), alignment=alignment)
+    assert found.status == ("inconclusive" if word else "not_supported")
+    assert (word or "") in " ".join(found.details.get("why", [""]))
+
+
+def test_missing_layers_do_not_acquit() -> None:
+    ticket, _ = tickets()
+    part = {"conv.weight": ticket.weights["conv.weight"]}
+    found = evidence(part, ticket.mask)
+    assert found.details["attainable_log10_p"] < THRESHOLD
+    assert found.status == "inconclusive"
+    assert "layers or networks are missing" in found.details["why"][0]
 
 
 def test_a_mark_without_room_is_refused_with_the_edges_that_it_needs() -> None:

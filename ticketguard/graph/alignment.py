@@ -1,47 +1,34 @@
-"""Undo a thief's reordering of hidden channels: match a suspect's channels to the unmarked reference's.
+"""Undo a thief's rebuilding of a network: match a suspect's channels to the unmarked reference's.
 
 The reference is all the matching sees. The owner's secret edges are a fresh draw given the reference, so they
-are independent of the alignment and the p-value of an aligned suspect is as exact as that of an unaligned one.
+are independent of the alignment and the p-value of an aligned suspect is as exact as that of an unaligned one: however
+many orders, turns and starts are tried here, and however the best of them is chosen, no search has to be paid for.
 
-Channels are matched group by group by linear assignment, the other groups held fixed, until nothing changes
-(weight matching, Ainsworth et al. 2023, "Git Re-Basin", algorithm 1). What is compared is where a layer's
-strongest weights lie, and with what sign and size relative to their row and column: both survive training,
-pruning, regrowth, and positive rescaling of channels.
+What is compared is where a layer's strongest weights lie, and with what sign and size relative to their row and column:
+both survive training, pruning, regrowth, and positive rescaling of channels.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ticketguard.errors import TensorError, UnverifiableError
-from ticketguard.graph.groups import (
-    CHANNEL_AXES,
-    ChannelGroup,
-    GroupMember,
-    IndexArray,
-    group_channels,
-    place_channels,
-)
-from ticketguard.graph.similarity import Edges, member_similarity, strongest_edges
+from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
+from ticketguard.graph.likeness import LEAST_DEVIATIONS, TRACE_DEVIATIONS, Likeness, split
+from ticketguard.graph.matching import Budget, Matching, Order
+from ticketguard.graph.similarity import Edges, strongest_edges
+from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
+from ticketguard.graph.turns import UNTURNED, Turn, orbits, turns_of
 from ticketguard.ticket import FloatArray, Reference
 
-# A pass over all groups costs one assignment each; matching converges in 3 to 8 passes, or is lost.
-PASSES = 30
-# An overlap that no wrong matching reaches on a sparse ticket; a first start that gets there is the last one tried.
-CLEAR_OVERLAP = 0.4
+# Of a network with more edges, turns are only looked for where a start that needs no turn finds a trace.
+MOST_EDGES_TURNED = 50_000
 # Share of a suspect's weights that is compared with a full layer of the reference.
 FULL_SHARE = 0.25
-# Breaks ties in favour of what is: channels without edges stay where they are.
-STAY_BONUS = 1e-6
-# Groups are somebody else's file, and an assignment of n channels takes up to n^3 steps (of 2 to 5 ns) and n^2 numbers:
-# what a network of this size has, several times over, and no more. Of its own, each part of a group costs as much as
-# this many steps.
-FREE_STEPS, STEPS_A_POSITION, STEPS_A_MEMBER = 2 * 10**9, 4096, 300_000
-FREE_CELLS, CELLS_A_POSITION = 2**23, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,41 +36,92 @@ class Alignment:
     """How a suspect's channels map to the reference's.
 
     Attributes:
-        groups: The channel groups.
-        permutations: Per group; channel c of the reference is the suspect's channel ``permutations[g][c]``.
-        overlap: Share of the reference's edges that the aligned suspect has among its strongest, in [0, 1].
-        complete: Whether matching ended by itself, with every group in it: groups that ask for far more work or memory
+        streams: The axes that were matched together.
+        orders: Per stream; channel c of the reference is the suspect's channel ``orders[s][c]``, or -1 if it has none.
+        turn: How the suspect's kernels are turned first.
+        overlap: Share of the reference's edges that were held out of the matching and that the aligned suspect has
+            among its strongest, of those that it could have, in [0, 1].
+        chance: The overlap to expect of an unrelated suspect.
+        deviations: Standard deviations by which the overlap is above chance.
+        is_clear: Whether every layer is where it belongs.
+        complete: Whether matching ended by itself, with every stream in it: those that ask for far more work or memory
             than layers of this size are worth are left as they are.
     """
 
-    groups: tuple[ChannelGroup, ...]
-    permutations: tuple[IndexArray, ...]
+    streams: tuple[Stream, ...]
+    orders: tuple[IndexArray, ...]
+    turn: Turn = UNTURNED
     overlap: float
+    chance: float = 0.0
+    deviations: float = 0.0
+    is_clear: bool = False
     complete: bool = True
 
     @property
-    def moved(self) -> int:
-        """Number of channels that were found out of place."""
-        return sum(int((order != np.arange(len(order))).sum()) for order in self.permutations)
+    def is_found(self) -> bool:
+        """Whether it is beyond what chance gives: of the reference something is recognised."""
+        return self.deviations >= LEAST_DEVIATIONS
 
-    def apply(self, name: str, layer: FloatArray) -> FloatArray:
-        """Return one suspect layer in the reference's order of channels."""
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether everything is where it is stored."""
+        return not (self.moved or self.missing or self.added) and self.turn.is_none
+
+    @property
+    def moved(self) -> int:
+        """Number of the reference's channels that were found in another place."""
+        return sum(int(((order >= 0) & (order != np.arange(len(order)))).sum()) for order in self.orders)
+
+    @property
+    def missing(self) -> int:
+        """Number of the reference's channels that the suspect does not have."""
+        return sum(int((order < 0).sum()) for order in self.orders)
+
+    @property
+    def added(self) -> int:
+        """Number of the suspect's channels that the reference does not have."""
+        return sum(
+            stream.suspect_channels - int((order >= 0).sum())
+            for stream, order in zip(self.streams, self.orders, strict=True)
+        )
+
+    def apply(self, name: str, layer: FloatArray, shape: Shape | None = None) -> FloatArray:
+        """Return one suspect layer in the reference's order of channels, zero where the suspect has none.
+
+        Args:
+            name: The layer.
+            layer: The suspect's, shape (out, in, *kernel).
+            shape: The reference's, if it is another.
+        """
+        wanted = layer.shape if shape is None else shape
+        result = self.turn.kernel(layer) if self.turn.fits(layer.shape[CHANNEL_AXES:]) else layer
         for axis in range(min(layer.ndim, CHANNEL_AXES)):
-            order = np.arange(layer.shape[axis], dtype=np.int64)
-            for group, permutation in zip(self.groups, self.permutations, strict=True):
-                for member in group:
-                    if (member.tensor, member.axis) == (name, axis):
-                        place_channels(order, member, permutation)
-            if not np.array_equal(order, np.arange(len(order))):
-                layer = np.take(layer, order, axis=axis)
-        return layer
+            order = self._along(name, axis, wanted[axis], layer.shape[axis])
+            if len(order) == layer.shape[axis] and np.array_equal(order, np.arange(len(order))):
+                continue
+            result = np.take(result, np.maximum(order, 0), axis=axis)
+            if (order < 0).any():
+                result[(slice(None),) * axis + (order < 0,)] = 0
+        return result
+
+    def _along(self, name: str, axis: int, size: int, found: int) -> IndexArray:
+        """Return the suspect's position for each of the reference's along an axis, -1 where it has none."""
+        along = np.arange(size, dtype=np.int64)
+        along[found:] = -1
+        for stream, order in zip(self.streams, self.orders, strict=True):
+            for member, other in zip(stream.reference, stream.suspect, strict=True):
+                if (member.tensor, member.axis) == (name, axis):
+                    there = other.positions()[:, self.turn.block_came_from(member.block)]
+                    found_at = np.where((order >= 0)[:, None], there[np.maximum(order, 0)], -1)
+                    along[member.positions().reshape(-1)] = found_at.reshape(-1)
+        return along
 
 
 def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Sequence[ChannelGroup]) -> Alignment:
-    """Match a suspect's hidden channels to the reference's.
+    """Match a suspect's channels to the reference's.
 
     The suspect may be sparse, pruned further, fine-tuned, regrown or dense: of each layer only as many of its
-    strongest weights as the reference keeps are compared.
+    strongest weights as the reference keeps are compared. It may have other numbers of channels.
 
     Args:
         suspect: Weights under the reference's layer names, shape (out, in, *kernel); layers may be missing. Each is
@@ -93,158 +131,180 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
 
     Raises:
         UnverifiableError: The suspect has none of the reference's layers.
-        TensorError: A layer has another shape than the reference's.
+        TensorError: A layer has another number of axes, or other kernels, than the reference's.
     """
     names = [name for name in reference.mask if name in suspect]
     if not names:
         raise UnverifiableError(
             "the suspect has none of the reference's layers: check that it is the same architecture"
         )
-    pairs: dict[str, tuple[Edges, Edges]] = {}
+    edges: dict[str, tuple[Edges, Edges]] = {}
+    shapes: dict[str, Shape] = {}
     for name in names:
-        layer = suspect[name]
-        if layer.shape != reference.mask[name].shape:
-            raise TensorError(
-                name=name,
-                reason=f"has shape {layer.shape}, expected {reference.mask[name].shape}",
-                hint="check that the suspect has the reference's architecture",
-            )
-        kept = reference.mask[name]
+        layer, kept = suspect[name], reference.mask[name]
+        _require_kernel(name, layer.shape, kept.shape)
+        shapes[name] = layer.shape
         # Which edges a full layer has says nothing, but what they weigh: the suspect's strongest are compared with it.
         count = max(1, round(FULL_SHARE * kept.size)) if kept.all() else int(kept.sum())
-        pairs[name] = (strongest_edges(reference.layer_weights(name), count, kept), strongest_edges(layer, count))
-    matching = _Matching(pairs, groups)
-    best: tuple[float, list[IndexArray]] | None = None
-    stored = matching.identity()
-    starts: list[Sequence[IndexArray | None]] = [stored, matching.unknown()]
-    if matching.overlap(stored) < CLEAR_OVERLAP:
-        starts.reverse()
-    for start in starts:
-        found = matching.converge(start)
-        overlap = matching.overlap(found)
-        if best is None or overlap > best[0]:
-            best = overlap, found
-        if overlap >= CLEAR_OVERLAP:
-            break
-    assert best is not None
-    return Alignment(groups=tuple(groups), permutations=tuple(best[1]), overlap=best[0], complete=matching.complete)
+        # What was added to a layer takes its share of the strongest.
+        more = max(1.0, layer.size / kept.size)
+        edges[name] = (
+            strongest_edges(reference.layer_weights(name), count, kept),
+            strongest_edges(layer, round(more * count)),
+        )
+    return _Search(edges, {name: reference.mask[name].shape for name in names}, shapes, groups).best()
 
 
-class _Matching:
-    def __init__(self, pairs: Mapping[str, tuple[Edges, Edges]], groups: Sequence[ChannelGroup]) -> None:
-        self._pairs = pairs
+def _require_kernel(name: str, found: Shape, wanted: Shape) -> None:
+    if len(found) != len(wanted) or found[CHANNEL_AXES:] != wanted[CHANNEL_AXES:]:
+        raise TensorError(
+            name=name,
+            reason=f"has shape {found}, expected {wanted}, or another number of channels",
+            hint="check that the suspect has the reference's architecture",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Found:
+    """One solution.
+
+    Attributes:
+        matching: What was matched.
+        turn: How the kernels were turned before.
+        orders: What was found.
+        likeness: How much of what the matching did not see agrees.
+    """
+
+    matching: Matching
+    turn: Turn
+    orders: Sequence[Order]
+    likeness: Likeness
+
+
+class _Search:
+    """Tries turns, streams and starts, the likeliest first, until the suspect is clearly aligned."""
+
+    def __init__(
+        self,
+        edges: Mapping[str, tuple[Edges, Edges]],
+        reference: Mapping[str, Shape],
+        suspect: Mapping[str, Shape],
+        groups: Sequence[ChannelGroup],
+    ) -> None:
+        self._whole = {name: one for name, (one, _) in edges.items()}
+        self._seen, self._held_out = split(self._whole)
+        self._suspect = {name: other for name, (_, other) in edges.items()}
+        self._shapes = (reference, suspect)
         self._groups = groups
-        # A channel alone has nowhere to go.
-        self._members = [
-            [
-                member
-                for member in group
-                if member.tensor in pairs and member.axis < CHANNEL_AXES and member.channels > 1
-            ]
-            for group in groups
-        ]
-        self._touching: dict[tuple[str, int], list[tuple[int, GroupMember]]] = {}
-        for index, members in enumerate(self._members):
-            for member in members:
-                self._touching.setdefault((member.tensor, member.axis), []).append((index, member))
-        sizes = {name: math.prod(suspect.shape) for name, (_, suspect) in pairs.items()}
-        self.complete = True
-        self._steps_left = FREE_STEPS + STEPS_A_POSITION * sum(sizes.values())
-        for members in self._members:
-            positions = sum(sizes[name] for name in {member.tensor for member in members})
-            if members and members[0].channels ** 2 > FREE_CELLS + CELLS_A_POSITION * positions:
-                members.clear()
-                self.complete = False
+        self._budget = Budget(sum(math.prod(shape) for shape in (*suspect.values(), *reference.values())) // 2)
+        self._turns = turns_of(shape[CHANNEL_AXES:] for shape in reference.values())
+        self._is_small = sum(len(one.values) for one in self._whole.values()) <= MOST_EDGES_TURNED
 
-    def _spend(self, steps: int) -> bool:
-        """Say whether so many steps are left; once they are not, matching ends with what it has."""
-        self._steps_left -= steps
-        self.complete = self.complete and self._steps_left >= 0
-        return self._steps_left >= 0
-
-    def identity(self) -> list[IndexArray]:
-        return [np.arange(group_channels(group), dtype=np.int64) for group in self._groups]
-
-    def unknown(self) -> list[IndexArray | None]:
-        return [
-            None if members else np.arange(group_channels(group), dtype=np.int64)
-            for group, members in zip(self._groups, self._members, strict=True)
-        ]
-
-    def converge(self, start: Sequence[IndexArray | None]) -> list[IndexArray]:
-        current = list(start)
-        stored = self.identity()
-        while self._steps_left >= 0 and any(order is None for order in current):
-            index = max(
-                (i for i, order in enumerate(current) if order is None), key=lambda i: self._anchored(i, current)
-            )
-            current[index] = self._match(index, current)
-        for sweep in range(PASSES):
-            changed = False
-            order = range(len(self._groups))
-            for index in order if sweep % 2 else reversed(order):
-                if not self._members[index] or self._steps_left < 0:
-                    continue
-                found = self._match(index, current)
-                before = current[index]
-                changed = changed or before is None or not np.array_equal(found, before)
-                current[index] = found
-            if not changed:
+    def best(self) -> Alignment:
+        """Return the solution that agrees best with what the matching did not see."""
+        best: _Found | None = None
+        for found in self._tried():
+            if best is None or found.likeness.excess > best.likeness.excess:
+                best = found
+            if best.likeness.is_clear:
                 break
-        return [there if order is None else order for order, there in zip(current, stored, strict=True)]
+        assert best is not None
+        orders = best.orders
+        if best.likeness.deviations >= LEAST_DEVIATIONS:
+            orders = self._matching(best.turn, best.matching.streams, self._whole).converge(orders)
+        return Alignment(
+            streams=best.matching.streams,
+            orders=tuple(orders),
+            turn=best.turn,
+            overlap=best.likeness.overlap,
+            chance=best.likeness.chance,
+            deviations=best.likeness.deviations,
+            is_clear=best.likeness.is_clear,
+            complete=self._budget.kept,
+        )
 
-    def _anchored(self, index: int, current: Sequence[IndexArray | None]) -> float:
-        """Return the share of a group's edges whose other end is known already."""
-        known = total = 0
-        for member in self._members[index]:
-            edges = self._pairs[member.tensor][0]
-            self._spend(STEPS_A_MEMBER // 10 + 3 * (len(edges.values) + sum(edges.shape[:2])))
-            places = self.places(member.tensor, 1 - member.axis, current)[edges.ends[1 - member.axis]]
-            known += int((places >= 0).sum())
-            total += len(places)
-        return known / max(1, total)
+    def _tried(self) -> Iterator[_Found]:
+        """Give solutions, the likeliest and cheapest first."""
+        reference, suspect = self._shapes
+        loose = loosened_streams(self._groups, reference, suspect)
+        bound = bound_streams(self._groups, reference, suspect) if reference == suspect else ()
+        stored = self._matching(UNTURNED, bound or loose)
+        seen = [self._followed(stored, stored.stored())]
+        yield seen[-1]
+        if bound:
+            seen.append(self._followed(stored, stored.place_unknown(stored.unknown())))
+            yield seen[-1]
+        guessing = self._matching(UNTURNED, loose)
+        for ends in (True, False):
+            seen.append(self._followed(guessing, guessing.guessed(guessing.unknown(ends=ends), self._kinds)))
+            yield seen[-1]
+        best = max(seen, key=lambda found: found.likeness.excess)
+        loosened = self._matching(best.turn, loose)
+        yield self._followed(loosened, [_carried_over(stream, best) for stream in loose], best.turn)
+        if bound and best.likeness.deviations < LEAST_DEVIATIONS and self._is_small:
+            for turn in self._turns[1:]:
+                matching = self._matching(turn, bound)
+                yield self._followed(matching, matching.place_unknown(matching.unknown()), turn)
 
-    def places(self, name: str, axis: int, current: Sequence[IndexArray | None]) -> IndexArray:
-        """Return where each of the suspect's positions on an axis goes in the reference; -1 where unknown."""
-        size = self._pairs[name][0].shape[axis]
-        order = np.arange(size, dtype=np.int64)
-        unknown = np.zeros(size, dtype=np.bool_)
-        for index, member in self._touching.get((name, axis), ()):
-            permutation = current[index]
-            if permutation is None:
-                unknown[member.positions()] = True
-            else:
-                place_channels(order, member, permutation)
-        places = np.empty(size, dtype=np.int64)
-        places[order] = np.arange(size, dtype=np.int64)
-        places[unknown] = -1
-        return places
+    def _kinds(self, places: int) -> IndexArray:
+        return orbits(self._turns, places)
 
-    def _match(self, index: int, current: Sequence[IndexArray | None]) -> IndexArray:
-        from scipy.optimize import linear_sum_assignment  # slow to import, needed only for permuted suspects
+    def _followed(self, matching: Matching, start: Sequence[Order], turn: Turn = UNTURNED) -> _Found:
+        """Go on from a start: a sweep, in the turn that agrees best, and more where there is anything to follow."""
+        best = self._turned_best(self._solution(matching, turn, start))
+        once = self._solution(best.matching, best.turn, best.matching.converge(best.orders, passes=1))
+        best = max(best, self._turned_best(once), key=lambda found: found.likeness.excess)
+        return self._converged(best) if best.likeness.deviations >= TRACE_DEVIATIONS else best
 
-        held, channels = current[index], group_channels(self._groups[index])
-        similarity = np.zeros((channels, channels), dtype=np.float64)
-        for member in self._members[index]:
-            reference, suspect = self._pairs[member.tensor]
-            edges = len(reference.values) + len(suspect.values)
-            self._spend(STEPS_A_MEMBER + 10 * (edges + sum(reference.shape[:2])))
-            places = self.places(member.tensor, 1 - member.axis, current)
-            similarity += member_similarity(reference, suspect, member, places)
-        # A channel whose first choice nobody else wants is placed in one pass over the others; what is contested takes
-        # a search.
-        wanted = np.count_nonzero(np.bincount(similarity.argmax(axis=1), minlength=channels))
-        if not self._spend(channels**2 * (1 + channels - int(wanted))):
-            return np.arange(channels, dtype=np.int64) if held is None else held
-        if held is not None:
-            similarity[np.arange(channels), held] += STAY_BONUS
-        return np.asarray(linear_sum_assignment(similarity, maximize=True)[1], dtype=np.int64)
+    def _turned_best(self, found: _Found) -> _Found:
+        """Return a solution in the turn that it agrees best in; its own, where it is clear."""
+        if found.likeness.is_clear:
+            return found
+        streams = found.matching.streams
+        others = [self._solution(self._matching(turn, streams), turn, found.orders) for turn in self._turns]
+        return max((found, *others), key=lambda other: other.likeness.excess)
 
-    def overlap(self, found: Sequence[IndexArray | None]) -> float:
-        """Return the share of reference edges that are among the aligned suspect's strongest."""
-        shared = total = 0
-        for name, (reference, suspect) in self._pairs.items():
-            ends = [self.places(name, axis, found)[suspect.ends[axis]] for axis in (0, 1)]
-            shared += int(np.isin(reference.flat(), suspect.flat(ends)).sum())
-            total += len(reference.values)
-        return shared / max(1, total)
+    def _matching(
+        self, turn: Turn, streams: Sequence[Stream], reference: Mapping[str, Edges] | None = None
+    ) -> Matching:
+        turned = {name: _turned(edges, turn, self._shapes[1][name]) for name, edges in self._suspect.items()}
+        for member in (member for stream in streams for member in stream.suspect if member.block > 1):
+            turned[member.tensor] = _with_turned_blocks(turned[member.tensor], turn, member.axis, member.block)
+        return Matching(self._seen if reference is None else reference, turned, streams, self._budget)
+
+    def _solution(self, matching: Matching, turn: Turn, orders: Sequence[Order]) -> _Found:
+        likeness = Likeness.of(self._held_out, {name: matching.aligned(name, orders) for name in self._held_out})
+        return _Found(matching=matching, turn=turn, orders=orders, likeness=likeness)
+
+    def _converged(self, start: _Found) -> _Found:
+        return self._solution(start.matching, start.turn, start.matching.converge(start.orders))
+
+
+def _turned(edges: Edges, turn: Turn, shape: Shape) -> Edges:
+    """Return the edges of a suspect's layer of this *shape* with its kernels turned."""
+    kernel = shape[CHANNEL_AXES:]
+    if not kernel or not turn.fits(kernel):
+        return edges
+    return dataclasses.replace(edges, kernel=np.argsort(turn.came_from(kernel))[edges.kernel])
+
+
+def _with_turned_blocks(edges: Edges, turn: Turn, axis: int, block: int) -> Edges:
+    """Return the edges with the places of flattened maps along an *axis* turned."""
+    where = np.argsort(turn.block_came_from(block))
+    ends = list(edges.ends)
+    ends[axis] = ends[axis] // block * block + where[ends[axis] % block]
+    return dataclasses.replace(edges, ends=(ends[0], ends[1]))
+
+
+def _carried_over(stream: Stream, found: _Found) -> Order:
+    """Return a stream's order as a solution of other streams has it."""
+    member, other = stream.reference[0], stream.suspect[0]
+    places = found.matching.places(member.tensor, member.axis, found.orders).places
+    at = np.full(member.channels, -1, dtype=np.int64)
+    channel_at = np.full(int(member.positions().max()) + 1, -1, dtype=np.int64)
+    channel_at[member.positions()[:, 0]] = np.arange(member.channels)
+    there = places[other.positions()[:, 0]]
+    known = np.flatnonzero((there >= 0) & (there < len(channel_at)))
+    channels = channel_at[there[known]]
+    at[channels[channels >= 0]] = known[channels >= 0]
+    return at

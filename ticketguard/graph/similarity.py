@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,13 @@ class Edges:
     ends: tuple[IndexArray, IndexArray]
     kernel: IndexArray
     values: FloatArray
+
+    def chosen(self, which: BoolArray) -> Edges:
+        """Return some of the edges; *which* has shape (edges,)."""
+        out, given = self.ends
+        return dataclasses.replace(
+            self, ends=(out[which], given[which]), kernel=self.kernel[which], values=self.values[which]
+        )
 
     def flat(self, ends: Sequence[IndexArray] | None = None) -> IndexArray:
         """Return flat positions, with other *ends* if given."""
@@ -89,51 +96,68 @@ def balanced(layer: FloatArray) -> npt.NDArray[np.float64]:
     return result.reshape(layer.shape)
 
 
-def member_similarity(
-    reference: Edges, suspect: Edges, member: GroupMember, places: IndexArray
-) -> npt.NDArray[np.float64]:
-    """Score every (reference channel, suspect channel) pair of a group by one layer's edges.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a suspect's positions on an axis lie in the reference.
 
-    Edges whose other end is matched already are compared one by one; of the others, only how many there are at each
-    place of the kernel, and their sum.
+    Attributes:
+        places: Per position of the suspect's the reference's, `UNKNOWN` if nobody knows yet, or `NOWHERE`.
+        unknown_reference: Per position of the reference's whether nobody knows what lies there.
+    """
+
+    UNKNOWN: ClassVar[int] = -1
+    NOWHERE: ClassVar[int] = -2
+
+    places: IndexArray
+    unknown_reference: BoolArray
+
+
+def member_similarity(
+    reference: Edges, suspect: Edges, member: GroupMember, other: GroupMember, places: Places
+) -> npt.NDArray[np.float64]:
+    """Score every (reference channel, suspect channel) pair of a stream by one layer's edges.
+
+    Edges whose other end is matched already are compared one by one; of those whose other end is unknown, only how many
+    there are at each place of the kernel, and their sum.
 
     Args:
         reference: The reference's edges.
         suspect: The suspect's edges.
-        member: The group's part of the layer.
-        places: For each of the suspect's positions on the other axis its position in the reference, -1 if unknown.
+        member: The stream's part of the reference's layer.
+        other: Its part of the suspect's.
+        places: Where the suspect's positions on the other axis lie in the reference.
 
     Returns:
-        Similarities in nats, larger is more alike; shape (channels, channels).
+        Similarities in nats, larger is more alike; shape (channels, suspect's channels).
     """
-    unknown = np.ones(len(places), dtype=np.bool_)
-    unknown[places[places >= 0]] = False
-    same = np.arange(len(places), dtype=np.int64)
+    size = len(places.unknown_reference)
+    same = np.arange(size, dtype=np.int64)
     rarity = math.log(max(2.0, math.prod(reference.shape) / max(1, len(reference.values))))
-    one = _rows(reference, member, np.where(unknown, -1, same))
-    other = _rows(suspect, member, places)
-    score = rarity * (one[0] @ other[0].T) + VALUE_WEIGHT * (one[1] @ other[1].T)
+    one = _rows(reference, member, np.where(places.unknown_reference, Places.UNKNOWN, same), size)
+    two = _rows(suspect, other, places.places, size)
+    score = rarity * (one[0] @ two[0].T) + VALUE_WEIGHT * (one[1] @ two[1].T)
     result = np.asarray(score.todense(), dtype=np.float64)
-    if unknown.any():
-        _add_profile_similarity(result, one[2], other[2])
+    if places.unknown_reference.any():
+        _add_profile_similarity(result, one[2], two[2])
     return result
 
 
-def _rows(edges: Edges, member: GroupMember, places: IndexArray) -> tuple[Any, Any, npt.NDArray[np.float64]]:
+def _rows(edges: Edges, member: GroupMember, places: IndexArray, size: int) -> tuple[Any, Any, npt.NDArray[np.float64]]:
     """Lay out a member's edges with one row per channel: occupancy, values, and a profile of those of unknown end."""
     from scipy.sparse import csr_array
 
-    size, kernel = edges.shape[1 - member.axis], edges.shape[2]
+    kernel = edges.shape[2]
     channel_at = np.full(edges.shape[member.axis], -1, dtype=np.int64)
     inside_at = np.zeros(edges.shape[member.axis], dtype=np.int64)
     positions = member.positions()
     channel_at[positions] = np.arange(member.channels)[:, None]
     inside_at[positions] = np.arange(member.block)
     own = edges.ends[member.axis]
-    there = channel_at[own] >= 0
+    place = places[edges.ends[1 - member.axis]]
+    there = (channel_at[own] >= 0) & (place != Places.NOWHERE)
     own = own[there]
     channel, inside = channel_at[own], inside_at[own]
-    place, spot, value = places[edges.ends[1 - member.axis][there]], edges.kernel[there], edges.values[there]
+    place, spot, value = place[there], edges.kernel[there], edges.values[there]
     known = place >= 0
     columns = (inside * size + place) * kernel + spot
     shape = (member.channels, member.block * size * kernel)

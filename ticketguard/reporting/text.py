@@ -18,7 +18,8 @@ _MEANING: Mapping[Status, str] = {
     "supported": "the suspect derives from the ticket that the claim marks, at the required level",
     "not_supported": "no more was found than chance explains, though an intact copy would have shown the mark",
     "inconclusive": (
-        "too little could be read, the evidence is above chance but below the required level, or doubts remain"
+        "the suspect could not be aligned to the ticket, too little could be read, the evidence is above chance but "
+        "below the required level, or doubts remain"
     ),
 }
 # Fields of evidence whose names say too little on a terminal; JSON keeps the names.

@@ -22,6 +22,7 @@ class Layers(Mapping[str, FloatArray]):
         names: The suspect's name of each reference layer it has.
         layouts: How the tensors are read as layers; those without one are layers as stored.
         alignment: Puts the suspect's channels into the reference's order.
+        shapes: Shapes of the reference's layers, where the suspect may have others.
     """
 
     def __init__(
@@ -31,17 +32,19 @@ class Layers(Mapping[str, FloatArray]):
         names: Mapping[str, str],
         layouts: Mapping[str, Layout] | None = None,
         alignment: Alignment | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self._read = read
         self._names = names
         self._layouts = layouts or {}
+        self._shapes = shapes or {}
         self.alignment = alignment
 
     def __getitem__(self, name: str) -> FloatArray:
         layer = self._read(self._names[name])
         if name in self._layouts:
             layer = self._layouts[name].apply(layer)
-        return layer if self.alignment is None else self.alignment.apply(name, layer)
+        return layer if self.alignment is None else self.alignment.apply(name, layer, self._shapes.get(name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._names  # Mapping's own would read the layer

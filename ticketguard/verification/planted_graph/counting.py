@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding
@@ -24,18 +25,52 @@ COMBINATIONS = 2 ** len(READINGS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadSuspect:
+    """Every reading of a suspect, in a byte a position.
+
+    Attributes:
+        reference: The layers that were read, with the reference's edges.
+        edges: Per layer how many edges a copy has.
+        kept: Per layer how many positions each reading keeps.
+        readings: Per layer and flat position a byte whose bit *r* says that reading *r* keeps it.
+    """
+
+    reference: Mask
+    edges: Mapping[str, int]
+    kept: Mapping[str, Sequence[int]]
+    readings: Mapping[str, npt.NDArray[np.uint8]]
+
+    @classmethod
+    def of(cls, suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> ReadSuspect:
+        """Read a suspect, a layer at a time.
+
+        Args:
+            suspect: Weights in the reference's shapes.
+            reference: The layers to read (those the suspect has), with the reference's edges.
+            parameters: Of the claim.
+        """
+        edges = edges_to_read(suspect, reference, parameters)
+        kept: dict[str, Sequence[int]] = {}
+        readings: dict[str, npt.NDArray[np.uint8]] = {}
+        for name in reference:
+            found_later = bool(parameters.density_ppm)
+            kept[name], readings[name] = read_layer(suspect[name], edges=edges[name], found_later=found_later)
+        return cls(reference=reference, edges=edges, kept=kept, readings=readings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Counted:
-    """One reading of a suspect.
+    """One reading of a suspect, counted for one key.
 
     Attributes:
         reading: Which.
         kept: Positions that it keeps, in all of each layer.
-        keys: Per key one count a layer, of the positions that are counted.
+        layers: One count a layer, of the positions that are counted.
     """
 
     reading: Reading
     kept: tuple[int, ...]
-    keys: tuple[tuple[LayerCount, ...], ...]
+    layers: tuple[LayerCount, ...]
 
 
 def counted_positions(layer: BoolArray) -> BoolArray:
@@ -44,48 +79,35 @@ def counted_positions(layer: BoolArray) -> BoolArray:
     return empty if empty.any() else ~empty
 
 
-def count_hits(
-    suspect: Mapping[str, FloatArray],
-    reference: Mask,
-    bindings: Sequence[Binding],
-    *,
-    parameters: PlantedParameters,
-    edges: Mapping[str, int],
-) -> tuple[Counted, ...]:
-    """Count a suspect's edges inside the secret edges of several keys, one layer and one key in memory at a time.
+def count_hits(read: ReadSuspect, binding: Binding, parameters: PlantedParameters) -> tuple[Counted, ...]:
+    """Count a suspect's edges inside the secret edges of a key, one layer's secret edges in memory at a time.
 
     Args:
-        suspect: Weights in the reference's shapes; each layer is looked up once.
-        reference: The layers to count in (those the suspect has), with the reference's edges.
-        bindings: The keys: the owner's, and decoys.
+        read: The suspect.
+        binding: The key: the owner's, or a decoy.
         parameters: Say how large the secret sets are.
-        edges: Per layer how many edges a copy has, as `edges_to_read` returns.
 
     Returns:
         One count per reading.
     """
-    kept: list[list[int]] = [[] for _ in READINGS]
-    keys: list[list[list[LayerCount]]] = [[[] for _ in bindings] for _ in READINGS]
-    for name in reference:
-        shape = {name: reference[name].shape}
-        keeps, read = read_layer(suspect[name], edges=edges[name], found_later=bool(parameters.density_ppm))
-        counted = counted_positions(reference[name])
+    layers: list[list[LayerCount]] = [[] for _ in READINGS]
+    for name, readings in read.readings.items():
+        layer = read.reference[name]
+        counted = counted_positions(layer)
+        secret = planted_graph.secret_edges(binding, {name: layer.shape}, secret_ppm=parameters.secret_ppm)[name]
+        secret = secret[counted[secret]]
         size = int(np.count_nonzero(counted))
-        inside = _per_reading(read[counted])
-        for key, binding in enumerate(bindings):
-            secret = planted_graph.secret_edges(binding, shape, secret_ppm=parameters.secret_ppm)[name]
-            secret = secret[counted[secret]]
-            for reading, hits in enumerate(_per_reading(read[secret])):
-                keys[reading][key].append(LayerCount(size=size, kept=inside[reading], secret=len(secret), hits=hits))
-        for reading, keep in enumerate(keeps):
-            kept[reading].append(keep)
+        for own, kept, hits in zip(
+            layers, _per_reading(readings[counted]), _per_reading(readings[secret]), strict=True
+        ):
+            own.append(LayerCount(size=size, kept=kept, secret=len(secret), hits=hits))
     return tuple(
-        Counted(reading=reading, kept=tuple(kept[index]), keys=tuple(map(tuple, keys[index])))
+        Counted(reading=reading, kept=tuple(kept[index] for kept in read.kept.values()), layers=tuple(layers[index]))
         for index, reading in enumerate(READINGS)
     )
 
 
-def _per_reading(read: np.ndarray) -> list[int]:
+def _per_reading(read: npt.NDArray[np.uint8]) -> list[int]:
     """Return how many of some positions each reading keeps.
 
     Args:
@@ -119,9 +141,7 @@ def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters
     }
 
 
-def copy_of(
-    counted: Counted, parameters: PlantedParameters, reference: Mask, edges: Mapping[str, int]
-) -> list[LayerCount]:
+def copy_of(counted: Counted, read: ReadSuspect, parameters: PlantedParameters) -> list[LayerCount]:
     """Return what an untouched copy would show that has as many weights left as the suspect.
 
     Its planted edges are as likely as its others to be among the kept; what is kept beyond its edges is as if by
@@ -129,14 +149,13 @@ def copy_of(
 
     Args:
         counted: A reading of the suspect.
+        read: The suspect.
         parameters: Of the claim.
-        reference: The layers that were counted.
-        edges: Per layer how many edges a copy has.
     """
     share = parameters.share_ppm / planted_graph.PARTS
     copies = []
-    for name, kept, layer in zip(reference, counted.kept, counted.keys[0], strict=True):
-        everywhere, own = reference[name].size, edges[name]
+    for name, kept, layer in zip(read.reference, counted.kept, counted.layers, strict=True):
+        everywhere, own = read.reference[name].size, read.edges[name]
         if layer.size == everywhere:
             planted = min(layer.secret, own * (share + layer.secret / max(1, everywhere)))
             there = float(own)

@@ -17,7 +17,7 @@ from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.errors import CapacityError
 from ticketguard.ticket import Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
-from ticketguard.verification.planted_graph.counting import count_hits, edges_to_read
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.examination import examine_networks
 from ticketguard.verification.planted_graph.sizes import LOOKS, MEASURED, sizes_of
 from ticketguard.verification.sizing import Size
@@ -58,8 +58,7 @@ class _PlantedGraphScheme:
         """
         parameters = PlantedParameters.from_json(own_parameters(claim))
         weights = {name: marked[name].astype(np.float32) for name in marked}
-        edges = edges_to_read(weights, reference, parameters)
-        counts = count_hits(weights, reference, [binding], parameters=parameters, edges=edges)[0].keys[0]
+        counts = count_hits(ReadSuspect.of(weights, reference, parameters), binding, parameters)[0].layers
         needed_log10_p = self.room_factor * level_log10(claim.level_bits)
         if log10_upper_tail(counts) <= needed_log10_p:
             return

@@ -1,0 +1,140 @@
+"""How far a matching is right, judged by edges that it did not see.
+
+A matching that is free to permute finds some agreement between any two networks. A fifth of the reference's edges is
+kept from it: of them an unrelated suspect shares no more than the sizes of its rows, columns and kernel places
+make likely, however hard the rest was fitted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ticketguard.graph.groups import IndexArray
+from ticketguard.graph.similarity import Edges
+
+HELD_OUT = 0.2
+# Of a full layer the strongest quarter of the held-out edges is looked for: which edges it has says nothing.
+FULL_SHARE = 0.25
+# An alignment with this share of the held-out edges beyond chance, this many standard deviations above it, is the last
+# one tried; one with fewer deviations is none; what has hardly any after one sweep is not followed.
+CLEAR_EXCESS, CLEAR_DEVIATIONS, LEAST_DEVIATIONS, TRACE_DEVIATIONS = 0.5, 10.0, 6.0, 1.5
+# A layer with less than this share of the overlap of all is not where it belongs, if enough of it was held out to tell.
+LOST_SHARE, FEW_EDGES = 0.4, 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """A layer's edges that no matching sees.
+
+    Attributes:
+        flat: Their flat positions.
+        share: Share of the layer's edges that was held out.
+        shape: (out, in, places of the kernel).
+    """
+
+    flat: IndexArray
+    share: float
+    shape: tuple[int, int, int]
+
+
+def split(reference: Mapping[str, Edges]) -> tuple[dict[str, Edges], dict[str, HeldOut]]:
+    """Split each layer's edges into those that a matching sees and those that it is judged by."""
+    generator = np.random.default_rng(0)
+    seen: dict[str, Edges] = {}
+    held_out: dict[str, HeldOut] = {}
+    for name, edges in reference.items():
+        hidden = generator.random(len(edges.values)) < HELD_OUT
+        flat = edges.flat()[hidden]
+        if len(edges.values) == math.prod(edges.shape):
+            strong = np.abs(edges.values[hidden])
+            flat = flat[strong >= np.quantile(strong, 1 - FULL_SHARE)] if len(strong) else flat
+        held_out[name] = HeldOut(flat=flat, share=float(hidden.mean()) if len(hidden) else 0.0, shape=edges.shape)
+        seen[name] = edges.chosen(~hidden)
+    return seen, held_out
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """How many of the held-out edges an aligned suspect shares.
+
+    Attributes:
+        found: By layer, how many it shares.
+        expected: By layer, how many an unrelated one would.
+        variance: Of all of these together.
+        most: By layer, how many it could share.
+    """
+
+    found: Mapping[str, int]
+    expected: Mapping[str, float]
+    variance: float
+    most: Mapping[str, float]
+
+    @classmethod
+    def of(cls, held_out: Mapping[str, HeldOut], aligned: Mapping[str, IndexArray]) -> Likeness:
+        """Compare.
+
+        Args:
+            held_out: By layer.
+            aligned: By layer, flat positions of the aligned suspect's strongest weights.
+        """
+        found: dict[str, int] = {}
+        expected: dict[str, float] = {}
+        most: dict[str, float] = {}
+        variance = 0.0
+        for name, hidden in held_out.items():
+            likely = _probabilities(hidden, aligned[name])
+            found[name] = int(np.isin(hidden.flat, aligned[name]).sum())
+            expected[name] = float(likely.sum())
+            variance += float((likely * (1 - likely)).sum())
+            most[name] = min(len(hidden.flat), hidden.share * len(aligned[name]))
+        return cls(found=found, expected=expected, variance=variance, most=most)
+
+    @property
+    def overlap(self) -> float:
+        """Share of the edges that it could share."""
+        return sum(self.found.values()) / max(1.0, sum(self.most.values()))
+
+    @property
+    def chance(self) -> float:
+        """The overlap to expect of an unrelated suspect."""
+        return sum(self.expected.values()) / max(1.0, sum(self.most.values()))
+
+    @property
+    def excess(self) -> float:
+        """Share of what is beyond chance that it has: 0 for an unrelated suspect, 1 for the reference itself."""
+        beyond = sum(self.most.values()) - sum(self.expected.values())
+        return (sum(self.found.values()) - sum(self.expected.values())) / max(1.0, beyond)
+
+    @property
+    def deviations(self) -> float:
+        """Standard deviations above chance."""
+        return (sum(self.found.values()) - sum(self.expected.values())) / math.sqrt(max(1.0, self.variance))
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether everything is where it belongs: all together, and each layer that is large enough to tell."""
+        excess = self.excess
+        return (
+            excess >= CLEAR_EXCESS
+            and self.deviations >= CLEAR_DEVIATIONS
+            and all(
+                self.found[name] - self.expected[name] >= LOST_SHARE * excess * (most - self.expected[name])
+                for name, most in self.most.items()
+                if most - self.expected[name] >= FEW_EDGES
+            )
+        )
+
+
+def _probabilities(hidden: HeldOut, aligned: IndexArray) -> np.ndarray:
+    """Return, per held-out edge, how likely an unrelated suspect of the same rows, columns and kernel places has it."""
+    out, given, kernel = np.unravel_index(aligned, hidden.shape)
+    rows, columns, places = (
+        np.bincount(ends, minlength=size) for ends, size in zip((out, given, kernel), hidden.shape, strict=True)
+    )
+    row, column, place = np.unravel_index(hidden.flat, hidden.shape)
+    total = max(1, len(aligned))
+    return np.minimum(1.0, rows[row] / total * columns[column] * (places[place] / total))

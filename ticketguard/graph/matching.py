@@ -1,0 +1,236 @@
+"""Match a suspect's channels to the reference's, stream by stream, by the edges they have in common.
+
+Each stream is one rectangular linear assignment, the others held fixed, until nothing changes (weight matching,
+Ainsworth et al. 2023, "Git Re-Basin", algorithm 1). Where the suspect has more channels than the reference some are
+left over; where it has fewer, some of the reference's stay without a counterpart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ticketguard.graph.fingerprints import alike, fingerprints
+from ticketguard.graph.groups import IndexArray
+from ticketguard.graph.similarity import Edges, Places, member_similarity
+from ticketguard.graph.streams import Stream
+
+# A pass over all streams costs one assignment each; matching converges in 3 to 8 passes, or is lost.
+PASSES = 30
+# Breaks ties in favour of what is: channels without edges stay where they are.
+STAY_BONUS = 1e-6
+# Groups are somebody else's file, and an assignment of n channels takes up to n^3 steps (of 2 to 5 ns) and n^2 numbers:
+# what a network of this size has, several times over, and no more. Of its own, each part of a stream costs as much as
+# this many steps.
+FREE_STEPS, STEPS_A_POSITION, STEPS_A_MEMBER = 2 * 10**9, 4096, 300_000
+FREE_CELLS, CELLS_A_POSITION = 2**23, 4
+
+# Per stream the suspect's channel for each of the reference's, -1 where it has none; None while it is not known.
+Order = IndexArray
+Orders = Sequence[Order | None]
+
+
+class Budget:
+    """Work that is left; shared by everything that is tried for one suspect."""
+
+    def __init__(self, positions: int) -> None:
+        self._left = FREE_STEPS + STEPS_A_POSITION * positions
+        self.kept = True
+
+    @property
+    def is_left(self) -> bool:
+        """Whether any is."""
+        return self._left >= 0
+
+    def spend(self, steps: int) -> bool:
+        """Say whether so many steps are left; once they are not, matching ends with what it has."""
+        self._left -= steps
+        self.kept = self.kept and self.is_left
+        return self.is_left
+
+
+class Matching:
+    """One way to see a suspect: its edges and its streams.
+
+    Args:
+        reference: The reference's edges by layer.
+        suspect: The suspect's.
+        streams: What is matched.
+        budget: Work that may be done.
+    """
+
+    def __init__(
+        self,
+        reference: Mapping[str, Edges],
+        suspect: Mapping[str, Edges],
+        streams: Sequence[Stream],
+        budget: Budget,
+    ) -> None:
+        self._reference, self._suspect, self.streams, self._budget = reference, suspect, tuple(streams), budget
+        self._is_left_out = [self._is_too_large(stream) for stream in self.streams]
+        self._touching: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for index, stream in enumerate(self.streams):
+            for place, member in enumerate(stream.reference):
+                self._touching.setdefault((member.tensor, member.axis), []).append((index, place))
+
+    def _is_too_large(self, stream: Stream) -> bool:
+        names = {member.tensor for member in stream.reference}
+        positions = sum(math.prod(self._suspect[name].shape) + math.prod(self._reference[name].shape) for name in names)
+        too_large = stream.channels * stream.suspect_channels > FREE_CELLS + CELLS_A_POSITION * positions // 2
+        if too_large:
+            self._budget.kept = False
+        return too_large
+
+    def stored(self) -> list[Order]:
+        """Return the orders of a suspect whose channels are where the reference's are."""
+        return [in_place(stream) for stream in self.streams]
+
+    def unknown(self, *, ends: bool = False) -> list[Order | None]:
+        """Return the orders of a suspect of which nothing is known, but for *ends*: axes of their own, in place."""
+        return [
+            in_place(stream) if out or (ends and len(stream.reference) == 1) else None
+            for stream, out in zip(self.streams, self._is_left_out, strict=True)
+        ]
+
+    def place_unknown(self, start: Orders) -> list[Order]:
+        """Match the streams that are not known once each, those that know most of their other ends first."""
+        current = list(start)
+        while self._budget.is_left and any(order is None for order in current):
+            index = max(
+                (i for i, order in enumerate(current) if order is None), key=lambda i: self._anchored(i, current)
+            )
+            current[index] = self._match(index, current)
+        stored = self.stored()
+        return [there if order is None else order for order, there in zip(current, stored, strict=True)]
+
+    def guessed(self, start: Orders, kinds: Callable[[int], IndexArray]) -> list[Order]:
+        """Match the streams that are not known by the fingerprints of their channels.
+
+        Args:
+            start: What is known.
+            kinds: Numbers places of a kernel so that those which turns bring to each other have one number.
+        """
+        ones = fingerprints(
+            self._reference,
+            [stream.reference for stream in self.streams],
+            [
+                None if order is None else np.arange(stream.channels)
+                for stream, order in zip(self.streams, start, strict=True)
+            ],
+            kinds,
+        )
+        others = fingerprints(
+            self._suspect,
+            [stream.suspect for stream in self.streams],
+            [
+                None if order is None else inverse(order, stream.suspect_channels)
+                for stream, order in zip(self.streams, start, strict=True)
+            ],
+            kinds,
+        )
+        orders = []
+        for stream, order, one, other in zip(self.streams, start, ones, others, strict=True):
+            if order is None:
+                order = self._assigned(alike(one, other), otherwise=in_place(stream))
+            orders.append(order)
+        return orders
+
+    def converge(self, start: Sequence[Order], passes: int = PASSES) -> list[Order]:
+        """Match every stream again and again until nothing changes."""
+        current: list[Order] = list(start)
+        for sweep in range(passes):
+            changed = False
+            order = range(len(self.streams))
+            for index in order if sweep % 2 else reversed(order):
+                if self._is_left_out[index] or not self._budget.is_left:
+                    continue
+                found = self._match(index, current)
+                changed = changed or not np.array_equal(found, current[index])
+                current[index] = found
+            if not changed:
+                break
+        return current
+
+    def _anchored(self, index: int, current: Orders) -> float:
+        """Return the share of a stream's edges whose other end is known already."""
+        known = total = 0
+        for member in self.streams[index].reference:
+            edges = self._reference[member.tensor]
+            self._budget.spend(STEPS_A_MEMBER // 10 + 3 * (len(edges.values) + sum(edges.shape[:2])))
+            unknown = self.places(member.tensor, 1 - member.axis, current).unknown_reference
+            known += int((~unknown[edges.ends[1 - member.axis]]).sum())
+            total += len(edges.values)
+        return known / max(1, total)
+
+    def places(self, name: str, axis: int, current: Orders) -> Places:
+        """Return where the suspect's positions on an axis lie in the reference."""
+        size, found = self._reference[name].shape[axis], self._suspect[name].shape[axis]
+        places = np.arange(found, dtype=np.int64)
+        places[size:] = Places.NOWHERE
+        unknown_reference = np.zeros(size, dtype=np.bool_)
+        for index, place in self._touching.get((name, axis), ()):
+            stream, order = self.streams[index], current[index]
+            here, there = stream.reference[place].positions(), stream.suspect[place].positions()
+            if order is None:
+                places[there.reshape(-1)] = Places.UNKNOWN
+                unknown_reference[here.reshape(-1)] = True
+                continue
+            places[there.reshape(-1)] = Places.NOWHERE
+            has_one = np.flatnonzero(order >= 0)
+            places[there[order[has_one]].reshape(-1)] = here[has_one].reshape(-1)
+        return Places(places=places, unknown_reference=unknown_reference)
+
+    def _match(self, index: int, current: Orders) -> Order:
+        stream, held = self.streams[index], current[index]
+        similarity = np.zeros((stream.channels, stream.suspect_channels), dtype=np.float64)
+        for member, other in zip(stream.reference, stream.suspect, strict=True):
+            reference, suspect = self._reference[member.tensor], self._suspect[member.tensor]
+            edges = len(reference.values) + len(suspect.values)
+            self._budget.spend(STEPS_A_MEMBER + 10 * (edges + sum(reference.shape[:2]) + sum(suspect.shape[:2])))
+            places = self.places(member.tensor, 1 - member.axis, current)
+            similarity += member_similarity(reference, suspect, member, other, places)
+        if held is not None:
+            here = np.flatnonzero(held >= 0)
+            similarity[here, held[here]] += STAY_BONUS
+        return self._assigned(similarity, otherwise=in_place(stream) if held is None else held)
+
+    def _assigned(self, similarity: npt.NDArray[np.float64], otherwise: Order) -> Order:
+        """Return the order with the largest sum of similarities, or another where that is too much work."""
+        from scipy.optimize import linear_sum_assignment  # slow to import, needed only for permuted suspects
+
+        # A channel whose first choice nobody else wants is placed in one pass over the others; what is contested takes
+        # a search.
+        least, most = sorted(similarity.shape)
+        choices = similarity.argmax(axis=1 if len(similarity) == least else 0)
+        wanted = np.count_nonzero(np.bincount(choices, minlength=most))
+        if not self._budget.spend(least * most * (1 + least - int(wanted))):
+            return otherwise
+        order = np.full(len(similarity), -1, dtype=np.int64)
+        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        order[rows] = columns
+        return order
+
+    def aligned(self, name: str, orders: Sequence[Order]) -> IndexArray:
+        """Return the flat positions of the suspect's edges in a layer of the reference; those that have one."""
+        suspect, (_, inputs, kernel) = self._suspect[name], self._reference[name].shape
+        out, given = (self.places(name, axis, orders).places[suspect.ends[axis]] for axis in (0, 1))
+        there = (out >= 0) & (given >= 0)
+        return np.asarray((out[there] * inputs + given[there]) * kernel + suspect.kernel[there], dtype=np.int64)
+
+
+def in_place(stream: Stream) -> Order:
+    """Return the order in which channel *c* is the suspect's channel *c*, where it has as many."""
+    order = np.arange(stream.channels, dtype=np.int64)
+    order[stream.suspect_channels :] = -1
+    return order
+
+
+def inverse(order: Order, channels: int) -> Order:
+    """Return the reference's channel of each of so many *channels* of the suspect, -1 where it has none."""
+    back = np.full(channels, -1, dtype=np.int64)
+    here = np.flatnonzero(order >= 0)
+    back[order[here]] = here
+    return back

@@ -1,0 +1,167 @@
+"""What the passes over a suspect say together, in numbers and in words."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ticketguard.embedding import planted_graph
+from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.planted_graph import PlantedParameters
+from ticketguard.graph.alignment import Alignment
+from ticketguard.verification.planted_graph.counting import count_hits
+from ticketguard.verification.planted_graph.passages import Passage
+from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.verdict import Evidence, Status, decide
+
+# Decoys are for the eye: of large references, whose secret sets cost the most, a few are shown.
+MOST_DECOYS, LEAST_DECOYS, DECOY_POSITIONS = 20, 2, 4_000_000
+DECOY_DOMAIN = b"ticketguard/decoy/v1\0"
+ASSUMPTIONS = (
+    "the owner's key was drawn at random and the claim's commitment binds it to the reference",
+    "the suspect was not made with knowledge of this key, unless it derives from the marked ticket",
+    "the weights are the accused model's own: their origin is for the auditor to establish",
+    "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
+)
+NOT_ALIGNED = (
+    "could not be aligned: nothing of the reference is recognisable in the suspect, in any order of its channels. An "
+    "unrelated model looks like this, and so does one that was rebuilt in a way that is not undone here: verify from "
+    "its answers as well"
+)
+CUT_SHORT = "the alignment was cut short: channels that may be out of place were not looked for to the end"
+LAYERS_ARE_MISSING = (
+    "layers or networks are missing or cannot be read, and a copy might show the mark there: ask for all weights"
+)
+TOO_LITTLE = "too little is left: an intact copy of this size would not reach the level either"
+IN_BETWEEN = "the evidence is above chance and below the level: verify from its answers as well"
+
+
+def decoy_bindings(commitment: bytes, count: int = MOST_DECOYS) -> list[Binding]:
+    """Return keys that are nobody's, derived from the commitment alone, to run beside the owner's."""
+    return [
+        Binding(
+            secret=hashlib.sha256(DECOY_DOMAIN + commitment + index.to_bytes(4, "little")).digest(),
+            commitment=commitment,
+        )
+        for index in range(count)
+    ]
+
+
+def evidence_of(
+    passages: Sequence[Passage],
+    alignments: Sequence[Alignment],
+    binding: Binding,
+    parameters: PlantedParameters,
+    *,
+    threshold_log10_p: float,
+    looks: int,
+    details: dict[str, Any],
+) -> Evidence:
+    """Correct the strongest passage for every reading that could have been taken, and say what it means.
+
+    Args:
+        passages: The passes that were made.
+        alignments: All that were tried; none if what was read as stored was enough.
+        binding: The owner's key; decoys go through the strongest passage.
+        parameters: Of the claim.
+        threshold_log10_p: What a supported claim needs.
+        looks: Readings in all passes that the rule allows, made or not.
+        details: What was read of the strongest passage's network, with "missing_layers", "unreadable_layers"
+            and "unreadable_networks".
+    """
+    best = min(passages, key=lambda passage: passage.log10_p)
+    correction = math.log10(looks)
+    log10_p = min(0.0, best.log10_p + correction)
+    attainable = min(0.0, min(passage.attainable_log10_p for passage in passages) + correction)
+    status = decide(log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable)
+    doubts: list[str] = []
+    if status != "supported":
+        doubts = _doubts(status, alignments, is_short=attainable > threshold_log10_p, details=details)
+        status = "inconclusive" if doubts else status
+    decoys = _decoys(best, binding, parameters)
+    return Evidence(
+        mark=planted_graph.SCHEME,
+        status=status,
+        statistic=_statistic(best),
+        observed=sum(layer.hits for layer in best.counts),
+        expected=sum(layer.expected for layer in best.counts),
+        log10_p=log10_p,
+        threshold_log10_p=threshold_log10_p,
+        details={
+            **({"why": doubts} if doubts else {}),
+            "reading": best.reading.name,
+            "aligned": best.alignment is not None,
+            **_told(best, alignments),
+            "looks": looks,
+            "log10_p_uncorrected": best.log10_p,
+            "attainable_log10_p": attainable,
+            "decoy_keys": len(decoys),
+            "decoy_log10_p": min(0.0, min(decoys) + correction),
+            "edges": sum(layer.kept for layer in best.counts),
+            "positions": sum(layer.size for layer in best.counts),
+            "layers": len(best.counts),
+            **details,
+        },
+        assumptions=ASSUMPTIONS,
+    )
+
+
+def _doubts(status: Status, alignments: Sequence[Alignment], *, is_short: bool, details: dict[str, Any]) -> list[str]:
+    """Return why an absent mark would not show that the suspect is no copy; nothing if it would."""
+    doubts = []
+    if not any(alignment.is_found for alignment in alignments):
+        doubts.append(NOT_ALIGNED)
+        if any(not alignment.complete for alignment in alignments):
+            doubts.append(CUT_SHORT)
+    if details["missing_layers"] or details["unreadable_layers"] or details["unreadable_networks"]:
+        doubts.append(LAYERS_ARE_MISSING)
+    if is_short:
+        doubts.append(TOO_LITTLE)
+    elif status == "inconclusive":
+        doubts.append(IN_BETWEEN)
+    return doubts
+
+
+def _statistic(passage: Passage) -> str:
+    is_all = sum(layer.size for layer in passage.counts) == passage.read.reference.size
+    where = "edges" if is_all else "edges that the reference does not have,"
+    return f"{where} inside the owner's secret edge set"
+
+
+def _told(best: Passage, alignments: Sequence[Alignment]) -> dict[str, Any]:
+    """Return how the suspect of the strongest passage lay: as stored, or how it was put in order."""
+    shown = best.alignment or max(alignments, key=lambda alignment: alignment.deviations, default=None)
+    if shown is None:
+        return {"channels_out_of_place": 0}
+    told: dict[str, Any] = {
+        "alignment_overlap": round(shown.overlap, 4),
+        "alignment_overlap_by_chance": round(shown.chance, 4),
+        "alignment_deviations": round(shown.deviations, 1),
+    }
+    if best.alignment is None:
+        return {"channels_out_of_place": 0, **told}
+    return {
+        "channels_out_of_place": shown.moved,
+        "channels_missing": shown.missing,
+        "channels_added": shown.added,
+        "kernels": shown.turn.name,
+        "layout": best.layout,
+        **told,
+    }
+
+
+def _decoys(best: Passage, binding: Binding, parameters: PlantedParameters) -> list[float]:
+    """Return log10 p of decoy keys, the smallest of each one's readings."""
+    secret = max(1, sum(layer.secret for layer in best.counts))
+    count = min(MOST_DECOYS, max(LEAST_DECOYS, DECOY_POSITIONS // secret))
+    found = [count_hits(best.read, decoy, parameters) for decoy in decoy_bindings(binding.commitment, count)]
+    # Of many decoys the tail of one reading each is computed: of the count that stands out most.
+    return [log10_upper_tail(max((counted.layers for counted in counts), key=_surprise)) for counts in found]
+
+
+def _surprise(layers: Sequence[LayerCount]) -> float:
+    """Return how many standard deviations a count is above its mean."""
+    above = sum(layer.hits - layer.expected for layer in layers)
+    return above / math.sqrt(max(sum(layer.variance for layer in layers), 1e-9))
