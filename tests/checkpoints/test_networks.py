@@ -245,3 +245,14 @@ def test_state_dicts_that_hold_each_other_are_walked_once(tmp_path: Path) -> Non
         inner = {f"k{index}": inner for index in range(300)}
     torch.save(inner, tmp_path / "knot.pt")
     assert Checkpoint(tmp_path / "knot.pt").names() == tuple(NET)
+
+
+def test_tensors_of_size_one_are_not_networks() -> None:
+    net: dict[str, Shape] = {"conv.weight": (40, 30, 3, 3), "fc.weight": (50, 40)}
+    junk: dict[str, Shape] = {
+        f"p{index}.{name}": (1, 1, *shape[2:]) for index in range(20) for name, shape in net.items()
+    }
+    assert [match.network for match in match_networks(net, {**net, **junk})] == [""]
+    # A head for other classes does not make a network another one.
+    (found,) = match_networks(net, {**net, "fc.weight": (1000, 40)})
+    assert (found.pairs, found.resized) == ({name: name for name in net}, ("fc.weight",))

@@ -16,6 +16,8 @@ Fit: TypeAlias = Callable[[Shape, Shape], int]
 _WRAPPER_COMPONENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 # What a front may end with: the names of a network inside another, and those of TensorFlow and of "target_" networks.
 _SEPARATORS = "./_"
+# A layer is counted for a front if its channels are fewer or more by this factor at most.
+MOST_RESIZED = 8
 # No network has as many different shapes; a hostile file may have a million, and each takes a tenth of a millisecond.
 _MOST_SHAPES = 5_000
 
@@ -56,15 +58,24 @@ def any_layout() -> Fit:
         if stored == wanted:
             return 2
         if stored[2:] == wanted[2:] and len(stored) == len(wanted) > 1 and math.prod(stored) != math.prod(wanted):
-            return 1 if math.prod(stored) else 0  # without building a layout for every size there is
+            # Without building a layout for every size there is.
+            return int(_is_near(stored, wanted) or _is_near((stored[1], stored[0]), wanted))
         if (stored, wanted) not in seen:
             if len(seen) == _MOST_SHAPES:
                 return 0
             layouts = layouts_of(stored, wanted)
-            seen[stored, wanted] = 0 if not layouts else 2 if layouts[0].shape == wanted else 1
+            exact = any(layout.shape == wanted for layout in layouts)
+            seen[stored, wanted] = 2 if exact else int(any(_is_near(layout.shape, wanted) for layout in layouts))
         return seen[stored, wanted]
 
     return fit
+
+
+def _is_near(shape: Shape, wanted: Shape) -> bool:
+    """Say whether there are about as many channels as there were: a tensor of size one is nobody's layer."""
+    return all(
+        a <= MOST_RESIZED * b and b <= MOST_RESIZED * a and a for a, b in zip(shape[:2], wanted[:2], strict=True)
+    )
 
 
 def plain_names(suspect: Iterable[str]) -> dict[str, str]:
