@@ -5,7 +5,6 @@ The format is recognised by the bytes, never by the file's name. Reading a file 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from ticketguard.checkpoints.bitmask import with_compressed
+from ticketguard.checkpoints.doubles import Doubles
 from ticketguard.checkpoints.layouts import Shape
 from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, fitting_names, match_networks
 from ticketguard.checkpoints.networks import networks_in
-from ticketguard.checkpoints.packed import describe, is_integer, packed_weights
+from ticketguard.checkpoints.packed import describe, packed_weights
 from ticketguard.checkpoints.parts import effective_parts, read_part
 from ticketguard.checkpoints.sharded import open_checkpoint
 from ticketguard.checkpoints.sources import MappingSource, TensorSource, unreadable_type
 from ticketguard.errors import ConfigurationError, FileError, TensorError, UnverifiableError
 from ticketguard.ticket import RESERVED_PREFIX, Array, FloatArray
-from ticketguard.zeros import is_mask_name
 
 
 class Checkpoint:
@@ -62,7 +61,7 @@ class Checkpoint:
         # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
         stored = [name for name in self._source.names() if not name.startswith(RESERVED_PREFIX)]
         self._parts = effective_parts(stored, self._source)
-        self._contents: dict[str, bytes] = {}
+        self._doubles = Doubles(self.stored, self.type_name)
         # Not yet the one that is asked for: if that is missing, the error names those there are.
         self.network: str | None = None
         if network:
@@ -263,23 +262,7 @@ class Checkpoint:
 
     def spare(self, names: Sequence[str]) -> set[str]:
         """Return those of some tensors that are not layers: masks, whole numbers, an earlier one again."""
-        first: dict[bytes, str] = {}
-        return {
-            name
-            for name in names
-            if is_mask_name(name)
-            or is_integer(self.type_name(name))
-            or first.setdefault(self._content(name), name) != name
-        }
-
-    def _content(self, name: str) -> bytes:
-        if name not in self._contents:
-            try:
-                content = np.ascontiguousarray(self.stored(name))
-            except TensorError:
-                return name.encode("utf-8", "surrogatepass")  # What cannot be read is like nothing else.
-            self._contents[name] = hashlib.sha256(content.data if content.size else b"").digest()
-        return self._contents[name]
+        return self._doubles.among(names)
 
 
 def _require_finite(values: Array, *, name: str) -> None:
