@@ -285,6 +285,43 @@ def test_bytes_exchanged_in_a_ticket_raise_nothing_foreign(position: int, put: b
     _reads_or_raises_ours(Reference.from_bytes, REFERENCE[:position] + put + REFERENCE[position + cut :])
 
 
+FIELDS = {
+    "dtype": st.sampled_from(["F32", "U8", "BOOL", "F64", "I16"]),
+    "shape": st.lists(st.integers(0, 4), max_size=3) | st.just([4]),
+    "data_offsets": st.lists(st.integers(0, 40), min_size=2, max_size=2) | st.just([33, 37]) | ANYTHING,
+}
+ENTRIES = st.fixed_dictionaries(FIELDS) | st.sampled_from(
+    [entry("F32", [1], 33, 37), entry("BOOL", [2, 2], 33, 37), entry("I16", [4, 0], 33, 33), entry("F64", [0], 37, 37)]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from("bcd"), ENTRIES, max_size=2), st.integers(0, 8) | st.just(4))
+def test_what_is_read_is_what_safetensors_reads(tensors: dict[str, Any], size: int) -> None:
+    """Of two readers of one file, none sees other values, and none is content where the other is not."""
+    content = ticket_of({}, b"")
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    content = raw(json.dumps({**header, **tensors}).encode(), content[8 + length :] + bytes(range(size)))
+    try:
+        theirs = safetensors.numpy.load(content)
+    except Exception:  # of whatever kind theirs are
+        with pytest.raises((FileError, TensorError)):
+            parse_tensors(content, what="t", versions=("ticketguard.ticket/2",))
+        return
+    ours, _ = parse_tensors(content, what="t", versions=("ticketguard.ticket/2",))
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        assert (ours[name].dtype, ours[name].shape) == (array.dtype, array.shape)
+        assert ours[name].tobytes() == array.tobytes()
+
+
+def test_weights_of_a_loaded_ticket_can_be_trained_in_place() -> None:
+    ticket = Ticket.from_bytes(ticket_of({"b": entry("F32", [1], 0, 4)}, bytes(4)))
+    ticket.weights["b"][0] = 1.0
+    assert ticket.weights["b"] == 1.0
+
+
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(INFO)), ANYTHING, max_size=3), ANYTHING, ANYTHING)
 def test_metadata_of_any_kind_raise_nothing_foreign(changes: dict[str, Any], shapes: Any, shape: Any) -> None:

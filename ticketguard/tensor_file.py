@@ -12,8 +12,8 @@ import stat
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
-import safetensors
 import safetensors.numpy
 
 from ticketguard.errors import ConfigurationError, FileError, TensorError, UnknownVersionError
@@ -32,7 +32,10 @@ MAX_HEADER_VALUES = 500_000
 MAX_AXES = 32
 LENGTH_BYTES = 8
 # numpy's types; tickets do not have others (bfloat16, float8): their weights are what numpy computes with.
-ELEMENT_TYPES = ("F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64")
+ELEMENT_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "U64": "<u8", "I32": "<i4", "U32": "<u4",
+    "I16": "<i2", "U16": "<u2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1", "C64": "<c8",
+}  # fmt: skip
 DAMAGED = "the file is damaged; use another copy"
 
 
@@ -53,7 +56,7 @@ def write_tensors(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> 
 
 
 def parse_tensors(content: bytes, *, what: str, versions: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Undo `write_tensors`.
+    """Undo `write_tensors`. The arrays are views of *content*, not to be written to.
 
     Args:
         content: The file's bytes.
@@ -68,12 +71,12 @@ def parse_tensors(content: bytes, *, what: str, versions: tuple[str, ...]) -> tu
     size = int.from_bytes(content[:LENGTH_BYTES], "little")
     header = _parse_header(content[LENGTH_BYTES : LENGTH_BYTES + min(size, HEADER_LIMIT_BYTES)], size, what=what)
     metadata = _our_metadata(header, what=what, versions=versions)
+    del header["__metadata__"]
     for name, entry in header.items():
-        if name != "__metadata__":
-            _check_entry(name, entry, what=what)
+        _check_entry(name, entry, what=what)
     try:
-        return safetensors.numpy.load(content), metadata
-    except (safetensors.SafetensorError, ValueError, TypeError, OverflowError) as error:
+        return _views(content, header, start=LENGTH_BYTES + size), metadata
+    except ValueError as error:
         raise _not_whole(what, error) from error
 
 
@@ -150,7 +153,7 @@ def _our_metadata(header: Mapping[str, Any], *, what: str, versions: tuple[str, 
 def _check_entry(name: str, entry: object, *, what: str) -> None:
     if not isinstance(entry, dict):
         raise _not_whole(what, ValueError("the entry of a tensor is not an object"))
-    if entry.get("dtype") not in ELEMENT_TYPES:
+    if not isinstance(entry.get("dtype"), str) or entry["dtype"] not in ELEMENT_TYPES:
         raise TensorError(
             name=name,
             reason=f"has type {str(entry.get('dtype'))[:40]}, expected one of {', '.join(sorted(ELEMENT_TYPES))}",
@@ -162,6 +165,36 @@ def _check_entry(name: str, entry: object, *, what: str) -> None:
             reason=f"has shape {str(entry.get('shape'))[:80]}, expected up to {MAX_AXES} sizes that memory could hold",
             hint=DAMAGED,
         )
+
+
+def _views(content: bytes, header: Mapping[str, Any], *, start: int) -> dict[str, Array]:
+    """Find each tensor's bytes, which follow one another from *start* to the end without a gap.
+
+    Raises:
+        ValueError: They do not, or do not fit a type and shape.
+    """
+    tensors: dict[str, Array] = {}
+    end = start
+    for begin, stop, name in sorted((*_offsets(name, entry), name) for name, entry in header.items()):
+        dtype, shape = np.dtype(ELEMENT_TYPES[header[name]["dtype"]]), header[name]["shape"]
+        count = math.prod(shape)
+        if start + begin != end or stop - begin != count * dtype.itemsize or start + stop > len(content):
+            raise ValueError(f"the bytes of tensor {name[:80]!r} do not fit its type and shape, or its neighbours")
+        values = np.frombuffer(content, dtype=dtype, count=count, offset=end) if count else np.empty(0, dtype=dtype)
+        tensors[name] = values.astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+        end = start + stop
+    if end != len(content):
+        raise ValueError(f"it has {len(content)} bytes, expected {end}")
+    return tensors
+
+
+def _offsets(name: str, entry: Mapping[str, Any]) -> tuple[int, int]:
+    found = entry.get("data_offsets")
+    if sorted(entry) != ["data_offsets", "dtype", "shape"] or not isinstance(found, list) or len(found) != 2:
+        raise ValueError(f"the entry of tensor {name[:80]!r} does not have a type, a shape and two offsets")
+    if not all(type(offset) is int and offset >= 0 for offset in found):
+        raise ValueError(f"tensor {name[:80]!r} does not start and end at two offsets")
+    return found[0], found[1]
 
 
 def _not_whole(what: str, error: Exception) -> FileError:

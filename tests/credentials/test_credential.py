@@ -50,6 +50,23 @@ def test_a_vault_in_the_claims_place_is_named(tmp_path: Path) -> None:
         load_credential(claim, vault, vault_key=key)
 
 
+def test_a_reference_is_read_and_hashed_once(credential: Credential, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("from_bytes", "digest"):
+        original = getattr(Reference, name)
+
+        def counted(*given: Any, name: str = name, original: Callable[..., Any] = original) -> Any:
+            calls.append(name)
+            return original(*given)
+
+        monkeypatch.setattr(Reference, name, counted)
+    opened = dataclasses.replace(credential)
+    for _ in range(3):
+        opened.check()
+        assert len(opened.reference.mask)
+    assert calls == ["from_bytes", "digest"]
+
+
 def test_published_sample_opens(credential: Credential) -> None:
     assert load_credential(SIGNATURES / "sample-claim.json", VECTORS / "sample.vault", PASSPHRASE) == credential
 

@@ -82,7 +82,7 @@ def _draw(
     from ticketguard.errors import ConfigurationError
     from ticketguard.reporting.documents import secret_positions
     from ticketguard.reporting.plots import draw_before_after, draw_mask
-    from ticketguard.ticket import Reference, Ticket
+    from ticketguard.ticket import Ticket
     from ticketguard.zeros import read_zeros
 
     if kind not in ("ticket", "suspect"):
@@ -96,8 +96,8 @@ def _draw(
     from ticketguard.credentials.credential import load_credential
 
     credential = load_credential(claim, vault, **unlock())
-    before = Reference.from_bytes(credential.vault.reference).mask
-    if {name: before[name].shape for name in before} != {name: mask[name].shape for name in mask}:
+    before = credential.reference.mask
+    if {name: before.shape(name) for name in before} != {name: mask.shape(name) for name in mask}:
         raise ConfigurationError(
             f"'{file}' does not have the layers of the claim's ticket: draw it without --claim and --vault"
         )

@@ -44,6 +44,16 @@ class Credential:
         """
         return Reference.from_bytes(self.vault.reference)
 
+    # Once: a vault cannot change, a claim may have thousands of marks, and whoever opens a credential checks it again.
+    @functools.cached_property
+    def _reference_digest(self) -> bytes:
+        return self.reference.digest()
+
+    @functools.cached_property
+    def _groups_digest(self) -> str | None:
+        binds_groups = any(GROUPS_PARAMETER in mark.parameters for mark in self.claim.marks)
+        return groups_digest(self.vault.channel_groups) if binds_groups else None
+
     def check(self) -> None:
         """Recompute every commitment of the claim from the vault.
 
@@ -51,9 +61,7 @@ class Credential:
             CredentialError: The vault's secret, reference or channel groups are not what the claim commits to.
             FileError, UnknownVersionError, TensorError: The vault's reference cannot be read.
         """
-        reference_digest = self.reference.digest()
-        # Once: a claim may have thousands of marks, and a vault a million channels.
-        groups = groups_digest(self.vault.channel_groups) if self._binds_groups() else None
+        reference_digest, groups = self._reference_digest, self._groups_digest
         for mark in self.claim.marks:
             commitment = commit(
                 secret=self.vault.secret,
@@ -74,9 +82,6 @@ class Credential:
                     f"the vault does not belong to the claim: its channel groups are not those of '{mark.scheme}'; "
                     "use the vault that was written with this claim"
                 )
-
-    def _binds_groups(self) -> bool:
-        return any(GROUPS_PARAMETER in mark.parameters for mark in self.claim.marks)
 
     def mark(self, scheme: str) -> MarkClaim:
         """Return what the claim says about the mark of *scheme*.

@@ -231,7 +231,7 @@ class PlantedGraph:
         weakest would be those that any later pruning takes.)
         """
         committed = PlantedParameters.from_json(parameters)
-        shapes = {name: start.mask[name].shape for name in start.mask}
+        shapes = {name: start.mask.shape(name) for name in start.mask}
         secret = secret_edges(binding, shapes, secret_ppm=committed.secret_ppm)
         layers: dict[str, BoolArray] = {}
         planted: dict[str, Positions] = {}

@@ -189,7 +189,7 @@ class SearchPlanting:
             network: Its model, holding the trained weights.
             created: When the claim says it was made; by default now.
         """
-        everything = full_mask({name: ticket.mask[name].shape for name in ticket.mask})
+        everything = full_mask({name: ticket.mask.shape(name) for name in ticket.mask})
         plan = self.bind(ticket.start_weights, everything).plan(ticket.mask)
         marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created)
         found = dataclasses.replace(ticket.info, data=marked.info.data, data_options=marked.info.data_options)

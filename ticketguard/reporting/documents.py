@@ -5,6 +5,7 @@ Nothing secret is ever in a document: for a vault it says what the reference is,
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -191,9 +192,9 @@ def mask_document(mask: Mask) -> Document:
         "layers": [
             {
                 "name": name,
-                "shape": list(mask[name].shape),
-                "edges": int(mask[name].sum()),
-                "density": float(mask[name].mean()) if mask[name].size else 0.0,
+                "shape": list(mask.shape(name)),
+                "edges": mask.count(name),
+                "density": mask.count(name) / max(1, math.prod(mask.shape(name))),
             }
             for name in mask
         ],

@@ -7,8 +7,9 @@ are walked in sorted name order everywhere; a layer is a weight tensor under its
 from __future__ import annotations
 
 from ticketguard.tensor_file import METADATA_KEY, Array
+from ticketguard.ticket.bits import BoolArray, pack_bits, unpack_bits
 from ticketguard.ticket.info import STRUCTURES, TicketInfo
-from ticketguard.ticket.mask import BoolArray, FloatArray, Mask, pack_bits, unpack_bits, weights_digest
+from ticketguard.ticket.mask import FloatArray, Mask, weights_digest
 from ticketguard.ticket.masked_tensors import MASK_PREFIX, RESERVED_PREFIX
 from ticketguard.ticket.reference import LONGEST_NAME, Reference
 from ticketguard.ticket.ticket import Ticket

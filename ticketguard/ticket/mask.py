@@ -1,50 +1,23 @@
-"""A mask over named weight tensors, packed to bits, and the digests of masks and weights."""
+"""A mask over named weight tensors, and the digests of masks and weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.errors import TensorError
 from ticketguard.tensor_file import Array
+from ticketguard.ticket.bits import BoolArray, PackedLayer, PackedLayers, pack_bits
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 MASK_DOMAIN = b"ticketguard/mask/v1\0"
 WEIGHTS_DOMAIN = b"ticketguard/weights/v1\0"
-
-
-def pack_bits(layer: BoolArray) -> npt.NDArray[np.uint8]:
-    """Pack a mask layer, flattened in C order, eight positions a byte, first position in the lowest bit."""
-    return np.packbits(layer.reshape(-1), bitorder="little")
-
-
-def unpack_bits(packed: npt.NDArray[np.uint8], shape: tuple[int, ...], *, name: str) -> BoolArray:
-    """Undo `pack_bits`.
-
-    Raises:
-        TensorError: The packed bytes do not fit *shape*, or the padding bits are not zero.
-    """
-    size = math.prod(shape)
-    if packed.dtype != np.uint8 or packed.shape != ((size + 7) // 8,):
-        raise TensorError(
-            name=name,
-            reason=f"holds {packed.size} mask bytes of type {packed.dtype}, expected {(size + 7) // 8} of uint8",
-            hint="the file is damaged; use another copy",
-        )
-    bits = np.unpackbits(packed, bitorder="little")
-    if bits[size:].any():
-        raise TensorError(
-            name=name, reason="has padding bits that are set", hint="the file is damaged; use another copy"
-        )
-    return bits[:size].astype(np.bool_).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,12 +25,15 @@ class Mask:
     """Which weights are kept.
 
     Attributes:
-        layers: One boolean array per pruned weight tensor, shape (out, in, *kernel); True = kept.
+        layers: One boolean array per pruned weight tensor, shape (out, in, *kernel); True = kept. Of `PackedLayers`
+            each lookup makes a new array: a byte a position while it is used, an eighth of one otherwise.
     """
 
     layers: Mapping[str, BoolArray]
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, PackedLayers):
+            return
         ordered: dict[str, BoolArray] = {}
         for name in sorted(self.layers):
             layer = np.array(self.layers[name], dtype=np.bool_)
@@ -83,12 +59,39 @@ class Mask:
     @property
     def kept(self) -> int:
         """Number of kept weights (edges)."""
-        return sum(int(layer.sum()) for layer in self.layers.values())
+        return sum(map(self.count, self))
 
     @property
     def size(self) -> int:
         """Number of positions, kept or not."""
-        return sum(layer.size for layer in self.layers.values())
+        return sum(math.prod(self.shape(name)) for name in self)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a layer's shape, which does not unpack it."""
+        return self.layers.packed[name].shape if isinstance(self.layers, PackedLayers) else self.layers[name].shape
+
+    def count(self, name: str) -> int:
+        """Return how many weights a layer keeps, which does not unpack it."""
+        if isinstance(self.layers, PackedLayers):
+            return self.layers.packed[name].count()
+        return int(np.count_nonzero(self.layers[name]))
+
+    def packed(self, name: str) -> PackedLayer:
+        """Return a layer as bits."""
+        if isinstance(self.layers, PackedLayers):
+            return self.layers.packed[name]
+        layer = self.layers[name]
+        return PackedLayer(bits=pack_bits(layer), shape=layer.shape)
+
+    def only(self, names: Iterable[str]) -> Mask:
+        """Return the mask of some of the layers; those that are packed stay so.
+
+        Raises:
+            KeyError: One is not in the mask.
+        """
+        if isinstance(self.layers, PackedLayers):
+            return Mask(layers=PackedLayers({name: self.layers.packed[name] for name in names}))
+        return Mask(layers={name: self.layers[name] for name in names})
 
     @property
     def density(self) -> float:
@@ -105,9 +108,10 @@ class Mask:
     def digest(self) -> bytes:
         """Return the SHA-256 digest of names, shapes and bits, in sorted name order."""
         hasher = hashlib.sha256(MASK_DOMAIN)
-        for name, layer in self.layers.items():
+        for name in self:
+            layer = self.packed(name)
             hasher.update(_name_and_shape(name, layer.shape))
-            hasher.update(pack_bits(layer).tobytes())
+            hasher.update(layer.bits.tobytes())
         return hasher.digest()
 
 
@@ -118,7 +122,7 @@ def weights_digest(weights: Mapping[str, Array]) -> bytes:
         array = np.asarray(weights[name], order="C")
         hasher.update(_name_and_shape(name, weights[name].shape))
         hasher.update(array.dtype.newbyteorder("<").str.encode())
-        hasher.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        hasher.update(array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data)
     return hasher.digest()
 
 

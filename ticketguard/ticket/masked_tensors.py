@@ -7,7 +7,8 @@ from typing import Any
 
 from ticketguard.errors import FileError, TensorError
 from ticketguard.tensor_file import Array, is_shape, write_tensors
-from ticketguard.ticket.mask import Mask, pack_bits, unpack_bits
+from ticketguard.ticket.bits import PackedLayer, PackedLayers
+from ticketguard.ticket.mask import Mask
 
 MASK_PREFIX = "ticketguard.mask/"
 RESERVED_PREFIX = "ticketguard."
@@ -15,13 +16,13 @@ RESERVED_PREFIX = "ticketguard."
 
 def serialise(tensors: Mapping[str, Array], mask: Mask, metadata: Mapping[str, Any]) -> bytes:
     """Return a file's bytes: *tensors* as they are, the mask's layers bit-packed, their shapes in the metadata."""
-    packed: dict[str, Array] = {MASK_PREFIX + name: pack_bits(mask[name]) for name in mask}
-    shapes = {name: list(mask[name].shape) for name in mask}
+    packed: dict[str, Array] = {MASK_PREFIX + name: mask.packed(name).bits for name in mask}
+    shapes = {name: list(mask.shape(name)) for name in mask}
     return write_tensors({**tensors, **packed}, {**metadata, "mask_shapes": shapes})
 
 
-def take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Mask:
-    """Return the mask among a file's *tensors*.
+def take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> PackedLayers:
+    """Return the mask among a file's *tensors*, as it is in the file.
 
     Raises:
         FileError: Packed masks and the list of their shapes differ.
@@ -34,8 +35,8 @@ def take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Mask
     for shape in shapes.values():
         if not is_shape(shape) or not all(shape):
             raise FileError(path="ticket", reason=f"has a mask of shape {str(shape)[:80]}", hint="the file is damaged")
-    return Mask(
-        layers={name: unpack_bits(tensors[MASK_PREFIX + name], tuple(shapes[name]), name=name) for name in packed}
+    return PackedLayers(
+        {name: PackedLayer.of(tensors[MASK_PREFIX + name], tuple(shapes[name]), name=name) for name in packed}
     )
 
 

@@ -27,7 +27,7 @@ class Reference:
     """The unmarked ticket an owner commits to: its mask and the kept rewind weights.
 
     Attributes:
-        mask: The mask before anything was embedded.
+        mask: The mask before anything was embedded; one from a file stays packed, as `Mask` says.
         kept_weights: Per layer the rewind weights at kept positions, flat, in C order of positions.
 
     Raises:
@@ -46,8 +46,9 @@ class Reference:
 
     def layer_weights(self, name: str) -> FloatArray:
         """Return one layer's rewind weights in full shape, zero where pruned."""
-        layer = np.zeros(self.mask[name].shape, dtype=np.float32)
-        layer[self.mask[name]] = self.kept_weights[name]
+        kept = self.mask[name]
+        layer = np.zeros(kept.shape, dtype=np.float32)
+        layer[kept] = self.kept_weights[name]
         return layer
 
     def to_bytes(self) -> bytes:
@@ -57,7 +58,7 @@ class Reference:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Reference:
-        """Undo `to_bytes`.
+        """Undo `to_bytes`. Nothing is copied: masks and kept weights stay where they are in *content*.
 
         Raises:
             FileError: The bytes are not a reference.
@@ -66,7 +67,7 @@ class Reference:
         """
         tensors, metadata = parse_tensors(content, what="the reference ticket", versions=(REFERENCE_VERSION,))
         _require_bounded_layers([name.removeprefix(MASK_PREFIX) for name in tensors if name.startswith(MASK_PREFIX)])
-        mask = take_mask(tensors, metadata)
+        mask = Mask(layers=take_mask(tensors, metadata))
         require_free_names(mask)
         if len(tensors) != 2 * len(mask):
             raise FileError(
@@ -77,11 +78,11 @@ class Reference:
         kept: dict[str, FloatArray] = {}
         for name in mask:
             values = tensors.get(KEPT_PREFIX + name)
-            if values is None or values.dtype != np.float32 or values.shape != (int(mask[name].sum()),):
+            if values is None or values.dtype != np.float32 or values.shape != (mask.count(name),):
                 raise TensorError(
                     name=name, reason="has no kept weights that fit its mask", hint="the vault is damaged"
                 )
-            if not np.isfinite(values).all():
+            if len(values) and not np.isfinite([values.min(), values.max()]).all():
                 raise TensorError(
                     name=name, reason="has kept weights that are NaN or infinite", hint="the vault is damaged"
                 )

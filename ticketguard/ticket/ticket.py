@@ -44,7 +44,7 @@ class Ticket:
                 continue
             require_free_names(state)
             for name in self.mask:
-                if name not in state or state[name].shape != self.mask[name].shape:
+                if name not in state or state[name].shape != self.mask.shape(name):
                     raise TensorError(
                         name=name, reason="has a mask but no weights of its shape", hint="masks and weights must match"
                     )
@@ -84,13 +84,15 @@ class Ticket:
             TensorError: A tensor does not fit its mask, or has values that are not finite.
         """
         tensors, metadata = parse_tensors(content, what="the ticket", versions=TICKET_VERSIONS)
-        mask = take_mask(tensors, metadata)
+        mask = Mask(layers=dict(take_mask(tensors, metadata)))
         try:
             info = TicketInfo.from_json(metadata["info"])
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(
                 path="ticket", reason=f"has damaged metadata ({error})", hint="the file is damaged; use another copy"
             ) from error
+        # Copied: whoever loads a ticket may train its weights in place.
+        tensors = {name: array.copy() for name, array in tensors.items() if not name.startswith(MASK_PREFIX)}
         for name, array in tensors.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise TensorError(
@@ -100,7 +102,7 @@ class Ticket:
             name.removeprefix(REWIND_PREFIX): array for name, array in tensors.items() if name.startswith(REWIND_PREFIX)
         }
         info = dataclasses.replace(info, from_file=not trust_code)
-        weights = {name: array for name, array in tensors.items() if not name.startswith((MASK_PREFIX, REWIND_PREFIX))}
+        weights = {name: array for name, array in tensors.items() if not name.startswith(REWIND_PREFIX)}
         return cls(mask=mask, weights=weights, rewind_weights=rewind or None, info=info)
 
     def save(self, path: str | os.PathLike[str], *, release: bool = False) -> None:

@@ -101,7 +101,7 @@ class _Fits:
 
     def layouts(self, layer: str, tensor: str) -> tuple[Layout, ...]:
         """Return the layouts in which a tensor may be a layer."""
-        wanted = self.reference.mask[layer].shape
+        wanted = self.reference.mask.shape(layer)
         found = layouts_of(self.suspect.shape(tensor), wanted, block=self.blocks.get(layer, 1))
         return tuple(
             layout for layout in found if (layout.shape == wanted if self.exact else _near(layout.shape, wanted))
@@ -111,7 +111,7 @@ class _Fits:
         """Yield layers that are of one size, or have one kernel, and the tensors that may be one of them."""
         classes: dict[Shape, list[str]] = {}
         for layer in layers:
-            shape = self.reference.mask[layer].shape
+            shape = self.reference.mask.shape(layer)
             classes.setdefault((math.prod(shape),) if self.exact else shape[2:], []).append(layer)
         by_size: dict[int, list[str]] = {}
         for name in tensors:
@@ -121,7 +121,7 @@ class _Fits:
             most = MOST_PAIRS if self.view is None else MOST_VIEWS
             if len(near) > MOST_COPIES * len(names) or len(near) * len(names) > most:
                 continue
-            kinds = {self.reference.mask[layer].shape: layer for layer in names}.values()
+            kinds = {self.reference.mask.shape(layer): layer for layer in names}.values()
             near = [name for name in near if any(self.layouts(layer, name) for layer in kinds)]
             again = self.suspect.spare(near) if len(near) > 1 else ()
             yield names, [name for name in near if name not in again]

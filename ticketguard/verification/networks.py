@@ -76,7 +76,7 @@ def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[
         UnverifiableError: There are none, or too many.
         FileError: The file is gone or has changed.
     """
-    shapes = {name: reference.mask[name].shape for name in reference.mask}
+    shapes = {name: reference.mask.shape(name) for name in reference.mask}
     matches = [
         _by_content(suspect, reference, match, blocks) for match in suspect.possible_matches(shapes, blocks=blocks)
     ]
@@ -116,7 +116,7 @@ def paired_anew(
     anew = _paired(suspect, reference, match, _not_fused(match, reference.mask), blocks, view)
     if (anew.pairs, anew.conventions[:1]) == (match.pairs, match.conventions[:1]):
         return None
-    return _network(suspect, anew, {name: reference.mask[name].shape for name in reference.mask})
+    return _network(suspect, anew, {name: reference.mask.shape(name) for name in reference.mask})
 
 
 def _by_content(
@@ -172,7 +172,7 @@ def _paired(
 
 
 def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], reference: Reference) -> LayerMatch:
-    shapes = {layer: reference.mask[layer].shape for layer in match.pairs}
+    shapes = {layer: reference.mask.shape(layer) for layer in match.pairs}
     return dataclasses.replace(
         match,
         layouts={layer: tuple(options) for layer, options in layouts.items()},

@@ -97,7 +97,7 @@ def _as_stored(
     if not network.as_stored:
         return None
     layers = Layers(read=suspect.read, names=network.as_stored, layouts=network.conventions[0])
-    return examine(layers, Mask(layers={name: reference[name] for name in network.as_stored}), binding, parameters)
+    return examine(layers, reference.only(network.as_stored), binding, parameters)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,8 +137,8 @@ class _Ordered:
         # What could not be aligned reads as it is stored, but for layers that could only be read so.
         if self.network.as_stored and (repeats or not self.alignment.is_found):
             return None
-        present = Mask(layers={name: reference[name] for name in self.network.names})
-        layers = self.layers({name: reference[name].shape for name in present})
+        present = reference.only(self.network.names)
+        layers = self.layers({name: present.shape(name) for name in present})
         layout = ", ".join(sorted({layout.name for layout in self.layouts.values()}))
         return examine(layers, present, binding, parameters, layout=layout)
 
@@ -151,7 +151,7 @@ def _best_order(
     by_name = not (network.match.by_order or network.match.by_content)
     if best.alignment.is_clear or (by_name and not best.alignment.is_found):
         return best
-    shapes = {name: reference.mask[name].shape for name in reference.mask}
+    shapes = {name: reference.mask.shape(name) for name in reference.mask}
     view = best.view(shapes) if best.alignment.is_found else None
     anew = paired_anew(suspect, reference, network, blocks=blocks_of(groups), view=view)
     if anew is None:

@@ -71,7 +71,7 @@ class _PlantedGraphScheme:
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
         parameters = PlantedParameters.from_json(own_parameters(claim))
-        shapes = {name: mask[name].shape for name in mask}
+        shapes = {name: mask.shape(name) for name in mask}
         return planted_graph.secret_edges(binding, shapes, secret_ppm=parameters.secret_ppm)
 
     def sizes(self, mark: Mark, ticket: Ticket) -> Sequence[Size]:
