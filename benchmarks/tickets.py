@@ -163,7 +163,7 @@ def _credential(unmarked: Ticket, marked: Ticket, seed: int) -> Credential:
     model = network(seed)
     plan = prepare(unmarked, owner=owner(), model=model, secret=secret_of(seed))
     load_arrays(model, marked.weights)
-    return plan.finish(model, accuracy=marked.info.accuracy, check=False)[1]
+    return plan.finish(model, accuracy=marked.info.accuracy, check=False, rescale=False)[1]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pytest
 from ticketguard.cli.marking import marking_options
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault_key import VaultKey
+from ticketguard.marking.rescaling import FACTOR
 from ticketguard.ticket import Ticket
 
 from .conftest import PASSPHRASE, Files, Run, validate
@@ -166,8 +167,8 @@ def test_an_interrupted_search_goes_on_to_the_same_ticket(run: Run, tmp_path: Pa
     assert not workdir.exists()
 
 
-# Each option that sets up a mark or its credential, with a value that it takes.
-OPTIONS_OF_A_MARK = {
+# Each option that sets up a mark or its credential, with a value if it takes one.
+OPTIONS_OF_A_MARK: dict[str, str | None] = {
     "--claim": "mine.json",
     "--vault": "mine.age",
     "--marks": "planted-graph",
@@ -175,6 +176,7 @@ OPTIONS_OF_A_MARK = {
     "--triggers": "50",
     "--mark-option": "planted-graph.rate=0.1",
     "--level-bits": "40",
+    "--no-rescale": None,
     "--vault-recipient": VaultKey.generate().recipient,
     "--passphrase-file": "words.txt",
 }
@@ -187,7 +189,9 @@ def test_every_option_of_a_mark_is_listed_here() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS_OF_A_MARK)
 def test_options_of_a_mark_without_an_owner_are_told(run: Run, tmp_path: Path, option: str) -> None:
-    result = run(*FIND, option, OPTIONS_OF_A_MARK[option], "--out", tmp_path / "t.safetensors", code=2)
+    value = OPTIONS_OF_A_MARK[option]
+    given = [option] if value is None else [option, value]
+    result = run(*FIND, *given, "--out", tmp_path / "t.safetensors", code=2)
     assert f"{option} sets up a mark, but no mark is planted: add --owner" in result.stderr
 
 
@@ -202,6 +206,19 @@ def test_a_mark_is_planted_by_find(run: Run, folder: Path, tmp_path: Path) -> No
     assert document["claim"] == str(claim)
     assert not list(tmp_path.glob("*-run"))
     run("verify", marked, *credentials)
+
+
+def test_a_marked_ticket_is_rescaled_unless_told_otherwise(run: Run, folder: Path, tmp_path: Path) -> None:
+    ticket, grown, plain = (tmp_path / f"{name}.safetensors" for name in ("ticket", "grown", "plain"))
+    small = ("--model-option", "blocks=[1,1,1]", "--model-option", "width=8")
+    run("find", "--model", "resnet20", *small, "--data", "digits", "--train-limit", 200, "--test-limit", 50,
+        "--method", "magnitude", "--density", 0.3, "--epochs", 1, "--batch-size", 50, "--out", ticket)  # fmt: skip
+    credentials = ("--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age", "--force")
+    for marked, options in ((grown, ()), (plain, ("--no-rescale",))):
+        marks = ("--marks", "planted-graph", "--level-bits", 16)
+        run("embed", ticket, "--owner", folder / "owner.key", "--out", marked, *marks, *credentials, *options)
+    sizes = [np.abs(Ticket.load(path).weights["conv1.weight"]).mean() for path in (grown, plain)]
+    assert sizes[0] == pytest.approx(FACTOR * sizes[1], rel=0.5)  # another key, another training
 
 
 def test_methods_are_listed_with_their_options(run: Run) -> None:

@@ -96,6 +96,7 @@ def command(
             training=take_training(options),
             seed=seed,
             level_bits=marking.level_bits,
+            rescale=marking.rescale,
             workdir=run.folder,
             resume=resume,
             progress=progress,

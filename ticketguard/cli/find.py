@@ -169,7 +169,7 @@ def command(
             ticket = find_requested(request)
         else:
             ticket, credential = find_marked_requested(
-                request, owner=key, marks=marking.marks, level_bits=marking.level_bits
+                request, owner=key, marks=marking.marks, level_bits=marking.level_bits, rescale=marking.rescale
             )
     result = _result(ticket, out, None if owner is None else marking)
 

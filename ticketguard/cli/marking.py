@@ -38,6 +38,7 @@ MARKING_NAMES = (
     "triggers",
     "mark_option",
     "level_bits",
+    "no_rescale",
     "vault_recipient",
     "passphrase_file",
 )
@@ -83,6 +84,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     setting_option,
     level_option,
     click.option(
+        "--no-rescale",
+        is_flag=True,
+        help="Leave the weights before normalisations as they were trained. Otherwise they are made larger, so that "
+        "fine-tuning removes less of the marks; the model's answers are the same.",
+    ),
+    click.option(
         "--vault-recipient", metavar="AGE1...", help="Seal the vault to this vault key instead of with the passphrase."
     ),
     passphrase_option,
@@ -103,6 +110,7 @@ class Marking:
     Attributes:
         marks: Kinds of marks.
         level_bits: A verdict will need p ≤ 2^-level_bits.
+        rescale: Whether weights before normalisations are made larger in the end.
         claim: The file to write the claim to.
         vault: The file to write the vault to.
         recipient: The vault key that the vault is sealed to; None for the passphrase.
@@ -111,6 +119,7 @@ class Marking:
 
     marks: list[Mark]
     level_bits: int
+    rescale: bool
     claim: Path
     vault: Path
     recipient: str | None
@@ -145,6 +154,7 @@ def take_marking(options: dict[str, Any]) -> Marking:
     return Marking(
         marks=marks,
         level_bits=options.pop("level_bits"),
+        rescale=not options.pop("no_rescale"),
         claim=options.pop("claim"),
         vault=options.pop("vault"),
         recipient=recipient,

@@ -180,7 +180,12 @@ class SearchPlanting:
         )
 
     def finish(
-        self, ticket: Ticket, network: torch.nn.Module, *, created: datetime.datetime | None = None
+        self,
+        ticket: Ticket,
+        network: torch.nn.Module,
+        *,
+        created: datetime.datetime | None = None,
+        rescale: bool = True,
     ) -> tuple[Ticket, Credential]:
         """Return the marked ticket, made for release, and the owner's credential.
 
@@ -188,9 +193,10 @@ class SearchPlanting:
             ticket: What the search returned, with its rewind weights.
             network: Its model, holding the trained weights.
             created: When the claim says it was made; by default now.
+            rescale: As for `Plan.finish`.
         """
         everything = full_mask({name: ticket.mask.shape(name) for name in ticket.mask})
         plan = self.bind(ticket.start_weights, everything).plan(ticket.mask)
-        marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created)
+        marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created, rescale=rescale)
         found = dataclasses.replace(ticket.info, data=marked.info.data, data_options=marked.info.data_options)
         return dataclasses.replace(marked, info=found), credential

@@ -26,8 +26,9 @@ from ticketguard.errors import ConfigurationError, TensorError, TicketguardError
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of, with_leaves
+from ticketguard.marking.rescaling import rescaled
 from ticketguard.settings import checked_level, require_kind
-from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
+from ticketguard.ticket import Array, FloatArray, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # A trained model that carries less of a mark than this is released with a warning.
 LEARNED_SHARE = 0.95
+# Inputs of noise that the rescaled ticket's answers are compared on, beside some of the marks' own.
+PROBES = 8
 
 
 def prepare(
@@ -250,10 +253,12 @@ class Plan:
         accuracy: float | None = None,
         created: datetime.datetime | None = None,
         check: bool = True,
+        rescale: bool = True,
     ) -> tuple[Ticket, Credential]:
         """Return the marked ticket, made for release, and the owner's credential.
 
-        The plan stays as it is, also where this fails: put the model right, and finish again.
+        The plan stays as it is, and so does the model, also where this fails: put the model right, and finish again.
+        The model to release is the ticket's: rescaling changes its weights, though not what it computes.
 
         Args:
             model: The trained model.
@@ -261,6 +266,8 @@ class Plan:
             created: When the claim says it was made; by default now.
             check: Refuse a model that was not kept under the mask, and warn, with a `TicketguardWarning`, of a mark
                 that it did not learn, or cannot be asked for.
+            rescale: Make the ticket's weights before normalisations larger, so that fine-tuning, a thief's or a
+                licensee's, moves them less; see `ticketguard.marking.rescaling`.
 
         Raises:
             ConfigurationError: Weights lie outside the mask: `after_step` was not called after every step.
@@ -274,6 +281,8 @@ class Plan:
         if check:
             self._require_masked(trained)
             self._warn_of_what_was_not_learned(model)
+        if rescale and (probes := self._probes()) is not None:
+            state = rescaled(model, state, probes, ask=self._ask)
         info = dataclasses.replace(_for_release(self._ticket.info), accuracy=accuracy)
         marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
         moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
@@ -287,6 +296,18 @@ class Plan:
             parent=None,
         )
         return marked, Credential(claim=claim, vault=self._vault)
+
+    def _probes(self) -> FloatArray | None:
+        """Return inputs that the model can be asked, noise and some of the marks'; None if their shape is unknown."""
+        import torch
+
+        device = torch.device("cpu")
+        batches = [batch for mark in self._planned if (batch := mark.extra_batch(0, device)) is not None]
+        probes = [inputs.numpy() for inputs, _ in batches]
+        if self._ticket.info.input_shape:
+            shape = (PROBES, *self._ticket.info.input_shape)
+            probes.append(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+        return np.concatenate(probes) if probes else None
 
     def _answers(self, model: torch.nn.Module) -> Answers:
         from ticketguard.models.answers import answers_of

@@ -44,6 +44,7 @@ def embed(
     seed: int = 0,
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
+    rescale: bool = True,
     workdir: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -61,6 +62,8 @@ def embed(
         seed: Fixes order and augmentation.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
+        rescale: Make the weights before normalisations larger in the end, which leaves the function alone: fine-tuning
+            then moves them less, and triggers last longer.
         workdir: Folder for checkpoints; without it the run cannot be resumed. The secret and the trained weights stay
             in it, so that a run interrupted before the credential is saved resumes to the same one: delete the
             folder once everything is saved.
@@ -119,7 +122,7 @@ def embed(
         )
         created = moment_of_run(workdir)
     load_arrays(network, result.state)
-    return plan.finish(network, accuracy=result.accuracy, created=created)
+    return plan.finish(network, accuracy=result.accuracy, created=created, rescale=rescale)
 
 
 def _identity(plan: Plan, marks: Sequence[Mark]) -> bytes:

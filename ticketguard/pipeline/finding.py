@@ -100,6 +100,7 @@ def find_marked(
     marks: Sequence[Mark] | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
+    rescale: bool = True,
     method: str = "imp",
     training: TrainingConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -125,6 +126,7 @@ def find_marked(
         marks: Kinds of marks, a planted graph among them; by default that, and a trigger set where possible.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
+        rescale: As for `embed`.
         method: The pruning method's name; one that chooses single weights.
         training: The recipe, or changes to the recommended one.
         seed: Fixes initialisation, order and augmentation.
@@ -159,7 +161,9 @@ def find_marked(
         rewind=rewind,
         run=RunOptions(workdir=workdir, resume=resume, progress=progress),
     )
-    return find_marked_requested(request, owner=owner, marks=marks, level_bits=level_bits, secret=secret)
+    return find_marked_requested(
+        request, owner=owner, marks=marks, level_bits=level_bits, secret=secret, rescale=rescale
+    )
 
 
 def find_marked_requested(
@@ -169,6 +173,7 @@ def find_marked_requested(
     marks: Sequence[Mark] | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
+    rescale: bool = True,
 ) -> tuple[Ticket, Credential]:
     """Find a winning ticket that carries the owner's marks, as `find_marked` does."""
     from ticketguard.graph import channel_groups_or_none
@@ -207,4 +212,4 @@ def find_marked_requested(
         created = moment_of_run(workdir)
     network = model_of(ticket, model=request.model)
     load_arrays(network, ticket.weights)
-    return planting.finish(ticket, network, created=created)
+    return planting.finish(ticket, network, created=created, rescale=rescale)

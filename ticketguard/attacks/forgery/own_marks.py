@@ -39,4 +39,4 @@ class OwnMarks:
         plan = prepare(
             published.ticket, owner=self.forger, level_bits=self.level_bits, secret=generator.bytes(SECRET_BYTES)
         )
-        return plan.finish(network, check=False)[1]
+        return plan.finish(network, check=False, rescale=False)[1]
