@@ -146,7 +146,7 @@ def test_a_factory_of_the_users_own_is_given_names(digits: Dataset) -> None:
         (tg.PlantedGraph, {"every_steps": 2.5}, "planted graph: every_steps is 2.5, expected a whole number"),
         (tg.TriggerSet, {"count": "a"}, "trigger set: count is 'a', expected a whole number"),
         (tg.TriggerSet, {"count": 2.5}, "trigger set: count is 2.5, expected a whole number"),
-        (tg.TriggerSet, {"per_batch": None}, "trigger set: per_batch is None, expected a whole number"),
+        (tg.TriggerSet, {"per_batch": "a"}, "trigger set: per_batch is 'a', expected a whole number"),
         (tg.TriggerSet, {"grid": True}, "trigger set: grid is True, expected a whole number"),
     ],
 )

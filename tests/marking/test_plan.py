@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -52,9 +53,9 @@ def sparse(model: nn.Module) -> tg.Ticket:
     return tg.Ticket(mask=mask, weights=mask.applied(state), rewind_weights=None, info=info)
 
 
-def prepared(model: nn.Module, **more: Any) -> tg.Plan:
-    marks = [tg.PlantedGraph(), tg.TriggerSet(40)]
-    return tg.prepare(sparse(model), owner=tg.Owner.generate("Ada"), marks=marks, model=model, level_bits=32, **more)
+def prepared(model: nn.Module, owner: tg.Owner | None = None, **more: Any) -> tg.Plan:
+    marks, owner = [tg.PlantedGraph(), tg.TriggerSet(40)], owner or tg.Owner.generate("Ada")
+    return tg.prepare(sparse(model), owner=owner, marks=marks, model=model, level_bits=32, **more)
 
 
 def trained(model: nn.Module, plan: tg.Plan, scores: Callable[[torch.Tensor], torch.Tensor], steps: int = 5) -> None:
@@ -219,6 +220,77 @@ def test_a_loop_that_resumes_is_given_the_batches_that_were_left() -> None:
         assert torch.equal(resumed[0], batch)
         assert not torch.equal(resumed[0], batches[0])
         plan.after_step(model)
+
+
+class Knowing(Net):
+    """A model that has learned by heart what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[bytes, int] = {}
+
+    def learn(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        self.known |= {image.numpy().tobytes(): int(label) for image, label in zip(inputs, labels, strict=True)}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = super().forward(images)
+        for index, image in enumerate(images):
+            if image.numpy().tobytes() in self.known:
+                scores[index, self.known[image.numpy().tobytes()]] = 100.0
+        return scores
+
+
+def idle_steps(plan: tg.Plan, model: Knowing, count: int, *, learn: bool = False) -> list[torch.Tensor]:
+    """Take steps that train nothing, and return the triggers that each was given."""
+    batches = []
+    for _ in range(count):
+        extra = plan.extra_batch(torch.device("cpu"))
+        assert extra is not None
+        batches.append(extra[0])
+        if learn:
+            model.learn(*extra)
+        plan.after_step(model)
+    return batches
+
+
+def test_few_triggers_are_given_once_the_model_knows_them() -> None:
+    torch.manual_seed(0)
+    model = Knowing().train()
+    plan = prepared(model)
+    plan.start(model)
+    assert {len(batch) for batch in idle_steps(plan, model, 60)} == {8}
+    kept, drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
+    sizes = [len(batch) for batch in idle_steps(plan, model, 60, learn=True)]
+    assert sizes == [8] * 40 + [2] * 20
+    # Being asked has left it as it was.
+    assert all(torch.equal(kept[name], tensor) for name, tensor in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert model.training
+
+
+def test_a_loop_that_resumes_with_the_state_it_kept_is_given_the_same_triggers() -> None:
+    torch.manual_seed(0)
+    model, owner = Knowing(), tg.Owner.generate("Ada")
+    whole, resumed = (prepared(model, owner, secret=bytes(range(32))) for _ in range(2))
+    for plan in (whole, resumed):
+        plan.start(model)
+    idle_steps(whole, model, 110, learn=True)
+    resumed.seek(110, json.loads(json.dumps(whole.state())))
+    after, again = (idle_steps(plan, model, 90) for plan in (whole, resumed))
+    assert {len(batch) for batch in after} == {2}
+    assert all(torch.equal(one, other) for one, other in zip(after, again, strict=True))
+
+
+def test_a_model_that_can_no_longer_be_asked_is_given_as_many_triggers_as_before() -> None:
+    model = Net()
+    plan = prepared(model)
+    plan.start(model)
+    model.wrap = lambda scores: {"embedding": scores}
+    for _ in range(60):
+        plan.after_step(model)
+    extra = plan.extra_batch(torch.device("cpu"))
+    assert extra is not None
+    assert len(extra[0]) == 8
 
 
 def test_a_plan_made_without_the_model_starts_in_no_buffer_of_it() -> None:

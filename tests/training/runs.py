@@ -69,9 +69,14 @@ class Watch(NoHooks):
         """Count."""
         self.started += 1
 
-    def seek(self, step: int) -> None:
+    def state(self) -> dict[str, list[int]]:
+        """Return a number that grows as the run goes on, and one that does not."""
+        return {"twice": [2 * self.steps, 7]}
+
+    def seek(self, step: int, state: Mapping[str, Any]) -> None:
         """Note where the run goes on."""
         self.sought = self.steps = step
+        self.state_sought = state
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return two inputs that depend on the step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -75,6 +75,23 @@ class PlannedMark(Protocol):
 
     def leaves(self) -> tuple[bytes, ...]:
         """Return the salted leaves whose Merkle root the claim discloses; none if the mark has no parts to reveal."""
+        ...
+
+
+@runtime_checkable
+class WatchingMark(PlannedMark, Protocol):
+    """A mark that is shown the model while it is trained, and goes by what it sees."""
+
+    def watch(self, step: int, answers: Answers) -> None:
+        """Look at the model, by its *answers*, after *step* finished steps."""
+        ...
+
+    def state(self) -> list[int]:
+        """Return what a run that goes on from here has to know beside its step."""
+        ...
+
+    def resume(self, state: Sequence[int]) -> None:
+        """Go on from what `state` returned."""
         ...
 
 

@@ -12,13 +12,14 @@ import hashlib
 import itertools
 import math
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ticketguard.embedding.interface import Answers, Binding, Json, Start
+from ticketguard.embedding.portions import FEW, KNOWN, MANY, Portions
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.settings import plain_number
 from ticketguard.ticket import FloatArray, Ticket
@@ -266,7 +267,8 @@ class TriggerSet:
 
     Attributes:
         count: Number of triggers.
-        per_batch: Triggers appended to every training batch; of fewer triggers, all.
+        per_batch: Triggers appended to every training batch; of fewer triggers, all. By default 8, and 2 while the
+            model knows them.
         grid: Side of the coarse random field.
     """
 
@@ -275,16 +277,18 @@ class TriggerSet:
 
     count: int = 100
     _: dataclasses.KW_ONLY
-    per_batch: int = 8
+    per_batch: int | None = None
     grid: int = 4
 
     def __post_init__(self) -> None:
         for field in ("count", "per_batch", "grid"):
+            if field == "per_batch" and self.per_batch is None:
+                continue
             value = plain_number(getattr(self, field), what=f"trigger set: {field}", whole=True)
             object.__setattr__(self, field, value)  # frozen, but not yet seen by anyone
         if not 1 <= self.count <= MOST_TRIGGERS:
             raise ConfigurationError(f"trigger set: count is {self.count}, expected 1 to {MOST_TRIGGERS}")
-        if not 1 <= self.per_batch <= MOST_TRIGGERS:
+        if self.per_batch is not None and not 1 <= self.per_batch <= MOST_TRIGGERS:
             raise ConfigurationError(f"trigger set: per_batch is {self.per_batch}, expected 1 to {MOST_TRIGGERS}")
         if not 2 <= self.grid <= LARGEST_GRID:
             raise ConfigurationError(f"trigger set: grid is {self.grid}, expected 2 to {LARGEST_GRID}")
@@ -326,9 +330,10 @@ class PlannedTriggers:
         triggers: Inputs, labels and salts.
     """
 
-    def __init__(self, *, per_batch: int, start: Start, triggers: Triggers) -> None:
+    def __init__(self, *, per_batch: int | None, start: Start, triggers: Triggers) -> None:
         self.triggers = triggers
-        self._per_batch = min(per_batch, len(triggers.labels))
+        self._is_fixed = per_batch is not None
+        self._portions = Portions(size=self._at_most_all(MANY if per_batch is None else per_batch))
         self._start = start
         self._inputs = triggers.inputs()
         self._on_device: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -339,7 +344,7 @@ class PlannedTriggers:
         return self._start
 
     def extra_batch(self, step: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the next few triggers, in turn: inputs (per_batch, *input_shape), labels (per_batch,)."""
+        """Return the next few triggers, in turn: inputs (few, *input_shape), labels (few,)."""
         import torch
 
         if self._on_device is None or self._on_device[0].device != device:
@@ -348,11 +353,30 @@ class PlannedTriggers:
                 torch.from_numpy(self.triggers.labels).to(device),
             )
         inputs, labels = self._on_device
-        chosen = torch.arange(step * self._per_batch, (step + 1) * self._per_batch, device=device) % len(labels)
+        portion = self._portions.of(step)
+        chosen = torch.arange(portion.start, portion.stop, device=device) % len(labels)
         return inputs[chosen], labels[chosen]
 
     def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
         """Leave the weights alone."""
+
+    def watch(self, step: int, answers: Answers) -> None:
+        """Give few triggers a batch while the model knows them, and many while it does not."""
+        if not self._is_fixed:
+            size = FEW if self.learned(answers) >= KNOWN else MANY
+            self._portions = self._portions.resized(step, self._at_most_all(size))
+
+    def state(self) -> list[int]:
+        """Return how many triggers a step is given, since which step, and how many were given before it."""
+        return [self._portions.size, self._portions.since, self._portions.given]
+
+    def resume(self, state: Sequence[int]) -> None:
+        """Go on from what `state` returned."""
+        size, since, given = state
+        self._portions = Portions(size=size, since=since, given=given)
+
+    def _at_most_all(self, size: int) -> int:
+        return min(size, len(self.triggers.labels))
 
     def learned(self, answers: Answers) -> float:
         """Return the share of the triggers that are answered with their labels."""

@@ -6,29 +6,28 @@ the credential.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ticketguard.credentials.claim import Claim, MarkClaim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
-from ticketguard.embedding.interface import Answers, Binding, Mark, PlannedMark, Start
-from ticketguard.errors import ConfigurationError, TensorError, TicketguardError, TicketguardWarning
+from ticketguard.embedding.interface import Answers, Binding, Mark, PlannedMark, Start, WatchingMark
+from ticketguard.errors import TicketguardError, TicketguardWarning
 from ticketguard.graph import channel_groups_or_none
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of, with_leaves
+from ticketguard.marking.release import for_release, probes_of, require_fit, require_masked
 from ticketguard.marking.rescaling import rescaled
 from ticketguard.settings import checked_level, require_kind
-from ticketguard.ticket import Array, FloatArray, Mask, Ticket, TicketInfo, weights_digest
+from ticketguard.ticket import Ticket, weights_digest
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
 
 # A trained model that carries less of a mark than this is released with a warning.
 LEARNED_SHARE = 0.95
-# Inputs of noise that the rescaled ticket's answers are compared on, beside some of the marks' own.
-PROBES = 8
+# How often marks are shown the model: asking a hundred triggers takes as long as a third of a step.
+WATCH_STEPS = 50
 
 
 def prepare(
@@ -145,17 +144,11 @@ def planned(
     return Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=drawn, claims=tuple(claims), ask=ask)
 
 
-def _for_release(info: TicketInfo) -> TicketInfo:
-    """Forget where the owner keeps the data: a ticket that is given away names nobody's folders."""
-    options = {name: value for name, value in info.data_options.items() if name not in ("folder", "test_path")}
-    return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options)
-
-
 class Plan:
     """Marks that are drawn and wait for a training loop.
 
     A loop calls `start` once, appends `extra_batch` to its batches where it gives any, calls `after_step` after
-    every optimiser step, and `finish` at the end. A loop that resumes calls `seek` first.
+    every optimiser step, and `finish` at the end. A loop that resumes calls `seek` first, with the `state` it kept.
 
     Attributes:
         mask: The marked mask to train under.
@@ -216,9 +209,17 @@ class Plan:
         require_parameters(model, self.mask)
         load_arrays(model, self._start.weights, masked=self.mask.layers)
 
-    def seek(self, step: int) -> None:
-        """Continue as after *step* finished steps."""
+    def state(self) -> dict[str, list[int]]:
+        """Return what `seek` has to know beside the step, to be kept in a checkpoint."""
+        marks = zip(self._planned, self.claims, strict=True)
+        return {claim.scheme: mark.state() for mark, claim in marks if isinstance(mark, WatchingMark)}
+
+    def seek(self, step: int, state: Mapping[str, Sequence[int]] | None = None) -> None:
+        """Continue as after *step* finished steps, when `state` returned *state*; without it marks start afresh."""
         self._step = step
+        for mark, claim in zip(self._planned, self.claims, strict=True):
+            if isinstance(mark, WatchingMark) and claim.scheme in (state or {}):
+                mark.resume((state or {})[claim.scheme])
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return normalised inputs and labels to append to the next batch; None if no mark trains any."""
@@ -245,6 +246,15 @@ class Plan:
             torch._foreach_mul_(layers, self._live_masks)
             for mark in self._planned:
                 mark.after_step(self._step, parameters)
+        if self._step % WATCH_STEPS == 0:
+            self._show(model)
+
+    def _show(self, model: torch.nn.Module) -> None:
+        for mark in self._planned:
+            # A model that cannot be asked is told of by `finish`.
+            with contextlib.suppress(TicketguardError):
+                if isinstance(mark, WatchingMark):
+                    mark.watch(self._step, self._answers(model))
 
     def finish(
         self,
@@ -276,14 +286,14 @@ class Plan:
         from ticketguard.models import state_arrays
 
         trained = state_arrays(model)
-        _require_fit(trained, self.mask)
+        require_fit(trained, self.mask)
         state = self.mask.applied(trained)
         if check:
-            self._require_masked(trained)
+            require_masked(trained, self.mask)
             self._warn_of_what_was_not_learned(model)
-        if rescale and (probes := self._probes()) is not None:
+        if rescale and (probes := probes_of(self._ticket.info, self._planned)) is not None:
             state = rescaled(model, state, probes, ask=self._ask)
-        info = dataclasses.replace(_for_release(self._ticket.info), accuracy=accuracy)
+        info = dataclasses.replace(for_release(self._ticket.info), accuracy=accuracy)
         marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
         moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
         claim = Claim(
@@ -297,31 +307,10 @@ class Plan:
         )
         return marked, Credential(claim=claim, vault=self._vault)
 
-    def _probes(self) -> FloatArray | None:
-        """Return inputs that the model can be asked, noise and some of the marks'; None if their shape is unknown."""
-        import torch
-
-        device = torch.device("cpu")
-        batches = [batch for mark in self._planned if (batch := mark.extra_batch(0, device)) is not None]
-        probes = [inputs.numpy() for inputs, _ in batches]
-        if self._ticket.info.input_shape:
-            shape = (PROBES, *self._ticket.info.input_shape)
-            probes.append(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
-        return np.concatenate(probes) if probes else None
-
     def _answers(self, model: torch.nn.Module) -> Answers:
         from ticketguard.models.answers import answers_of
 
         return functools.partial(answers_of, model, classes=self._ticket.info.classes, ask=self._ask)
-
-    def _require_masked(self, trained: Mapping[str, Array]) -> None:
-        outside = sum(int(np.count_nonzero(trained[name][~self.mask[name]])) for name in self.mask)
-        if outside:
-            raise ConfigurationError(
-                f"{outside} weights lie outside the marked mask: after_step was not called after every optimiser step. "
-                "If only the last call is missing, call plan.after_step(model) and finish again; otherwise the model "
-                "was trained without the mask: train it from plan.start(model) again, with the same plan"
-            )
 
     def _warn_of_what_was_not_learned(self, model: torch.nn.Module) -> None:
         for mark, claim in zip(self._planned, self.claims, strict=True):
@@ -337,18 +326,3 @@ class Plan:
                     "train longer (more epochs); in a loop of your own, append extra_batch to the batches"
                 )
             warnings.warn(message, TicketguardWarning, stacklevel=3)
-
-
-def _require_fit(state: Mapping[str, Array], mask: Mask) -> None:
-    for name in mask:
-        if name not in state or state[name].shape != mask[name].shape:
-            raise TensorError(
-                name=name, reason="is masked but the model has no weights of its shape", hint="give the ticket's model"
-            )
-    for name, array in state.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise TensorError(
-                name=name,
-                reason="has values that are NaN or infinite",
-                hint="load an earlier checkpoint into the model and finish again, or train with a lower rate",
-            )

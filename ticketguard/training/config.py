@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -143,8 +143,12 @@ class Hooks(Protocol):
         """Set the weights that training starts from."""
         ...
 
-    def seek(self, step: int) -> None:
-        """Continue as after *step* finished steps."""
+    def state(self) -> Mapping[str, Sequence[int]]:
+        """Return what `seek` has to know beside the step: it is kept in the run's checkpoint."""
+        ...
+
+    def seek(self, step: int, state: Mapping[str, Sequence[int]]) -> None:
+        """Continue as after *step* finished steps, when `state` returned *state*."""
         ...
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -162,7 +166,11 @@ class NoHooks:
     def start(self, model: torch.nn.Module) -> None:
         """Leave the weights as they are."""
 
-    def seek(self, step: int) -> None:
+    def state(self) -> Mapping[str, Sequence[int]]:
+        """There is nothing to know."""
+        return {}
+
+    def seek(self, step: int, state: Mapping[str, Sequence[int]]) -> None:
         """Nothing to continue from."""
 
     def extra_batch(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:

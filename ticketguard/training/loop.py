@@ -184,7 +184,7 @@ class _Run:
         """Continue from a checkpoint, or start afresh if there is none."""
         if state is None:
             return
-        kinds = ("model", "optimizer", "scaler", "snapshot", "watch")
+        kinds = ("model", "optimizer", "scaler", "snapshot", "watch", "hooks")
         parts = {kind: of_kind(kind, state.tensors) for kind in kinds}
         self.network.load_state_dict(parts["model"])
         load_optimizer(self._optimizer, parts["optimizer"])
@@ -197,7 +197,7 @@ class _Run:
             self._watch.load(parts["watch"])
         self.step = self._kept_step = state.step
         self._ended = ENDED in state.tensors
-        self._hooks.seek(state.step)
+        self._hooks.seek(state.step, {name: tensor.tolist() for name, tensor in parts["hooks"].items()})
 
     def go(self, checkpoint: Path | None, progress: Progress) -> None:
         """Take all steps that are left."""
@@ -294,6 +294,7 @@ class _Run:
     def _state(self) -> RunState:
         tensors = prefixed("model", self.network.state_dict())
         tensors |= prefixed("optimizer", optimizer_tensors(self._optimizer))
+        tensors |= prefixed("hooks", {name: torch.tensor(value) for name, value in self._hooks.state().items()})
         if self._accelerator.scaler is not None:
             scaler = self._accelerator.scaler.state_dict()
             tensors |= {f"scaler/{name}": torch.tensor(value, dtype=torch.float64) for name, value in scaler.items()}
