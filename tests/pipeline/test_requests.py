@@ -12,7 +12,7 @@ import ticketguard as tg
 from ticketguard.pipeline.request import SearchRequest
 from ticketguard.pipeline.runs import RunOptions
 
-OF_MARKS = {"owner", "marks", "level_bits", "secret"}
+OF_MARKS = {"owner", "marks", "level_bits", "secret", "rescale"}
 
 
 @pytest.mark.parametrize("verb", ["find", "find_marked"])
