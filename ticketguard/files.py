@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from ticketguard.errors import FileError, OutputExistsError
 from ticketguard.staging import forget_dead_writer, is_there, open_temporary, temporary_name
@@ -193,30 +194,67 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
-    """Read a file that must not be larger than *limit_bytes*; memory is taken for what is there, not for the limit.
+class Pieces:
+    """A file that is read in order, of which no more is read than a limit.
+
+    Args:
+        stream: The file.
+        path: Its name.
+        limit_bytes: How many bytes it may have.
+    """
+
+    def __init__(self, stream: BinaryIO, path: str | os.PathLike[str], limit_bytes: int) -> None:
+        self._stream, self._path, self._limit_bytes, self._seen = stream, path, limit_bytes, 0
+        self._found = os.fstat(stream.fileno())
+
+    @property
+    def size(self) -> int:
+        """How many bytes it says it has: 0 of a pipe or device."""
+        return self._found.st_size
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next *size* bytes; fewer at the end alone, and then nothing.
+
+        Raises:
+            FileError: It has more bytes than it may have, or is a pipe that nothing writes to.
+        """
+        # One byte more than allowed is enough to know, even where the size is not known beforehand (a pipe, a device).
+        piece = self._stream.read(min(size, self._limit_bytes + 1 - self._seen))
+        self._seen += len(piece)
+        if self._seen > self._limit_bytes:
+            raise _too_large(self._path, self._limit_bytes)
+        if not self._seen and size and stat.S_ISFIFO(self._found.st_mode):
+            raise FileError(path=self._path, reason="is a pipe that nothing writes to", hint="start its writer first")
+        return piece
+
+
+@contextlib.contextmanager
+def open_to_read(path: str | os.PathLike[str], *, limit_bytes: int) -> Iterator[Pieces]:
+    """Open a file that must not be larger than *limit_bytes*, to be read a piece at a time.
 
     A pipe is read to its end, and one that nobody writes to is not waited for. Of a device only what is small is read,
     such as a passphrase from a terminal.
 
     Raises:
-        FileError: The file is missing, unreadable or too large, a pipe without a writer, or a device.
+        FileError: The file is missing, unreadable or too large, or a device.
     """
     opener = open_finite if limit_bytes > PIECE_BYTES else open_at_once
     with reading(path), open(path, "rb", opener=opener) as stream:
-        found = os.fstat(stream.fileno())
-        if stat.S_ISREG(found.st_mode) and found.st_size > limit_bytes:
+        pieces = Pieces(stream, path, limit_bytes)
+        if pieces.size > limit_bytes:
             raise _too_large(path, limit_bytes)  # before memory is taken for it
-        # One byte more than allowed is enough to know, even where the size is not known beforehand (a pipe, a device).
-        pieces = [stream.read(min(found.st_size, limit_bytes) + 1)]
-        while pieces[-1] and (rest := limit_bytes + 1 - sum(map(len, pieces))) > 0:
-            pieces.append(stream.read(min(rest, PIECE_BYTES)))
-        content = b"".join(pieces)
-    if len(content) > limit_bytes:
-        raise _too_large(path, limit_bytes)
-    if not content and stat.S_ISFIFO(found.st_mode):
-        raise FileError(path=path, reason="is a pipe that nothing writes to", hint="start its writer first")
-    return content
+        yield pieces
+
+
+def read_whole(path: str | os.PathLike[str], *, limit_bytes: int) -> bytes:
+    """Read a file that must not be larger than *limit_bytes*; memory is taken for what is there, not for the limit.
+
+    Raises:
+        FileError: As `open_to_read`, or it is a pipe without a writer.
+    """
+    with open_to_read(path, limit_bytes=limit_bytes) as file:
+        content = file.read(file.size + 1)
+        return content + b"".join(iter(lambda: file.read(PIECE_BYTES), b""))
 
 
 def _too_large(path: str | os.PathLike[str], limit_bytes: int) -> FileError:

@@ -14,9 +14,10 @@ import safetensors.numpy
 
 import ticketguard as tg
 from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.credentials.claim import Claim, MarkClaim, sign_claim
 from ticketguard.credentials.credential import GROUPS_PARAMETER
-from ticketguard.credentials.vault import Vault, groups_digest, seal_vault
+from ticketguard.credentials.vault import Vault, seal_vault
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.keyed import commit
 from ticketguard.ticket import Mask, Reference

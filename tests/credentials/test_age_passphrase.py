@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from ticketguard.credentials.age_passphrase import MAX_WORK_FACTOR, WORK_FACTOR, seal, unseal
+from ticketguard.credentials import age_passphrase
+from ticketguard.credentials.age_passphrase import MAX_WORK_FACTOR, WORK_FACTOR
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import open_vault, seal_vault
@@ -21,6 +23,16 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 SIZES = [0, 1, 65535, 65536, 65537, 131072, 200_000]
 PASSPHRASE = "correct horse ü"
 Sealer = Callable[..., bytes]
+
+
+def seal(plaintext: bytes, passphrase: bytes, *, work_factor: int) -> bytes:
+    return age_passphrase.seal(io.BytesIO(plaintext), passphrase, work_factor=work_factor)
+
+
+def unseal(content: bytes, passphrase: bytes, *, name: str) -> bytes:
+    pieces: list[bytes] = []
+    age_passphrase.unseal(io.BytesIO(content), passphrase, pieces.append, name=name)
+    return b"".join(pieces)
 
 
 def content_of(size: int) -> bytes:

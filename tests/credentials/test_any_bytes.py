@@ -19,7 +19,8 @@ from ticketguard.credentials.claim import read_claim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.envelope import seal
 from ticketguard.credentials.keys import Owner, load_public_key
-from ticketguard.credentials.vault import VAULT_VERSION, Vault, open_vault, seal_vault
+from ticketguard.credentials.vault import Vault, open_vault, seal_vault
+from ticketguard.credentials.vault_content import VAULT_VERSION
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import TicketguardError
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from ticketguard.credentials.canonical import Json, canonical_json
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.credentials.claim import MarkClaim, sign_claim
 from ticketguard.credentials.credential import GROUPS_PARAMETER, Credential, load_credential
 from ticketguard.credentials.keys import Owner
-from ticketguard.credentials.vault import groups_digest
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, WrongPassphraseError
 from ticketguard.keyed import commit

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import io
+import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
 
+from ticketguard.credentials import age_passphrase
 from ticketguard.credentials import vault as vaults
 from ticketguard.credentials.canonical import MAX_VALUES, canonical_json
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.credentials.credential import Credential
-from ticketguard.credentials.vault import (
-    HEADER_LIMIT_BYTES,
-    VAULT_LIMIT_BYTES,
-    VAULT_VERSION,
-    Vault,
-    groups_digest,
-    open_vault,
-    seal_vault,
-)
+from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault, read_vault, seal_vault
+from ticketguard.credentials.vault_content import HEADER_LIMIT_BYTES, VAULT_VERSION
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import (
     ConfigurationError,
@@ -31,7 +31,7 @@ from ticketguard.errors import (
     UnknownVersionError,
     WrongPassphraseError,
 )
-from ticketguard.files import read_whole
+from ticketguard.tensor_file import TICKET_LIMIT_BYTES
 
 Sealer = Callable[..., bytes]
 KEY = VaultKey.generate()
@@ -85,15 +85,152 @@ def test_a_vault_is_refused_from_the_first_byte_too_many(
         dataclasses.replace(vault)
 
 
-def test_a_vault_of_ten_megabytes_is_read_with_memory_for_ten_megabytes(tmp_path: Path, seal_cheaply: Sealer) -> None:
-    (tmp_path / "v").write_bytes(seal_cheaply(plaintext_of(HEADER, reference=bytes(10_000_000)), PASSPHRASE))
+@pytest.mark.parametrize("opened_by", [{"passphrase": PASSPHRASE}, {"vault_key": KEY}], ids=["passphrase", "key"])
+def test_a_vault_of_ten_megabytes_is_read_with_memory_for_ten_megabytes(
+    tmp_path: Path, seal_cheaply: Sealer, opened_by: dict[str, Any]
+) -> None:
+    plaintext = plaintext_of(HEADER, reference=bytes(10_000_000))
+    recipient = pyrage.x25519.Recipient.from_str(KEY.recipient)
+    sealed = pyrage.encrypt(plaintext, [recipient]) if "vault_key" in opened_by else seal_cheaply(plaintext, PASSPHRASE)
+    (tmp_path / "v").write_bytes(sealed)
+    del plaintext, sealed
+    with traced() as peak:
+        assert len(read_vault(tmp_path / "v", **opened_by).reference) == 10_000_000
+        assert peak() < 13_000_000
+
+
+@pytest.mark.parametrize("opened_by", [{"passphrase": PASSPHRASE}, {"recipient": KEY.recipient}], ids=str)
+def test_a_vault_is_sealed_with_memory_for_what_comes_of_it(
+    monkeypatch: pytest.MonkeyPatch, opened_by: dict[str, str]
+) -> None:
+    monkeypatch.setattr(age_passphrase.seal, "__kwdefaults__", {"work_factor": 1})
+    vault = Vault(secret=bytes(32), reference=bytes(10_000_000), channel_groups=None)
+    with traced() as peak:
+        assert len(seal_vault(vault, **opened_by)) < 10_010_000
+        assert peak() < 13_000_000
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """Say how much memory there was at most since this began."""
     tracemalloc.start()
     try:
-        content = read_whole(tmp_path / "v", limit_bytes=VAULT_LIMIT_BYTES)
-        assert len(open_vault(content, passphrase=PASSPHRASE).reference) == 10_000_000
-        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+        yield lambda: tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def sparse(path: Path, start: bytes) -> Path:
+    """Write a file as large as a vault may be, which takes no room on the disk and seconds to read."""
+    with path.open("wb") as stream:
+        stream.write(start)
+        stream.truncate(VAULT_LIMIT_BYTES)
+    return path
+
+
+class Watched:
+    """Counts what is read of a file."""
+
+    def __init__(self, content: bytes) -> None:
+        self.stream, self.seen = io.BytesIO(content), 0
+
+    def read(self, size: int) -> bytes:
+        piece = self.stream.read(size)
+        self.seen += len(piece)
+        return piece
+
+
+def test_what_is_not_a_vault_is_refused_at_its_beginning_however_large_it_is(
+    tmp_path: Path, seal_cheaply: Sealer
+) -> None:
+    to_key, by_passphrase = (
+        seal_vault(Vault(secret=bytes(32), reference=b"", channel_groups=None), recipient=KEY.recipient),
+        seal_cheaply(plaintext_of(HEADER), PASSPHRASE),
+    )
+    for start, message in (
+        (b"PK", "is not an age file"),
+        (b"age-encryption.org/v1\n", "has a damaged header"),
+        (to_key[:-1], "cannot be decrypted"),
+        (by_passphrase[:-1], "cannot be decrypted"),
+    ):
+        path = sparse(tmp_path / "v", start)
+        opened_by: dict[str, Any] = {"passphrase": PASSPHRASE} if b"scrypt" in start else {"vault_key": KEY}
+        with traced() as peak:
+            with pytest.raises(FileError, match=f"v': {message}"):
+                read_vault(path, **opened_by)
+            assert peak() < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "error", "message"),
+    [
+        (bytes(10_000_000), UnknownVersionError, "expected ticketguard"),
+        (
+            b"ticketguard.vault/1\n" + b"\xff" * 10_000_000,
+            CredentialError,
+            "has a header of 18446744073709551615 bytes",
+        ),
+        (plaintext_of({}, reference=bytes(10_000_000)), CredentialError, "has other fields"),
+    ],
+    ids=["no version", "endless header", "another header"],
+)
+def test_a_sealed_file_that_is_not_a_vault_is_read_no_further_than_shows_it(
+    plaintext: bytes, error: type[Exception], message: str, seal_cheaply: Sealer
+) -> None:
+    recipient = pyrage.x25519.Recipient.from_str(KEY.recipient)
+    for sealed, opened_by in (
+        (pyrage.encrypt(plaintext, [recipient]), {"vault_key": KEY}),
+        (seal_cheaply(plaintext, PASSPHRASE), {"passphrase": PASSPHRASE}),
+    ):
+        content = Watched(sealed)
+        with pytest.raises(error, match=message):
+            open_vault(content, **opened_by)  # type: ignore[arg-type]
+        assert content.seen < 300_000
+
+
+def test_a_vault_is_larger_than_four_gigabytes_where_its_ticket_is() -> None:
+    assert VAULT_LIMIT_BYTES == TICKET_LIMIT_BYTES > 4 * 1024**3
+
+
+@pytest.mark.parametrize("cut", [1, 17, 70_000])
+def test_a_vault_that_is_cut_short_is_refused_although_its_reference_began(
+    cut: int, seal_cheaply: Sealer, tmp_path: Path
+) -> None:
+    plaintext = plaintext_of(HEADER, reference=bytes(200_000))
+    recipient = pyrage.x25519.Recipient.from_str(KEY.recipient)
+    for sealed, opened_by in (
+        (pyrage.encrypt(plaintext, [recipient]), {"vault_key": KEY}),
+        (seal_cheaply(plaintext, PASSPHRASE), {"passphrase": PASSPHRASE}),
+    ):
+        (tmp_path / "v").write_bytes(sealed[:-cut])
+        with pytest.raises(FileError, match=r"v': cannot be decrypted .*: it is damaged or cut short"):
+            read_vault(tmp_path / "v", **opened_by)  # type: ignore[arg-type]
+
+
+def test_a_vault_is_read_from_a_pipe(tmp_path: Path, seal_cheaply: Sealer) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, seal_cheaply(plaintext_of(HEADER), PASSPHRASE))
+    os.close(writer)
+    assert read_vault(f"/dev/fd/{reader}", passphrase=PASSPHRASE).reference == b"reference"
+    os.close(reader)
+    os.mkfifo(tmp_path / "v")
+    with pytest.raises(FileError, match="v': is a pipe that nothing writes to"):
+        read_vault(tmp_path / "v", passphrase=PASSPHRASE)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path: Path, seal_cheaply: Sealer) -> None:
+    class Failing(Watched):
+        def read(self, size: int) -> bytes:
+            if self.seen > 100_000:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    plaintext = plaintext_of(HEADER, reference=bytes(400_000))
+    recipient = pyrage.x25519.Recipient.from_str(KEY.recipient)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_vault(Failing(pyrage.encrypt(plaintext, [recipient])), vault_key=KEY)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_vault(Failing(seal_cheaply(plaintext, PASSPHRASE)), passphrase=PASSPHRASE)
 
 
 def test_a_vault_that_could_not_be_opened_is_refused_before_anything_is_trained_for_it(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ticketguard as tg
-from ticketguard.credentials.vault import groups_digest
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.errors import CredentialError, PredictorError, UnverifiableError
 from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.models import build_model, load_arrays

@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import ticketguard as tg
 from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.credentials.claim import Claim, MarkClaim, read_claim, sign_claim
 from ticketguard.credentials.merkle import merkle_root
-from ticketguard.credentials.vault import Vault, groups_digest
+from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.trigger_set import TriggerRecipe, Triggers, draw_triggers
 from ticketguard.errors import UnusableAnswerError

@@ -11,6 +11,7 @@ import base64
 import io
 import os
 import re
+from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from ticketguard.credentials.streams import Joined, Readable
 from ticketguard.errors import FileError, WrongPassphraseError
 
 # scrypt takes 2^(10 + work factor) bytes: 256 MiB, and about a second of one core.
@@ -36,6 +38,8 @@ HEADER_PATTERN = re.compile(
     rb"([A-Za-z0-9+/]{43})\n"
     rb"--- ([A-Za-z0-9+/]{43})\n"
 )
+# What that pattern can match at most.
+HEADER_LIMIT_BYTES = 256
 DAMAGED = "it is damaged or cut short; use another copy"
 
 
@@ -44,11 +48,11 @@ def is_sealed_by_passphrase(content: bytes) -> bool:
     return content.startswith(MAGIC + b"-> scrypt ")
 
 
-def seal(plaintext: bytes, passphrase: bytes, *, work_factor: int = WORK_FACTOR) -> bytes:
+def seal(plaintext: Readable, passphrase: bytes, *, work_factor: int = WORK_FACTOR) -> bytes:
     """Encrypt *plaintext* under a passphrase; ``age -d`` opens the result.
 
     Args:
-        plaintext: What is sealed.
+        plaintext: What is sealed is read from it, to its end.
         passphrase: What will open it.
         work_factor: Logarithm to base two of scrypt's N; anything less than the default is for tests.
     """
@@ -59,20 +63,19 @@ def seal(plaintext: bytes, passphrase: bytes, *, work_factor: int = WORK_FACTOR)
     sealed.write(b"%b %b\n%b" % (header, _encode(_header_mac(file_key, header).finalize()), nonce))
     cipher = ChaCha20Poly1305(_derive(file_key, salt=nonce, info=b"payload"))
     # "The final chunk MUST NOT be empty unless the whole payload is empty."
-    count = max(1, -(-len(plaintext) // CHUNK_BYTES))
-    view = memoryview(plaintext)
-    for number in range(count):
-        chunk = view[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
-        sealed.write(cipher.encrypt(_chunk_nonce(number, last=number == count - 1), chunk, None))
+    for number, (chunk, last) in enumerate(_chunks(plaintext, CHUNK_BYTES)):
+        sealed.write(cipher.encrypt(_chunk_nonce(number, last=last), chunk, None))
     return sealed.getvalue()
 
 
-def unseal(content: bytes, passphrase: bytes, *, name: object) -> bytes:
+def unseal(content: Readable, passphrase: bytes, write: Callable[[bytes], object], *, name: object) -> None:
     """Decrypt an age file under a passphrase. Whether it succeeds does not depend on how long it takes.
 
     Args:
-        content: The file's bytes.
+        content: The file's bytes are read from it, to their end.
         passphrase: What it was sealed with.
+        write: Called with the plaintext, a piece at a time. Each piece is as it was sealed; that it is all there is
+            known when this returns.
         name: What error messages call it, such as its path.
 
     Raises:
@@ -80,7 +83,8 @@ def unseal(content: bytes, passphrase: bytes, *, name: object) -> bytes:
             same.
         FileError: Its work factor is above the limit or needs more memory than there is, or it is damaged.
     """
-    found = HEADER_PATTERN.match(content)
+    start = content.read(HEADER_LIMIT_BYTES)
+    found = HEADER_PATTERN.match(start)
     if found is None:
         raise FileError(path=name, reason="has a damaged header", hint="use the vault as it was written")
     work_factor = int(found[2])
@@ -107,26 +111,29 @@ def unseal(content: bytes, passphrase: bytes, *, name: object) -> bytes:
     except InvalidTag as error:
         raise WrongPassphraseError(path=name) from error
     try:
-        _header_mac(file_key, content[: found.start(4) - 1]).verify(mac)
-        return _open_payload(memoryview(content)[found.end() :], file_key)
+        _header_mac(file_key, start[: found.start(4) - 1]).verify(mac)
+        _open_payload(Joined(start[found.end() :], content), file_key, write)
     except InvalidSignature as error:
         raise FileError(path=name, reason="cannot be decrypted (its header was changed)", hint=DAMAGED) from error
     except InvalidTag as error:
         raise FileError(path=name, reason="cannot be decrypted (its content was changed)", hint=DAMAGED) from error
 
 
-def _open_payload(payload: memoryview, file_key: bytes) -> bytes:
-    cipher = ChaCha20Poly1305(_derive(file_key, salt=bytes(payload[:NONCE_BYTES]), info=b"payload"))
-    chunks = payload[NONCE_BYTES:]
-    step = CHUNK_BYTES + TAG_BYTES
-    count = max(1, -(-len(chunks) // step))
-    plaintext = io.BytesIO()
-    for number in range(count):
-        chunk = chunks[number * step : (number + 1) * step]
+def _open_payload(payload: Readable, file_key: bytes, write: Callable[[bytes], object]) -> None:
+    cipher = ChaCha20Poly1305(_derive(file_key, salt=payload.read(NONCE_BYTES), info=b"payload"))
+    for number, (chunk, last) in enumerate(_chunks(payload, CHUNK_BYTES + TAG_BYTES)):
         if number and len(chunk) <= TAG_BYTES:
             raise InvalidTag  # an empty final chunk after others, or less than a tag
-        plaintext.write(cipher.decrypt(_chunk_nonce(number, last=number == count - 1), chunk, None))
-    return plaintext.getvalue()
+        write(cipher.decrypt(_chunk_nonce(number, last=last), chunk, None))
+
+
+def _chunks(stream: Readable, size: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield chunks of *size* and whether each is the last, which may be shorter; of an empty stream one empty chunk."""
+    chunk = stream.read(size)
+    while following := stream.read(size):
+        yield chunk, False
+        chunk = following
+    yield chunk, True
 
 
 def _chunk_nonce(number: int, *, last: bool) -> bytes:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ticketguard.credentials import age_passphrase
 from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, MarkClaim, read_claim, sign_claim
 from ticketguard.credentials.keys import Owner
-from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, groups_digest, open_vault, seal_vault
+from ticketguard.credentials.vault import Vault, read_vault, seal_vault
 from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import CredentialError, FileError
 from ticketguard.files import SECRET, Output, read_whole, write_together
@@ -180,8 +181,7 @@ def load_credential(
             path=claim_path, reason="is a vault, expected a claim", hint="give the claim first, then the vault"
         )
     claim = read_claim(content, name=claim_path)
-    sealed = read_whole(vault_path, limit_bytes=VAULT_LIMIT_BYTES)
-    vault = open_vault(sealed, passphrase=passphrase, vault_key=vault_key, name=vault_path)
+    vault = read_vault(vault_path, passphrase=passphrase, vault_key=vault_key)
     credential = Credential(claim=claim, vault=vault)
     credential.check()
     return credential

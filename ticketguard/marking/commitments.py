@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from ticketguard.credentials.canonical import canonical_json
+from ticketguard.credentials.channel_groups import groups_digest
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import GROUPS_PARAMETER
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.merkle import merkle_root
-from ticketguard.credentials.vault import Vault, groups_digest
+from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Json, Mark, PlannedMark
 from ticketguard.keyed import commit
 from ticketguard.verification.registry import scheme

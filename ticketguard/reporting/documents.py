@@ -21,7 +21,7 @@ from ticketguard.credentials.canonical import as_written
 from ticketguard.credentials.claim import CLAIM_LIMIT_BYTES, Claim, claim_digest, read_claim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import load_public_key
-from ticketguard.credentials.vault import VAULT_LIMIT_BYTES, Vault, open_vault
+from ticketguard.credentials.vault import Vault, read_vault
 from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, TensorError
 from ticketguard.files import open_at_once, read_whole, reading
@@ -58,7 +58,7 @@ def inspect_file(path: str | os.PathLike[str], *, unlock: Callable[[], Mapping[s
 
     Args:
         path: The file.
-        unlock: Asked for what opens a vault, as `open_vault` takes it, and only if the file is one.
+        unlock: Asked for what opens a vault, as `read_vault` takes it, and only if the file is one.
 
     Raises:
         FileError: The file cannot be read, or is none of these.
@@ -73,8 +73,7 @@ def inspect_file(path: str | os.PathLike[str], *, unlock: Callable[[], Mapping[s
         claim = read_claim(content, name=path)
         return {**document, "claim": {"claim_digest": claim_digest(content), **claim_document(claim)}}
     if kind == "vault":
-        content = read_whole(path, limit_bytes=VAULT_LIMIT_BYTES)
-        return {**document, "vault": vault_document(open_vault(content, name=path, **unlock()))}
+        return {**document, "vault": vault_document(read_vault(path, **unlock()))}
     if kind == "public-key":
         return {**document, "public_key": {"algorithm": "Ed25519", "hex": load_public_key(path).hex()}}
     return {**document, "suspect": checkpoint_document(Checkpoint(path))}
