@@ -16,7 +16,6 @@ from ticketguard.graph import (
     ChannelGroup,
     GroupMember,
     channel_groups,
-    channel_groups_or_none,
     check_fit,
     group_channels,
     groups_from_json,
@@ -162,18 +161,6 @@ def test_shared_weights_are_named_everywhere() -> None:
 def test_a_model_that_does_not_run_on_the_shape_is_a_clear_error() -> None:
     with pytest.raises(ConfigurationError, match=r"does not run on an input of shape \(1, 5, 8, 8\)"):
         channel_groups(resnet(), torch.zeros(1, 5, 8, 8))
-    assert channel_groups_or_none(resnet(), (5, 8, 8)) is None
-
-
-def test_an_unknown_input_shape_gives_no_groups() -> None:
-    assert channel_groups_or_none(resnet(), ()) is None
-
-
-def test_groups_survive_json() -> None:
-    groups = channel_groups(resnet(), torch.zeros(SHAPE))
-    document = channel_groups_or_none(resnet(), SHAPE[1:])
-    assert document == groups_to_json(groups)
-    assert groups_from_json(document) == groups
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,9 @@ def test_a_plan_leaves_buffers_as_they_are() -> None:
     state = of_attention() | {"causal": before["causal"].numpy()}
     with pytest.warns(TicketguardWarning):
         ticket = tg.import_checkpoint(state, model=Attention)
-    plan = tg.prepare(ticket, owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()], level_bits=16, model=model)
+    owner, marks = tg.Owner.generate("Ada"), [tg.PlantedGraph()]
+    with pytest.warns(TicketguardWarning, match='missing the required "forward" function'):
+        plan = tg.prepare(ticket, owner=owner, marks=marks, level_bits=16, model=model)
     plan.start(model)
     plan.after_step(model)
     for name, buffer in model.named_buffers():

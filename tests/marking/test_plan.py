@@ -143,6 +143,21 @@ def test_the_planted_graph_alone_asks_nothing() -> None:
     tg.prepare(sparse(TwoInputs()), owner=tg.Owner.generate("Ada"), marks=[tg.PlantedGraph()], model=TwoInputs())
 
 
+class Tangled(Net):
+    """Hands its first layer's channels to an operation that nothing is known of."""
+
+    def forward(self, images: torch.Tensor) -> Any:
+        hidden = self.layers(images)
+        return self.head(hidden + torch.cdist(hidden, hidden * 2))
+
+
+def test_layers_whose_channels_cannot_be_followed_are_named_where_a_mark_is_read_from_weights() -> None:
+    owner, ticket = tg.Owner.generate("Ada"), sparse(Tangled())
+    with pytest.warns(tg.TicketguardWarning, match=r"columns of 'head.weight' \(nothing is known of _cdist"):
+        tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=Tangled())
+    tg.prepare(ticket, owner=owner, marks=[tg.TriggerSet(40)], model=Tangled())
+
+
 def test_what_was_trained_is_returned_whatever_the_check_says() -> None:
     torch.manual_seed(0)
     model = Net()

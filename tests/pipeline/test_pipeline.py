@@ -148,12 +148,15 @@ def test_a_model_that_cannot_be_traced_is_marked_without_channel_groups(ticket: 
     closed = Closed(*build_model("mlp", options=MODEL_OPTIONS, seed=0).children())
     with pytest.raises(TensorError, match="is masked but the model has no weights of its shape"):
         tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=nn.Linear(7, 7))
-    plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=closed)
+    with pytest.warns(tg.TicketguardWarning, match=r"may not be recognised, .* \(1, 1, 8, 8\): not here: "):
+        plan = tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=closed)
     network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
     plan.start(network)
-    _, credential = plan.finish(network)
+    marked, credential = plan.finish(network)
     assert credential.vault.channel_groups is None
     assert "channel_groups_digest" not in credential.mark("planted-graph").parameters
+    evidence = tg.verify(tg.Checkpoint(dict(marked.weights)), credential).evidence[0]
+    assert (evidence.status, evidence.details["channel_groups"]) == ("supported", 0)
 
 
 def test_a_finished_embedding_resumes_to_the_same_credential_until_its_folder_is_deleted(

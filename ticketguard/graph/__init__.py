@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ticketguard.errors import ConfigurationError
 from ticketguard.graph.alignment import Alignment, align
 from ticketguard.graph.groups import (
-    CHANNEL_AXES,
     ChannelGroup,
     GroupMember,
     IndexArray,
@@ -18,6 +15,7 @@ from ticketguard.graph.groups import (
     groups_to_json,
     permute,
 )
+from ticketguard.graph.known import KnownGroups, known_groups
 from ticketguard.graph.mask_graph import mask_graph
 
 if TYPE_CHECKING:
@@ -49,42 +47,19 @@ def channel_groups(
     return trace(model, example_input, ask=ask).groups
 
 
-def channel_groups_or_none(model: nn.Module, input_shape: Sequence[int]) -> list[list[list[Any]]] | None:
-    """Return a model's channel groups as plain JSON, or None where they cannot be known.
-
-    Without groups everything works but the undoing of a permutation. Axes after a tensor's first two are left out:
-    those of masked layers are places, not channels.
-
-    Args:
-        model: Any model.
-        input_shape: Shape of one input without the batch axis; empty if unknown.
-    """
-    import torch
-
-    example = torch.zeros(1, *input_shape) if input_shape else None
-    try:
-        found = [
-            tuple(member for member in group if member.axis < CHANNEL_AXES) for group in channel_groups(model, example)
-        ]
-        groups = groups_to_json([group for group in found if group])
-        groups_from_json(groups)  # more than the format allows are as good as unknown
-    except (ConfigurationError, ValueError):
-        return None
-    return groups
-
-
 __all__ = [
     "Alignment",
     "ChannelGroup",
     "GroupMember",
     "IndexArray",
+    "KnownGroups",
     "align",
     "channel_groups",
-    "channel_groups_or_none",
     "check_fit",
     "group_channels",
     "groups_from_json",
     "groups_to_json",
+    "known_groups",
     "mask_graph",
     "permute",
 ]

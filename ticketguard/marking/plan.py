@@ -21,7 +21,7 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Answers, Binding, Mark, PlannedMark, Start, WatchingMark
 from ticketguard.errors import TicketguardError, TicketguardWarning
-from ticketguard.graph import channel_groups_or_none
+from ticketguard.graph import KnownGroups, known_groups
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of, with_leaves
 from ticketguard.marking.release import for_release, probes_of, require_fit, require_masked
@@ -35,6 +35,7 @@ from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 if TYPE_CHECKING:
     import torch
 
+    from ticketguard.graph.examples import Example
     from ticketguard.models.answers import Ask
 
 # A trained model that carries less of a mark than this is released with a warning.
@@ -52,6 +53,7 @@ def prepare(
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
     ask: Ask | None = None,
+    example: Example | None = None,
 ) -> Plan:
     """Draw the owner's marks for *ticket*; nothing is trained yet.
 
@@ -63,13 +65,16 @@ def prepare(
         owner: Whose marks they are.
         marks: Kinds of marks, each scheme once; by default a planted graph and, where possible, a trigger set.
         model: The ticket's model; its channel groups are kept, so that a copy with permuted channels can be
-            aligned. Without it, or if the model cannot be traced, only copies in the original order are recognised.
-            It is also asked once what `finish` will ask it, so that it fails now rather than after training.
+            aligned. Without them such a copy may not be recognised; where the model cannot be tried, a
+            `TicketguardWarning` says why. It is also asked once what `finish` will ask it, so that it fails now rather
+            than after training.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         ask: Returns the class scores of a model for a batch of inputs, for models that take more than that, or return
             them in their own way; by default ``model(inputs)``, a tensor, the first of a tuple, or "logits", "out" or
             "scores" by name.
+        example: A batch of the model's inputs, if they are not numbers of the ticket's input shape: a tensor, several
+            in a sequence, or several by name in a mapping. Embedding layers are tried with tokens without one.
 
     Raises:
         CapacityError: The ticket is too small for a planted graph of this level.
@@ -92,8 +97,11 @@ def prepare(
         mask=ticket.mask,
         weights=ticket.mask.applied(ticket.start_weights),
     )
-    groups = None if model is None else channel_groups_or_none(model, ticket.info.input_shape)
-    vault = Vault(secret=key, reference=reference.to_bytes(), channel_groups=groups)
+    known = KnownGroups(groups=None)
+    if model is not None:
+        shape = ticket.info.input_shape
+        known = known_groups(model, layers=tuple(ticket.mask), input_shape=shape, example=example, ask=ask)
+    vault = Vault(secret=key, reference=reference.to_bytes(), channel_groups=known.groups)
     digest = reference.digest()
     claimed = (
         (mark, claim_of(mark, mark.parameters(ticket), vault, digest, owner=owner, level_bits=level_bits))
@@ -106,6 +114,8 @@ def prepare(
     plan = planned(claimed, draw, ticket=ticket, owner=owner, vault=vault, start=start, ask=ask)
     if model is not None:
         plan.require_answers(model)
+    if known.doubts and any(scheme(mark.scheme).reads == "weights" for mark in chosen):
+        warnings.warn(known.doubts, TicketguardWarning, stacklevel=2)
     return plan
 
 

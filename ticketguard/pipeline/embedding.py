@@ -102,7 +102,15 @@ def embed(
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
     chosen = usual_marks(ticket.info) if marks is None else marks
-    plan = prepare(ticket, owner=owner, marks=chosen, model=network, level_bits=level_bits, secret=key)
+    plan = prepare(
+        ticket,
+        owner=owner,
+        marks=chosen,
+        model=network,
+        level_bits=level_bits,
+        secret=key,
+        example=dataset.scaled(dataset.test_inputs[:1]),
+    )
     _require_same_run(workdir, plan, chosen, resume=resume)
     require_room_to_end(workdir, network, config, resume=resume)
     with in_work_folder(workdir, resume=resume, secret=key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark
-from ticketguard.errors import ConfigurationError
+from ticketguard.errors import ConfigurationError, TicketguardWarning
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.pipeline.request import SearchRequest, State
 from ticketguard.pipeline.runs import RunOptions, in_work_folder, moment_of_run, require_room_to_end, secret_of_run
@@ -176,7 +177,7 @@ def find_marked_requested(
     rescale: bool = True,
 ) -> tuple[Ticket, Credential]:
     """Find a winning ticket that carries the owner's marks, as `find_marked` does."""
-    from ticketguard.graph import channel_groups_or_none
+    from ticketguard.graph import known_groups
     from ticketguard.marking.during_search import SearchPlanting
     from ticketguard.models import load_arrays, model_of, state_arrays
     from ticketguard.training import drawn_once
@@ -195,15 +196,19 @@ def find_marked_requested(
     everything = problem.everything(network)
     keep = problem.keep(everything.size)
     assert problem.density is not None  # or `keep` would have said so
+    example = problem.data.scaled(problem.data.test_inputs[:1])
+    known = known_groups(network, layers=tuple(everything), example=example)
     planting = SearchPlanting(
         owner=owner,
         info=problem.info(chosen.name),
         density=problem.density,
         marks=marks,
-        groups=channel_groups_or_none(network, problem.data.input_shape),
+        groups=known.groups,
         level_bits=level_bits,
         secret=key,
     )
+    if known.doubts:
+        warnings.warn(known.doubts, TicketguardWarning, stacklevel=3)
     require_room_to_end(workdir, network, problem.training, resume=resume)
     planting.rehearse(state_arrays(network), everything, keep)
     problem = dataclasses.replace(problem, planting=planting)

@@ -86,7 +86,7 @@ def examine_networks(
         parameters,
         threshold_log10_p=threshold_log10_p,
         looks=looks,
-        details=_what_was_read(suspect, reference.mask, *best, found),
+        details={**_what_was_read(suspect, reference.mask, *best, found), "channel_groups": len(groups)},
     )
 
 
