@@ -44,6 +44,8 @@ class DeviceData:
             _laid_out(data.scaled(part.to(device))) for part in (data.train_inputs, data.test_inputs)
         )
         self.train_labels, self.test_labels = data.train_labels.to(device), data.test_labels.to(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # the runs' streams wait for no other
 
 
 def _laid_out(inputs: torch.Tensor) -> torch.Tensor:
@@ -63,6 +65,7 @@ class Run:
         after_step: Called with the model after every step.
         snapshot_step: Step after which the weights are kept as well.
         examples: Only the first so many training examples are used; None for all.
+        burst: Steps taken in its turn, so that a long training of a tiny network does not wait for large ones.
     """
 
     model: nn.Module
@@ -73,6 +76,7 @@ class Run:
     after_step: Callable[[nn.Module], None] | None = None
     snapshot_step: int | None = None
     examples: int | None = None
+    burst: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -316,7 +320,7 @@ class Fleet:
                 _, _, name, task = heapq.heappop(self._waiting)
                 active += self._resumed(name, task, None, lost)
             for one in list(active):
-                if one.stepper.advance():
+                if any(one.stepper.advance() for _ in range(one.stepper.run.burst)):
                     active.remove(one)
                     self.steps += one.stepper.step
                     active += self._resumed(one.name, one.task, one.stepper.outcome(), lost)
