@@ -10,9 +10,13 @@ process a seed, each with several trainings side by side. What is there is not m
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import multiprocessing
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -23,17 +27,38 @@ from benchmarks.shared.thefts.tickets import check, make_keys
 from ticketguard.files import write_whole
 
 SEEDS = (0, 1, 2, 3, 4)
+# A capture takes a second or two; starting a process on an accelerator takes longer.
+CAPTURE_SECONDS = 90
 
 
 def make_seed(order: Order, seed: int, deadline: float) -> dict[str, object]:
     """Make all suspects of one seed, in a process of its own."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
-    maker = Maker(order, seed, deadline=deadline)
-    lost = maker.run()
-    told = {**maker.report(), "not made": lost}
+    try:
+        maker = Maker(order, seed, deadline=deadline)
+        lost = maker.run()
+        told = {**maker.report(), "not made": lost}
+    except Exception:  # the other seeds' processes go on
+        told = {"seed": seed, "steps": 0, "not made": [traceback.format_exc()]}
     write_whole(order.folder / f"made-{seed}.json", (json.dumps(told, indent=1) + "\n").encode())
     return told
+
+
+def try_capture(order: Order) -> None:
+    """Exit with 0 if steps can be captured as graphs on this device."""
+    sys.exit(0 if Maker(order, order.seeds[0], deadline=math.inf).can_capture() else 1)
+
+
+def captures(order: Order) -> bool:
+    """Find out in a process of its own whether steps can be captured: a capture that fails may spoil the device's."""
+    child = multiprocessing.get_context("spawn").Process(target=try_capture, args=(order,))
+    child.start()
+    child.join(CAPTURE_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    return child.exitcode == 0
 
 
 def make(order: Order) -> None:
@@ -46,6 +71,8 @@ def make(order: Order) -> None:
     if order.device == "cpu":
         told = [make_seed(order, seed, deadline) for seed in order.seeds]
     else:
+        order = dataclasses.replace(order, capture=captures(order))
+        print("steps are captured as graphs" if order.capture else "steps are not captured", flush=True)
         with multiprocessing.get_context("spawn").Pool(len(order.seeds)) as pool:
             told = pool.starmap(make_seed, [(order, seed, deadline) for seed in order.seeds])
     for row in told:

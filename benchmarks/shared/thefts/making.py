@@ -37,6 +37,7 @@ class Order:
         scale: Factor of all epochs, below one for a trial.
         limit: Training images at most, for a trial; None for the settings' own.
         candidates: Whether to look for a residual ticket that wins.
+        capture: Whether steps are captured as graphs; see `capture_works`.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Order:
     scale: float = 1.0
     limit: int | None = None
     candidates: bool = True
+    capture: bool = False
 
 
 class Maker:
@@ -55,11 +57,7 @@ class Maker:
     def __init__(self, order: Order, seed: int, *, deadline: float) -> None:
         self._order, self._seed, self._deadline = order, seed, deadline
         self._data: dict[Images, DeviceData] = {}
-        first = self._bench(HEADLINES[0])
-        captures = capture_works(first.data, lambda: first.network(), first.recipe())
-        if not captures and order.device != "cpu":
-            print("steps are not captured as graphs", flush=True)
-        self._fleet = Fleet(width=order.width, deadline=deadline, capture=captures)
+        self._fleet = Fleet(width=order.width, deadline=deadline, capture=order.capture)
 
     def run(self) -> list[str]:
         """Make what is missing, within the time; return the names of what was not made."""
@@ -78,6 +76,11 @@ class Maker:
         """Return steps and seconds of this process's own work between steps, by task, the longest first."""
         spent = sorted(self._fleet.seconds.items(), key=lambda item: -item[1])
         return {"seed": self._seed, "steps": self._fleet.steps, "seconds": {name: round(s, 2) for name, s in spent}}
+
+    def can_capture(self) -> bool:
+        """Say whether steps can be captured here; a process in which that failed may be of no further use."""
+        first = self._bench(HEADLINES[0])
+        return capture_works(first.data, lambda: first.network(), first.recipe())
 
     def _bench(self, setting: Setting) -> Bench:
         if setting.images not in self._data:
