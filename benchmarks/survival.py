@@ -10,11 +10,8 @@ process a seed, each with several trainings side by side. What is there is not m
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import math
 import multiprocessing
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -27,8 +24,6 @@ from benchmarks.shared.thefts.tickets import check, make_keys
 from ticketguard.files import write_whole
 
 SEEDS = (0, 1, 2, 3, 4)
-# A capture takes a second or two; starting a process on an accelerator takes longer.
-CAPTURE_SECONDS = 90
 
 
 def make_seed(order: Order, seed: int, deadline: float) -> dict[str, object]:
@@ -45,22 +40,6 @@ def make_seed(order: Order, seed: int, deadline: float) -> dict[str, object]:
     return told
 
 
-def try_capture(order: Order) -> None:
-    """Exit with 0 if steps can be captured as graphs on this device."""
-    sys.exit(0 if Maker(order, order.seeds[0], deadline=math.inf).can_capture() else 1)
-
-
-def captures(order: Order) -> bool:
-    """Find out in a process of its own whether steps can be captured: a capture that fails may spoil the device's."""
-    child = multiprocessing.get_context("spawn").Process(target=try_capture, args=(order,))
-    child.start()
-    child.join(CAPTURE_SECONDS)
-    if child.is_alive():
-        child.kill()
-        child.join()
-    return child.exitcode == 0
-
-
 def make(order: Order) -> None:
     """Make the suspects of all seeds, a process each where there is an accelerator."""
     begun = time.monotonic()
@@ -71,8 +50,6 @@ def make(order: Order) -> None:
     if order.device == "cpu":
         told = [make_seed(order, seed, deadline) for seed in order.seeds]
     else:
-        order = dataclasses.replace(order, capture=captures(order))
-        print("steps are captured as graphs" if order.capture else "steps are not captured", flush=True)
         with multiprocessing.get_context("spawn").Pool(len(order.seeds)) as pool:
             told = pool.starmap(make_seed, [(order, seed, deadline) for seed in order.seeds])
     for row in told:
@@ -95,6 +72,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all epochs, for a trial")
     parser.add_argument("--limit", type=int, help="training images at most, for a trial")
     parser.add_argument("--no-candidates", action="store_true", help="look for no other residual ticket that wins")
+    parser.add_argument("--settings", nargs="+", metavar="NAME", help="make only these kinds of tickets")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="make only these rows, the first ones first")
     given = parser.parse_args()
     make(
         Order(
@@ -106,6 +85,8 @@ def main() -> None:
             scale=given.scale,
             limit=given.limit,
             candidates=not given.no_candidates,
+            settings=None if given.settings is None else tuple(given.settings),
+            rows=None if given.rows is None else tuple(given.rows),
         )
     )
 

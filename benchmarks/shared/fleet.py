@@ -1,9 +1,8 @@
 """Many small trainings side by side on one device: a small network's step keeps an accelerator busy for none of it.
 
 A *task* is a generator that yields a `Run` wherever something is to be trained, is sent the `Outcome`, and goes on.
-Each run has a stream of its own and, on an accelerator, its step captured as one graph: forward, backward, mask and
-update are launched by a single call. What must happen between steps (a mark's `after_step`) is called in between, on
-the same stream. On a processor the same step is simply called.
+Each run has a stream of its own on an accelerator, and what must happen between steps (a mark's `after_step`) is
+called on it. Steps are not captured as graphs: a loop that asks nothing of the device between steps fills most of it.
 """
 
 from __future__ import annotations
@@ -26,10 +25,6 @@ from ticketguard.models import mask_tensors, named_parameters, state_arrays
 from ticketguard.ticket import Array, Mask
 from ticketguard.training import TrainingConfig
 
-# Torch's own advice before a capture; lazily made handles and buffers exist afterwards.
-WARM_UP_STEPS = 3
-# Steps after which a captured training is compared with a plain one.
-TRIED_STEPS = 6
 TEST_BATCH = 2000
 EPSILON = 1e-8  # Adam's, as torch has it
 
@@ -111,7 +106,7 @@ def accuracy_of(model: nn.Module, data: DeviceData) -> float:
 
 
 class _Descent:
-    """SGD with momentum, or Adam, of which every number lies on the device: a captured graph can take its step."""
+    """SGD with momentum, or Adam, of which every number lies on the device: a step waits for nothing."""
 
     def __init__(self, parameters: list[torch.Tensor], training: TrainingConfig) -> None:
         self._parameters, self._training = parameters, training
@@ -150,7 +145,7 @@ class _Descent:
 class _Stepper:
     """One run under way."""
 
-    def __init__(self, run: Run, *, capture: bool) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
         data, training = run.data, run.training
         self._device = data.device
@@ -163,8 +158,6 @@ class _Stepper:
         self._snapshot: dict[str, Array] | None = None
         with self._on_stream():
             self._set_up(training)
-            if capture and self._stream is not None:
-                self._graph = self._captured()
 
     def _set_up(self, training: TrainingConfig) -> None:
         model = self.run.model.to(self._device).train()
@@ -184,7 +177,6 @@ class _Stepper:
         self._order = torch.zeros(self._examples, dtype=torch.long, device=self._device)
         self._place = torch.arange(self._batch, device=self._device)
         self._rate = -1.0
-        self._graph: torch.cuda.CUDAGraph | None = None
 
     def _on_stream(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
@@ -200,32 +192,6 @@ class _Stepper:
             self._descent.step(gradients)
             self._place.add_(self._batch)
 
-    def _captured(self) -> torch.cuda.CUDAGraph | None:
-        """Return the step as a graph, with everything as it was before; None where it cannot be captured."""
-        kept = [*self._model.parameters(), *self._model.buffers(), *self._descent.tensors(), self._place]
-        before = [tensor.detach().clone() for tensor in kept]
-        graph = torch.cuda.CUDAGraph()
-        try:
-            for _ in range(WARM_UP_STEPS):
-                self._take_step()
-                self._place.sub_(self._batch)
-            torch.cuda.synchronize()
-            _capture(graph, self._take_step)
-            captured = True
-        except RuntimeError:
-            traceback.print_exc()
-            captured = False
-        torch.cuda.synchronize()
-        with torch.no_grad():
-            for tensor, value in zip(kept, before, strict=True):
-                tensor.copy_(value)
-        return graph if captured else None
-
-    @property
-    def is_captured(self) -> bool:
-        """Whether the step is a graph."""
-        return self._graph is not None
-
     def advance(self) -> bool:
         """Take a step; return whether it was the last."""
         with self._on_stream():
@@ -237,10 +203,7 @@ class _Stepper:
             if (rate := self.run.training.rate_at(self.step / self.total)) != self._rate:
                 self._rate = rate
                 self._descent.rate.fill_(rate)
-            if self._graph is None:
-                self._take_step()
-            else:
-                self._graph.replay()
+            self._take_step()
             self.step += 1
             if self.run.after_step is not None:
                 self.run.after_step(self._model)
@@ -252,36 +215,9 @@ class _Stepper:
         """Return what the run ended with, and let go of its memory on the device."""
         if self._stream is not None:
             self._stream.synchronize()  # what follows is on the default stream, whose memory all runs share
-        self._graph = None
         accuracy = accuracy_of(self._model, self.run.data)
         self._model.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return Outcome(state=state_arrays(self._model), accuracy=accuracy, steps=self.step, snapshot=self._snapshot)
-
-
-def _capture(graph: torch.cuda.CUDAGraph, step: Callable[[], None]) -> None:
-    """Record what *step* launches on the current stream; without the collection of garbage of `torch.cuda.graph`."""
-    graph.capture_begin(capture_error_mode="thread_local")
-    try:
-        step()
-    finally:
-        graph.capture_end()
-
-
-def capture_works(data: DeviceData, build: Callable[[], nn.Module], training: TrainingConfig) -> bool:
-    """Say whether a captured step trains as the step itself does, on this device and with this release of torch."""
-    if data.device.type != "cuda":
-        return False
-    states = []
-    for capture in (False, True):
-        run = Run(model=build(), data=data, training=training, seed=0)
-        stepper = _Stepper(run, capture=capture)
-        if capture and not stepper.is_captured:
-            return False
-        for _ in range(TRIED_STEPS):
-            stepper.advance()
-        states.append(stepper.outcome().state)
-    plain, captured = ([state[name] for name in sorted(state) if state[name].dtype.kind == "f"] for state in states)
-    return all(np.allclose(*pair, rtol=1e-2, atol=1e-3) for pair in zip(plain, captured, strict=True))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -297,11 +233,10 @@ class Fleet:
     Args:
         width: How many runs train at the same time.
         deadline: Moment on `time.monotonic` after which nothing is started and what runs is given up.
-        capture: Whether steps are captured as graphs, on an accelerator.
     """
 
-    def __init__(self, *, width: int, deadline: float, capture: bool = True) -> None:
-        self._width, self._deadline, self._capture = width, deadline, capture
+    def __init__(self, *, width: int, deadline: float) -> None:
+        self._width, self._deadline = width, deadline
         self._waiting: list[tuple[int, int, str, Task]] = []
         self._numbers = itertools.count()
         self.seconds: dict[str, float] = {}
@@ -331,7 +266,7 @@ class Fleet:
         begun = time.monotonic()
         try:
             run = next(task) if outcome is None else task.send(outcome)
-            return [_Active(name=name, task=task, stepper=_Stepper(run, capture=self._capture))]
+            return [_Active(name=name, task=task, stepper=_Stepper(run))]
         except StopIteration:
             return []
         except Exception:  # whatever one theft raises, the others are measured

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.shared.fleet import DeviceData, Fleet, Outcome, Run, Task, capture_works
+from benchmarks.shared.fleet import DeviceData, Fleet, Outcome, Run, Task
 from benchmarks.shared.thefts.adaptive import adaptive
 from benchmarks.shared.thefts.rows import OVERWRITTEN, Theft, rows
 from benchmarks.shared.thefts.settings import CANDIDATES, HEADLINES, Images, Setting
@@ -37,7 +37,8 @@ class Order:
         scale: Factor of all epochs, below one for a trial.
         limit: Training images at most, for a trial; None for the settings' own.
         candidates: Whether to look for a residual ticket that wins.
-        capture: Whether steps are captured as graphs; see `capture_works`.
+        settings: Names of the only settings to make; None for all.
+        rows: Names of the only tasks to make, the first ones first; None for all, in the order of `rows`.
     """
 
     folder: Path
@@ -48,7 +49,12 @@ class Order:
     scale: float = 1.0
     limit: int | None = None
     candidates: bool = True
-    capture: bool = False
+    settings: tuple[str, ...] | None = None
+    rows: tuple[str, ...] | None = None
+
+    def wants(self, setting: Setting) -> bool:
+        """Say whether anything of a setting is to be made."""
+        return self.settings is None or setting.name in self.settings
 
 
 class Maker:
@@ -57,12 +63,13 @@ class Maker:
     def __init__(self, order: Order, seed: int, *, deadline: float) -> None:
         self._order, self._seed, self._deadline = order, seed, deadline
         self._data: dict[Images, DeviceData] = {}
-        self._fleet = Fleet(width=order.width, deadline=deadline, capture=order.capture)
+        self._fleet = Fleet(width=order.width, deadline=deadline)
 
     def run(self) -> list[str]:
         """Make what is missing, within the time; return the names of what was not made."""
         for place, setting in enumerate(HEADLINES):
-            self._fleet.add(setting.name, self._headline(setting), priority=place)
+            if self._order.wants(setting):
+                self._fleet.add(setting.name, self._headline(setting), priority=-len(HEADLINES) + place)
         if self._order.candidates:
             for place, setting in enumerate(CANDIDATES):
                 self._fleet.add(setting.name, self._candidate(setting), priority=14 + place)
@@ -76,11 +83,6 @@ class Maker:
         """Return steps and seconds of this process's own work between steps, by task, the longest first."""
         spent = sorted(self._fleet.seconds.items(), key=lambda item: -item[1])
         return {"seed": self._seed, "steps": self._fleet.steps, "seconds": {name: round(s, 2) for name, s in spent}}
-
-    def can_capture(self) -> bool:
-        """Say whether steps can be captured here; a process in which that failed may be of no further use."""
-        first = self._bench(HEADLINES[0])
-        return capture_works(first.data, lambda: first.network(), first.recipe())
 
     def _bench(self, setting: Setting) -> Bench:
         if setting.images not in self._data:
@@ -168,7 +170,11 @@ class Maker:
         return folder
 
     def _once(self, setting: Setting, name: str, task: Task, *, priority: int) -> None:
-        """Queue a task unless it was finished before."""
+        """Queue a task unless it was finished before, or is not wanted."""
+        if (wanted := self._order.rows) is not None:
+            if name not in wanted:
+                return
+            priority = wanted.index(name)
         done = self._work(setting) / f"{name}.done"
 
         def marked_done() -> Task:
