@@ -1,10 +1,13 @@
-"""What is read after a theft: every row of the table, two kinds of tickets, permuted and rescaled too.
+"""What is read after a theft: every row of a table, for two kinds of tickets.
 
-In two stages, since training wants an accelerator and reading does not:
+In two stages, since training wants an accelerator and reading does not.
 
 ``python -m benchmarks.survival --make FOLDER --device cuda`` finds tickets, marks them, and trains every suspect; a
 process a seed, each with several trainings side by side. What is there is not made again, and what did not fit into
 ``--minutes`` is told and made by the next run.
+
+``python -m benchmarks.survival --read FOLDER`` verifies what was made so far as a user would, as made and permuted and
+rescaled too, beside what costs no training and innocent networks, and writes ``results/survival.json``.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.shared.thefts.making import Maker, Order, judged
+from benchmarks.shared.thefts.report import write
 from benchmarks.shared.thefts.settings import CANDIDATES, HEADLINES
 from benchmarks.shared.thefts.tickets import check, make_keys
 from ticketguard.files import write_whole
@@ -62,9 +66,11 @@ def make(order: Order) -> None:
 
 
 def main() -> None:
-    """Make suspects."""
+    """Make suspects, or read them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--make", type=Path, metavar="FOLDER", required=True)
+    stages = parser.add_mutually_exclusive_group(required=True)
+    stages.add_argument("--make", type=Path, metavar="FOLDER", help="find, mark and steal into FOLDER")
+    stages.add_argument("--read", type=Path, metavar="FOLDER", help="verify what lies in FOLDER")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--minutes", type=float, default=24 * 60.0, help="after which nothing more is trained")
@@ -75,6 +81,9 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", metavar="NAME", help="make only these kinds of tickets")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="make only these rows, the first ones first")
     given = parser.parse_args()
+    if given.read is not None:
+        write(given.read, tuple(given.seeds))
+        return
     make(
         Order(
             folder=given.make,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import nn
@@ -45,9 +45,9 @@ class Theft:
         """Return the thief's own randomness."""
         return np.random.default_rng([self.bench.seed, 1000 + stream])
 
-    def keep(self, row: str, outcome: Outcome, recipe: TrainingConfig | None, **told: object) -> None:
+    def keep(self, row: str, outcome: Outcome, recipe: TrainingConfig, **told: Any) -> None:
         """Keep a suspect that was trained."""
-        spent = {"steps": outcome.steps, **({} if recipe is None else {"epochs": recipe.epochs})}
+        spent: dict[str, Any] = {"steps": outcome.steps, "epochs": recipe.epochs}
         self.shelf.keep(row, outcome.state, accuracy=outcome.accuracy, **spent, **told)
 
     def tell_untrained(self, row: str, state: Mapping[str, Array]) -> None:
@@ -83,12 +83,11 @@ def untrained_states(theft: Theft) -> Iterator[tuple[str, dict[str, Array]]]:
 
 def untrained(theft: Theft) -> Task:
     """Keep the stolen ticket, and measure what needs no training: it is made again when it is read."""
+    yield from ()
     accuracy = accuracy_of(theft.bench.network(theft.stolen.weights), theft.bench.data)
     theft.shelf.keep("untouched", theft.stolen.weights, exact=True, accuracy=accuracy, steps=0, epochs=0)
     for row, state in untrained_states(theft):
         theft.tell_untrained(row, state)
-    return
-    yield
 
 
 def pruned_and_tuned(share: float) -> Row:

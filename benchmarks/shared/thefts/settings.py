@@ -57,11 +57,11 @@ class Images:
             tensors = {name: torch.from_numpy(arrays[name]) for name in ARRAYS}
         train = min(self.used or self.kept, limit or self.kept)
         test = len(tensors["test_labels"]) if limit is None else limit // 2
-        tensors = {
+        cut: dict[str, Any] = {
             name: value[: train if name.startswith("train") else test].contiguous() for name, value in tensors.items()
         }
-        mean, std = channel_statistics(tensors["train_inputs"])
-        return Dataset(name=self.source, classes=10, mean=mean, std=std, **tensors)
+        mean, std = channel_statistics(cut["train_inputs"])
+        return Dataset(name=self.source, classes=10, mean=mean, std=std, **cut)
 
     def _read(self) -> Dataset:
         options: dict[str, Any] = {"train_limit": self.kept, "image_size": self.size}
