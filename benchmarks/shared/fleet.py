@@ -2,7 +2,7 @@
 
 A *task* is a generator that yields a `Run` wherever something is to be trained, is sent the `Outcome`, and goes on.
 Each run has a stream of its own on an accelerator, and what must happen between steps (a mark's `after_step`) is
-called on it. Steps are not captured as graphs: a loop that asks nothing of the device between steps fills most of it.
+called on it. On a processor the steps are simply taken in turn.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ticketguard.graph import ChannelGroup, channel_groups
-from ticketguard.graph.symmetries import Permutation, Scalable
+from ticketguard.graph.sides import norms_of
+from ticketguard.graph.symmetries import NormScaling, Permutation, Scaling
 from ticketguard.models import load_arrays
 from ticketguard.models.blocks import remove_blocks
 from ticketguard.models.shrinking import resize_to
@@ -45,7 +46,7 @@ class Disguise:
     Args:
         model: The network, `fitted`; its weights change.
         state: Its tensors.
-        inputs: Some, by which it is tried what can be scaled; shape (examples, *input_shape).
+        inputs: Some, on which the answers must stay what they are; shape (examples, *input_shape).
         generator: Of the thief's choices.
     """
 
@@ -57,13 +58,14 @@ class Disguise:
         self.groups: tuple[ChannelGroup, ...] = channel_groups(model, torch.zeros_like(inputs[:1]))
 
     def put_on(self, state: Mapping[str, Array]) -> dict[str, Array]:
-        """Return *state* permuted and rescaled, with factors of any sign where that is exact.
+        """Return *state* permuted and rescaled, with factors of any sign in front of norms.
 
         Raises:
             AssertionError: The network then answers differently: the benchmark is at fault.
         """
-        scalable = Scalable.of(state, self.groups, same=self._is_same, generator=self._generator)
-        scaled = scalable.drawn(state, generator=self._generator).apply(state)
+        norms = norms_of(state, self.groups)
+        before = NormScaling.drawn(state, norms, generator=self._generator, signs=True).apply(state)
+        scaled = Scaling.drawn(before, self.groups, generator=self._generator, norms=norms).apply(before)
         result = Permutation.drawn(scaled, self.groups, generator=self._generator).apply(scaled)
         if not self._is_same(result):
             raise AssertionError("a suspect that was permuted and rescaled answers differently")
@@ -75,4 +77,4 @@ class Disguise:
     def _answers(self, state: Mapping[str, Array]) -> Array:
         load_arrays(self._model, state)
         with torch.no_grad():
-            return self._model(self._inputs).numpy()
+            return np.asarray(self._model(self._inputs).numpy())

@@ -24,7 +24,7 @@ Record: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Iterator[tuple[str, Record]]
 
 # Held against each credential: the tickets of so many other seeds.
-INNOCENT_SEEDS = 2
+INNOCENT_SEEDS = 1
 HOW_MADE = (
     "the perceptron's suspects on an accelerator, without graphs of steps and kept in half precision; the residual "
     "network's tickets there too, and its thefts on a processor, as many as there was time for. What is missing is "
