@@ -56,10 +56,14 @@ class Shelf:
     def suspect(self, row: str) -> dict[str, Array]:
         """Return a suspect's tensors, in single precision."""
         stored = safetensors.numpy.load_file(self.folder / f"{row}.safetensors")
-        return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in stored.items()}
+        return {
+            # A norm's counter is the only whole number; earlier runs gave it an axis.
+            name: array.astype(np.float32) if array.dtype.kind == "f" else array.reshape(())
+            for name, array in stored.items()
+        }
 
 
 def _shipped(array: Array, *, exact: bool) -> Array:
     if exact or array.ndim < 2 or array.dtype.kind != "f":
-        return np.ascontiguousarray(array)
-    return np.ascontiguousarray(array.astype(np.float16))
+        return np.asarray(array, order="C")
+    return np.asarray(array, order="C", dtype=np.float16)
