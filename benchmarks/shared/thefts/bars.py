@@ -67,7 +67,7 @@ def _thefts(setting: str, table: Record) -> Iterator[tuple[str, Bar]]:
         cleared = sum(lost[manner]["verdicts"].get("not_supported", 0) for manner in (AS_MADE, DISGUISED))
         yield "70% rewired, 80 epochs: not supported", Bar(value=cleared, bound=0, at_most=True)
     if (learned := table["rows"].get("suspicious half replaced, 2 epochs")) is not None:
-        yield "AUC of a classifier that learned from other keys", Bar(value=_auc(learned), bound=UNSEEN, at_most=True)
+        yield from _aucs("", learned)
 
 
 def _exact(setting: str, table: Record) -> Iterator[tuple[str, Bar]]:
@@ -98,10 +98,7 @@ def _others(table: Record) -> Iterator[tuple[str, Bar]]:
     if (row := small.get("small mark, pruned 80%")) is not None:
         yield "small mark, pruned 80%, log10 p", Bar(value=weakest(row), bound=LEVEL, at_most=True)
     if (row := small.get("small mark, suspicious half replaced, 2 epochs")) is not None:
-        yield (
-            "small mark, AUC of a classifier that learned from other keys",
-            Bar(value=_auc(row), bound=UNSEEN, at_most=True),
-        )
+        yield from _aucs("small mark, ", row)
     for name in ("mark", "small mark"):
         if (cost := table["costs"].get(name)) is not None:
             yield (
@@ -110,7 +107,10 @@ def _others(table: Record) -> Iterator[tuple[str, Bar]]:
             )
 
 
-def _auc(row: Record) -> float:
-    """Return the mean area under the curve over keys left out and seeds."""
-    found = [value for record in row["by_seed"].values() for value in record["auc_leave_one_key_out"]]
-    return float(sum(found) / len(found))
+def _aucs(which: str, row: Record) -> Iterator[tuple[str, Bar]]:
+    """Hold what a thief's classifier sees of marks of his own, and of the owner's, over keys and seeds."""
+    records = list(row["by_seed"].values())
+    own = [value for record in records for value in record["auc_leave_one_key_out"]]
+    real = [record["auc_of_the_mark"] for record in records]
+    for name, values in (("own marks, a key left out", own), ("the owner's mark", real)):
+        yield f"{which}AUC of {name}", Bar(value=sum(values) / len(values), bound=UNSEEN, at_most=True)
