@@ -37,7 +37,7 @@ SHOWN = (
     "alignment_overlap", "alignment_deviations", "looks", "networks", "missing_layers", "why",
 )  # fmt: skip
 # What a reading depends on, beside the suspect.
-READERS = ("checkpoints", "embedding", "graph", "verification")
+READERS = ("checkpoints", "graph", "verification")
 
 
 @functools.cache
