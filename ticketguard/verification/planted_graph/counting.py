@@ -9,19 +9,23 @@ the reference keeps in full has no empty position, and is counted as a whole.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
-from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.ticket import BoolArray, FloatArray, Mask
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, read_layer
 from ticketguard.verification.statistics import LayerCount
 
 COMBINATIONS = 2 ** len(READINGS)
+# Which combinations each reading is in, shape (readings, combinations).
+KEPT_BY = np.array([[byte >> bit & 1 for byte in range(COMBINATIONS)] for bit in range(len(READINGS))], dtype=np.int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,15 @@ class ReadSuspect:
             kept[name], readings[name] = read_layer(suspect[name], edges=edges[name], found_later=found_later)
         return cls(reference=reference, edges=edges, kept=kept, readings=readings)
 
+    @functools.cached_property
+    def counted(self) -> Mapping[str, tuple[int, Sequence[int]]]:
+        """Per layer how many positions are counted, and how many of those each reading keeps: the same for all keys."""
+        found = {}
+        for name, readings in self.readings.items():
+            positions = counted_positions(self.reference[name])
+            found[name] = (int(np.count_nonzero(positions)), _per_reading(readings[positions]))
+        return found
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counted:
@@ -79,27 +92,47 @@ def counted_positions(layer: BoolArray) -> BoolArray:
     return empty if empty.any() else ~empty
 
 
-def count_hits(read: ReadSuspect, binding: Binding, parameters: PlantedParameters) -> tuple[Counted, ...]:
+def secret_positions(
+    reference: Mask, name: str, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None
+) -> Positions:
+    """Return the secret positions of a key that are counted in a layer of the *reference*, flat and ascending.
+
+    Args:
+        reference: The unmarked ticket's edges, or some layers of them.
+        name: The layer.
+        binding: The key, whose commitment binds the reference.
+        parameters: Say how large the secret set is.
+        memory: Keeps them for the next time.
+    """
+
+    def drawn() -> Positions:
+        layer = reference[name]
+        secret = planted_graph.secret_edges(binding, {name: layer.shape}, secret_ppm=parameters.secret_ppm)[name]
+        counted = counted_positions(layer)
+        return secret[counted[secret]]
+
+    return drawn() if memory is None else memory.get((binding, name), drawn)
+
+
+def count_hits(
+    read: ReadSuspect, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None
+) -> tuple[Counted, ...]:
     """Count a suspect's edges inside the secret edges of a key, one layer's secret edges in memory at a time.
 
     Args:
         read: The suspect.
         binding: The key: the owner's, or a decoy.
         parameters: Say how large the secret sets are.
+        memory: Keeps the secret edges for the next suspect.
 
     Returns:
         One count per reading.
     """
     layers: list[list[LayerCount]] = [[] for _ in READINGS]
     for name, readings in read.readings.items():
-        layer = read.reference[name]
-        counted = counted_positions(layer)
-        secret = planted_graph.secret_edges(binding, {name: layer.shape}, secret_ppm=parameters.secret_ppm)[name]
-        secret = secret[counted[secret]]
-        size = int(np.count_nonzero(counted))
-        for own, kept, hits in zip(
-            layers, _per_reading(readings[counted]), _per_reading(readings[secret]), strict=True
-        ):
+        secret = secret_positions(read.reference, name, binding, parameters, memory)
+        size, inside = read.counted[name]
+        for own, kept, hits in zip(layers, inside, _per_reading(readings[secret]), strict=True):
             own.append(LayerCount(size=size, kept=kept, secret=len(secret), hits=hits))
     return tuple(
         Counted(reading=reading, kept=tuple(kept[index] for kept in read.kept.values()), layers=tuple(layers[index]))
@@ -113,9 +146,7 @@ def _per_reading(read: npt.NDArray[np.uint8]) -> list[int]:
     Args:
         read: Bytes as `read_layer` returns them.
     """
-    found = np.bincount(read, minlength=COMBINATIONS).reshape([2] * len(READINGS))
-    # The last axis is the lowest bit.
-    return [int(found.take(1, axis=len(READINGS) - 1 - bit).sum()) for bit in range(len(READINGS))]
+    return [int(found) for found in KEPT_BY @ np.bincount(read, minlength=COMBINATIONS)]
 
 
 def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> dict[str, int]:

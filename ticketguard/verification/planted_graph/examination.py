@@ -12,8 +12,10 @@ Nothing here runs a model or needs torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.layouts import Layout, Shape
@@ -23,14 +25,17 @@ from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.by_content import View
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.networks import Network, Networks, blocks_of, find_networks, paired_anew
 from ticketguard.verification.planted_graph.evidence import evidence_of
-from ticketguard.verification.planted_graph.passages import Passage, examine
+from ticketguard.verification.planted_graph.passages import Passage, Sighting
 from ticketguard.verification.readings import READINGS, Layers
 from ticketguard.verification.verdict import Evidence
 
 # As stored, and aligned.
 PASSES = 2
+# What was seen of a network.
+Seen: TypeAlias = tuple[Sighting, Network]
 
 
 def examine_networks(
@@ -41,11 +46,9 @@ def examine_networks(
     *,
     groups: Sequence[ChannelGroup],
     threshold_log10_p: float,
+    memory: Memory | None = None,
 ) -> Evidence:
     """Read every network as stored and, if that is not enough, aligned; the strongest one pays for all.
-
-    Which networks and layers are read, and how, follows from the suspect and the reference alone, never from the
-    secret.
 
     Args:
         suspect: The checkpoint.
@@ -55,49 +58,107 @@ def examine_networks(
         groups: Channel groups of the reference's layers that the commitment binds; without any, every axis is aligned
             for itself.
         threshold_log10_p: What the verdict asks for.
+        memory: Keeps the owner's secret edges for the next suspect.
 
     Raises:
         UnverifiableError: They share no layer that can be read, or too many networks fit.
         FileError: The file is gone or has changed.
     """
-    found = find_networks(suspect, reference, blocks=blocks_of(groups))
-    networks = found.readable
-    looks = len(READINGS) * PASSES * len(networks)
-    passages: list[tuple[Passage, Network]] = []
-    alignments: list[Alignment] = []
-    for aligned in (False, True):
-        if passages and min(seen.log10_p for seen, _ in passages) + math.log10(looks) <= threshold_log10_p:
-            break
-        for network in networks:
-            if not aligned:
-                passage = _as_stored(suspect, network, reference.mask, binding, parameters)
-            else:
-                ordered = _best_order(suspect, network, reference, groups)
-                alignments.append(ordered.alignment)
-                passage = ordered.read(reference.mask, binding, parameters)
-                network = ordered.network
-            if passage is not None:
-                passages.append((passage, network))
-    best = min(passages, key=lambda passage: passage[0].log10_p)
-    return evidence_of(
-        [passage for passage, _ in passages],
-        alignments,
-        binding,
-        parameters,
-        threshold_log10_p=threshold_log10_p,
-        looks=looks,
-        details={**_what_was_read(suspect, reference.mask, *best, found), "channel_groups": len(groups)},
-    )
+    examination = Examination(suspect, reference, parameters, groups=groups)
+    return examination.evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
 
 
-def _as_stored(
-    suspect: Checkpoint, network: Network, reference: Mask, binding: Binding, parameters: PlantedParameters
-) -> Passage | None:
+class Examination:
+    """Every network of a suspect beside a reference: which layers are read, and how, before any key.
+
+    All of it follows from the suspect and the reference alone, so one examination serves any number of keys.
+
+    Args:
+        suspect: The checkpoint.
+        reference: The unmarked ticket.
+        parameters: Of the claim's planted graph.
+        groups: Channel groups of the reference's layers that the commitment binds.
+
+    Raises:
+        UnverifiableError: They share no layer that can be read, or too many networks fit.
+        FileError: The file is gone or has changed.
+    """
+
+    def __init__(
+        self,
+        suspect: Checkpoint,
+        reference: Reference,
+        parameters: PlantedParameters,
+        *,
+        groups: Sequence[ChannelGroup],
+    ) -> None:
+        self._suspect = suspect
+        self._reference = reference
+        self._parameters = parameters
+        self._groups = groups
+        self._found = find_networks(suspect, reference, blocks=blocks_of(groups))
+
+    @property
+    def looks(self) -> int:
+        """Readings in all passes that the rule allows, made or not."""
+        return len(READINGS) * PASSES * len(self._found.readable)
+
+    @functools.cached_property
+    def stored(self) -> tuple[Seen, ...]:
+        """What the networks show as stored: those that have layers of the reference's shape."""
+        seen = (
+            _as_stored(self._suspect, network, self._reference.mask, self._parameters)
+            for network in self._found.readable
+        )
+        return tuple(each for each in seen if each is not None)
+
+    @functools.cached_property
+    def aligned(self) -> tuple[Seen, ...]:
+        """What the networks show aligned: those for which that is not what they show as stored."""
+        seen = (ordered.read(self._reference.mask, self._parameters) for ordered in self._orders)
+        return tuple(each for each in seen if each is not None)
+
+    @functools.cached_property
+    def _orders(self) -> tuple[_Ordered, ...]:
+        return tuple(
+            _best_order(self._suspect, network, self._reference, self._groups) for network in self._found.readable
+        )
+
+    def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
+        """Count for one key: as stored and, if that is not enough, aligned.
+
+        Args:
+            binding: The owner's key.
+            threshold_log10_p: What the verdict asks for.
+            memory: Keeps the owner's secret edges for the next suspect.
+        """
+        passages = [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.stored]
+        smallest = min((passage.log10_p for passage, _ in passages), default=0.0)
+        alignments: list[Alignment] = []
+        if not passages or smallest + math.log10(self.looks) > threshold_log10_p:
+            alignments = [ordered.alignment for ordered in self._orders]
+            passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
+        best = min(passages, key=lambda passage: passage[0].log10_p)
+        return evidence_of(
+            [passage for passage, _ in passages],
+            alignments,
+            binding,
+            self._parameters,
+            threshold_log10_p=threshold_log10_p,
+            looks=self.looks,
+            details={
+                **_what_was_read(self._suspect, self._reference.mask, *best, self._found),
+                "channel_groups": len(self._groups),
+            },
+        )
+
+
+def _as_stored(suspect: Checkpoint, network: Network, reference: Mask, parameters: PlantedParameters) -> Seen | None:
     """Read a network's layers that have the reference's shape; None if there are none."""
     if not network.as_stored:
         return None
     layers = Layers(read=suspect.read, names=network.as_stored, layouts=network.conventions[0])
-    return examine(layers, reference.only(network.as_stored), binding, parameters)
+    return Sighting.of(layers, reference.only(network.as_stored), parameters), network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +191,7 @@ class _Ordered:
         """Return what puts any tensor, taken as a layer of some name, into the reference's order."""
         return lambda name, layer: self.alignment.apply(name, layer, shapes.get(name))
 
-    def read(self, reference: Mask, binding: Binding, parameters: PlantedParameters) -> Passage | None:
+    def read(self, reference: Mask, parameters: PlantedParameters) -> Seen | None:
         """Read it; None where that would only repeat what it showed as stored."""
         stored = self.network.conventions[0]
         repeats = self.alignment.changes_nothing and self.layouts == stored and not self.network.match.resized
@@ -140,7 +201,7 @@ class _Ordered:
         present = reference.only(self.network.names)
         layers = self.layers({name: present.shape(name) for name in present})
         layout = ", ".join(sorted({layout.name for layout in self.layouts.values()}))
-        return examine(layers, present, binding, parameters, layout=layout)
+        return Sighting.of(layers, present, parameters, layout=layout), self.network
 
 
 def _best_order(
