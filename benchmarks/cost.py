@@ -1,4 +1,4 @@
-"""Cost: a masked step against a dense one, white-box verification of a ResNet-50, start-up of the command line.
+"""Cost: a masked step against a dense one, white-box verification of a ResNet-50, its parts, start-up.
 
 Step times are medians of steps that alternate in one run. Verification runs in its own process, as a user runs it,
 with a vault that is opened by a key: opening one by passphrase spends about a second and 256 MiB on scrypt by design,
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,15 @@ import torch
 
 import ticketguard as tg
 from benchmarks.shared.results import Bar, write_result
+from ticketguard.keyed import KeyedStream
 from ticketguard.marking.plan import prepare
 from ticketguard.models import build_model, prunable_layers, state_arrays
 from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 
 STEPS = 60
+# A network of 10^8 weights of which 5% are kept and 1% secret, in layers of sizes that differ as a ResNet's do.
+WEIGHTS, LAYERS, KEPT, SECRET = 10**8, 160, 0.05, 0.01
 VERIFY = """
 import json, sys, time
 begin = time.perf_counter()
@@ -41,6 +46,16 @@ peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm
 print(json.dumps({{"status": verdict.status, "log10_p": verdict.log10_p, "open_s": opened - begin,
                   "verify_s": end - opened, "total_s": end - begin, "peak_bytes": peak,
                   "torch": "torch" in sys.modules}}))
+"""
+# What a credential takes beside the program: arrays and bytes are counted where Python's are.
+OPEN = """
+import json, sys, tracemalloc
+import ticketguard as tg
+tg.load_credential  # imports what it needs
+tracemalloc.start()
+credential = tg.load_credential(sys.argv[2], sys.argv[3], {opened_by})
+held, peak = tracemalloc.get_traced_memory()
+print(json.dumps({{"layers": len(credential.reference.mask), "held_bytes": held, "peak_bytes": peak}}))
 """
 
 
@@ -96,20 +111,58 @@ def verification(folder: Path) -> dict[str, Any]:
     file_bytes = suspect.stat().st_size
     key_path = str(folder / "vault.key")
     openers = {"key": f"vault_key=tg.VaultKey.load({key_path!r})", "passphrase": "passphrase='benchmark'"}
-    runs: dict[str, Any] = {"file_bytes": file_bytes}
+    runs: dict[str, Any] = {"file_bytes": file_bytes, "weights": ticket.mask.size}
     for kind, opened_by in openers.items():
-        code = VERIFY.format(opened_by=opened_by)
         arguments = [str(suspect), str(folder / "claim.json"), str(folder / f"by-{kind}.vault")]
-        outcomes = [
-            json.loads(subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True).stdout)
-            for _ in range(5)
-        ]
+        outcomes = [_run(VERIFY.format(opened_by=opened_by), arguments) for _ in range(5)]
         runs[kind] = {
             "total_s": statistics.median(outcome["total_s"] for outcome in outcomes),
             "peak_ratio": max(outcome["peak_bytes"] for outcome in outcomes) / file_bytes,
+            "opened": _run(OPEN.format(opened_by=opened_by), arguments),
             "runs": outcomes,
         }
     return runs
+
+
+def _run(code: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Run a program in a process of its own, and return what it prints as JSON."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True)
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome
+
+
+def parts_of_a_verdict() -> dict[str, Any]:
+    """Return CPU times of a secret set, of the same set by sorting all of it after each round, and of a tail."""
+    secret = round(SECRET * WEIGHTS)
+
+    def opened() -> KeyedStream:
+        return KeyedStream(secret=bytes(32), commitment=bytes(32), label="edges/weight")
+
+    def by_sorting() -> np.ndarray:
+        stream, drawn = opened(), np.empty(0, dtype=np.int64)
+        while len(drawn) < secret:
+            drawn = np.sort(np.concatenate([drawn, stream.integers(WEIGHTS, secret - len(drawn))]))
+            drawn = drawn[np.diff(drawn, prepend=-1) > 0]
+        return drawn
+
+    generator = np.random.default_rng(0)
+    sizes = (WEIGHTS / LAYERS * np.exp(generator.normal(size=LAYERS) - 0.5)).astype(int).tolist()
+    layers = [LayerCount(size=n, kept=round(KEPT * n), secret=round(SECRET * n), hits=0) for n in sizes]
+    hits = round(1.5 * sum(layer.expected for layer in layers))
+    calls: dict[str, Callable[[], object]] = {
+        "draw_s": lambda: opened().distinct(WEIGHTS, secret),
+        "draw_as_map_s": lambda: opened().distinct_map(WEIGHTS, secret),
+        "draw_by_sorting_s": by_sorting,
+        "tail_s": lambda: log10_upper_tail(layers, hits),
+    }
+    assert np.array_equal(calls["draw_s"](), by_sorting())
+    runs: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(5):
+        for name, call in calls.items():
+            begin = time.thread_time()
+            call()
+            runs[name].append(time.thread_time() - begin)
+    return {**{name: statistics.median(seconds) for name, seconds in runs.items()}, "runs": runs}
 
 
 def help_seconds() -> list[float]:
@@ -126,14 +179,22 @@ def main() -> None:
     """Measure and write results/cost.json."""
     with tempfile.TemporaryDirectory() as folder:
         verified = verification(Path(folder))
-    step, started = masked_step_ratio(), help_seconds()
+    step, parts, started = masked_step_ratio(), parts_of_a_verdict(), help_seconds()
+    opened = verified["key"]["opened"]
     bars = {
         "masked step over dense step": Bar(value=step["ratio"], bound=1.05, at_most=True),
         "seconds to verify a ResNet-50": Bar(value=verified["key"]["total_s"], bound=3.0, at_most=True),
         "peak memory over file size": Bar(value=verified["key"]["peak_ratio"], bound=3.0, at_most=True),
+        "bytes a weight to open a credential": Bar(
+            value=opened["peak_bytes"] / verified["weights"], bound=0.5, at_most=True
+        ),
+        "secret set, times as fast as by sorting": Bar(
+            value=parts["draw_by_sorting_s"] / parts["draw_s"], bound=2.4, at_most=False
+        ),
+        "seconds of the tail of 10^8 weights": Bar(value=parts["tail_s"], bound=0.05, at_most=True),
         "seconds of --help": Bar(value=statistics.median(started), bound=0.3, at_most=True),
     }
-    raw = {"step": step, "verification": verified, "help_s": started}
+    raw = {"step": step, "verification": verified, "parts": parts, "help_s": started}
     setting = {
         "steps": STEPS,
         "threads": torch.get_num_threads(),
