@@ -19,12 +19,14 @@ import numpy as np
 from ticketguard.errors import TensorError, UnverifiableError
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
 from ticketguard.graph.likeness import LEAST_DEVIATIONS, TRACE_DEVIATIONS, Likeness, split
-from ticketguard.graph.matching import Budget, Matching, Order
+from ticketguard.graph.matching import PASSES, Budget, Matching, Order
 from ticketguard.graph.similarity import Edges, strongest_edges
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
 from ticketguard.graph.turns import UNTURNED, Turn, orbits, turns_of
 from ticketguard.ticket import FloatArray, Reference
 
+# Sweeps between two looks at how much is recognised.
+PASSES_AT_ONCE = 2
 # Of a network with more edges, turns are only looked for where a start that needs no turn finds a trace.
 MOST_EDGES_TURNED = 50_000
 # Share of a suspect's weights that is compared with a full layer of the reference.
@@ -253,7 +255,7 @@ class _Search:
         """Go on from a start: a sweep, in the turn that agrees best, and more where there is anything to follow."""
         best = self._turned_best(self._solution(matching, turn, start))
         once = self._solution(best.matching, best.turn, best.matching.converge(best.orders, passes=1))
-        best = max(best, self._turned_best(once), key=lambda found: found.likeness.excess)
+        best = max(best, once, key=lambda found: found.likeness.excess)
         return self._converged(best) if best.likeness.deviations >= TRACE_DEVIATIONS else best
 
     def _turned_best(self, found: _Found) -> _Found:
@@ -277,7 +279,19 @@ class _Search:
         return _Found(matching=matching, turn=turn, orders=orders, likeness=likeness)
 
     def _converged(self, start: _Found) -> _Found:
-        return self._solution(start.matching, start.turn, start.matching.converge(start.orders))
+        """Sweep on until nothing changes, or while nothing is recognised until it gets no better."""
+        best = start
+        for _ in range(PASSES // PASSES_AT_ONCE):
+            orders = best.matching.converge(best.orders, passes=PASSES_AT_ONCE)
+            found = self._solution(best.matching, best.turn, orders)
+            is_done = all(map(np.array_equal, orders, best.orders))
+            if found.likeness.excess < best.likeness.excess:
+                return best
+            is_better = found.likeness.deviations > best.likeness.deviations + 0.5
+            best = found
+            if is_done or (not is_better and best.likeness.deviations < LEAST_DEVIATIONS):
+                break
+        return best
 
 
 def _turned(edges: Edges, turn: Turn, shape: Shape) -> Edges:

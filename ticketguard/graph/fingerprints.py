@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.graph.groups import ChannelGroup, GroupMember, IndexArray
-from ticketguard.graph.similarity import Edges
+from ticketguard.graph.similarity import Edges, channels_of
 
 Features: TypeAlias = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def alike(one: Features, other: Features) -> Features:
 
 def _counts(edges: Edges, member: GroupMember, orbits: Callable[[int], IndexArray]) -> Features:
     """Return, per channel and kind of place, how many edges there are, and the sums of their values and sizes."""
-    channel, inside = _channels(edges, member)
+    channel, inside = channels_of(edges, member)
     there = channel >= 0
     counts: list[Features] = []
     for places, place in ((edges.shape[2], edges.kernel), (member.block, inside)):
@@ -103,8 +103,8 @@ def _gathered(edges: Edges, member: GroupMember, other: GroupMember, features: F
     """Return, per channel, the sums of the fingerprints at the other ends of its edges, plain and by value."""
     from scipy.sparse import csr_array
 
-    channel, _ = _channels(edges, member)
-    partner, _ = _channels(edges, other)
+    channel, _ = channels_of(edges, member)
+    partner, _ = channels_of(edges, other)
     there = (channel >= 0) & (partner >= 0)
     index = (channel[there], partner[there])
     shape = (member.channels, other.channels)
@@ -113,17 +113,6 @@ def _gathered(edges: Edges, member: GroupMember, other: GroupMember, features: F
         for values in (np.ones(len(channel)), edges.values.astype(np.float64))
     ]
     return np.hstack(sums)
-
-
-def _channels(edges: Edges, member: GroupMember) -> tuple[IndexArray, IndexArray]:
-    """Return, per edge, the channel at its end on the member's axis (-1 if it is none's) and the place inside it."""
-    channel_at = np.full(edges.shape[member.axis], -1, dtype=np.int64)
-    inside_at = np.zeros(edges.shape[member.axis], dtype=np.int64)
-    positions = member.positions()
-    channel_at[positions] = np.arange(member.channels)[:, None]
-    inside_at[positions] = np.arange(member.block)
-    own = edges.ends[member.axis]
-    return channel_at[own], inside_at[own]
 
 
 def _standard(columns: Features) -> Features:

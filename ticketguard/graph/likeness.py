@@ -10,11 +10,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import Edges
+
+Ends: TypeAlias = tuple[IndexArray, IndexArray, IndexArray]
 
 HELD_OUT = 0.2
 # Of a full layer the strongest quarter of the held-out edges is looked for: which edges it has says nothing.
@@ -32,11 +36,13 @@ class HeldOut:
 
     Attributes:
         flat: Their flat positions.
+        ends: Output, input and place of the kernel of each.
         share: Share of the layer's edges that was held out.
         shape: (out, in, places of the kernel).
     """
 
     flat: IndexArray
+    ends: Ends
     share: float
     shape: tuple[int, int, int]
 
@@ -52,7 +58,13 @@ def split(reference: Mapping[str, Edges]) -> tuple[dict[str, Edges], dict[str, H
         if len(edges.values) == math.prod(edges.shape):
             strong = np.abs(edges.values[hidden])
             flat = flat[strong >= np.quantile(strong, 1 - FULL_SHARE)] if len(strong) else flat
-        held_out[name] = HeldOut(flat=flat, share=float(hidden.mean()) if len(hidden) else 0.0, shape=edges.shape)
+        out, given, kernel = np.unravel_index(flat, edges.shape)
+        held_out[name] = HeldOut(
+            flat=flat,
+            ends=(out, given, kernel),
+            share=float(hidden.mean()) if len(hidden) else 0.0,
+            shape=edges.shape,
+        )
         seen[name] = edges.chosen(~hidden)
     return seen, held_out
 
@@ -74,23 +86,23 @@ class Likeness:
     most: Mapping[str, float]
 
     @classmethod
-    def of(cls, held_out: Mapping[str, HeldOut], aligned: Mapping[str, IndexArray]) -> Likeness:
+    def of(cls, held_out: Mapping[str, HeldOut], aligned: Mapping[str, Ends]) -> Likeness:
         """Compare.
 
         Args:
             held_out: By layer.
-            aligned: By layer, flat positions of the aligned suspect's strongest weights.
+            aligned: By layer, the aligned suspect's strongest weights: output, input and place of the kernel of each.
         """
         found: dict[str, int] = {}
         expected: dict[str, float] = {}
         most: dict[str, float] = {}
         variance = 0.0
         for name, hidden in held_out.items():
-            likely = _probabilities(hidden, aligned[name])
-            found[name] = int(np.isin(hidden.flat, aligned[name]).sum())
+            likely, shared = _compared(hidden, aligned[name])
+            found[name] = shared
             expected[name] = float(likely.sum())
             variance += float((likely * (1 - likely)).sum())
-            most[name] = min(len(hidden.flat), hidden.share * len(aligned[name]))
+            most[name] = min(len(hidden.flat), hidden.share * len(aligned[name][0]))
         return cls(found=found, expected=expected, variance=variance, most=most)
 
     @property
@@ -129,12 +141,16 @@ class Likeness:
         )
 
 
-def _probabilities(hidden: HeldOut, aligned: IndexArray) -> np.ndarray:
-    """Return, per held-out edge, how likely an unrelated suspect of the same rows, columns and kernel places has it."""
-    out, given, kernel = np.unravel_index(aligned, hidden.shape)
+def _compared(hidden: HeldOut, aligned: Ends) -> tuple[npt.NDArray[np.float64], int]:
+    """Return how likely an unrelated suspect of the same rows, columns and kernel places has each held-out edge.
+
+    And how many the suspect has.
+    """
     rows, columns, places = (
-        np.bincount(ends, minlength=size) for ends, size in zip((out, given, kernel), hidden.shape, strict=True)
+        np.bincount(ends, minlength=size) for ends, size in zip(aligned, hidden.shape, strict=True)
     )
-    row, column, place = np.unravel_index(hidden.flat, hidden.shape)
-    total = max(1, len(aligned))
-    return np.minimum(1.0, rows[row] / total * columns[column] * (places[place] / total))
+    total = max(1, len(aligned[0]))
+    likely = np.minimum(1.0, rows[hidden.ends[0]] / total * columns[hidden.ends[1]] * (places[hidden.ends[2]] / total))
+    there = np.zeros(math.prod(hidden.shape), dtype=np.bool_)
+    there[(aligned[0] * hidden.shape[1] + aligned[1]) * hidden.shape[2] + aligned[2]] = True
+    return likely, int(np.count_nonzero(there[hidden.flat]))

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.graph.fingerprints import alike, fingerprints
-from ticketguard.graph.groups import IndexArray
-from ticketguard.graph.similarity import Edges, Places, member_similarity
+from ticketguard.graph.groups import GroupMember, IndexArray
+from ticketguard.graph.similarity import Edges, Places, Rows, member_similarity
 from ticketguard.graph.streams import Stream
 
 # A pass over all streams costs one assignment each; matching converges in 3 to 8 passes, or is lost.
@@ -71,6 +71,7 @@ class Matching:
     ) -> None:
         self._reference, self._suspect, self.streams, self._budget = reference, suspect, tuple(streams), budget
         self._is_left_out = [self._is_too_large(stream) for stream in self.streams]
+        self._rows: dict[GroupMember, Rows] = {}
         self._touching: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for index, stream in enumerate(self.streams):
             for place, member in enumerate(stream.reference):
@@ -191,11 +192,19 @@ class Matching:
             edges = len(reference.values) + len(suspect.values)
             self._budget.spend(STEPS_A_MEMBER + 10 * (edges + sum(reference.shape[:2]) + sum(suspect.shape[:2])))
             places = self.places(member.tensor, 1 - member.axis, current)
-            similarity += member_similarity(reference, suspect, member, other, places)
+            similarity += member_similarity(self._laid_out(member, places), suspect, other, places)
         if held is not None:
             here = np.flatnonzero(held >= 0)
             similarity[here, held[here]] += STAY_BONUS
         return self._assigned(similarity, otherwise=in_place(stream) if held is None else held)
+
+    def _laid_out(self, member: GroupMember, places: Places) -> Rows:
+        """Return the reference's edges with one row per channel; kept, once the other ends of all are known."""
+        if places.unknown_reference.any():
+            return Rows.of_reference(self._reference[member.tensor], member, places)
+        if member not in self._rows:
+            self._rows[member] = Rows.of_reference(self._reference[member.tensor], member, places)
+        return self._rows[member]
 
     def _assigned(self, similarity: npt.NDArray[np.float64], otherwise: Order) -> Order:
         """Return the order with the largest sum of similarities, or another where that is too much work."""
@@ -213,12 +222,15 @@ class Matching:
         order[rows] = columns
         return order
 
-    def aligned(self, name: str, orders: Sequence[Order]) -> IndexArray:
-        """Return the flat positions of the suspect's edges in a layer of the reference; those that have one."""
-        suspect, (_, inputs, kernel) = self._suspect[name], self._reference[name].shape
+    def aligned(self, name: str, orders: Sequence[Order]) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Return the suspect's edges in a layer of the reference, those that have a place there.
+
+        Output, input and place of the kernel of each.
+        """
+        suspect = self._suspect[name]
         out, given = (self.places(name, axis, orders).places[suspect.ends[axis]] for axis in (0, 1))
         there = (out >= 0) & (given >= 0)
-        return np.asarray((out[there] * inputs + given[there]) * kernel + suspect.kernel[there], dtype=np.int64)
+        return out[there], given[there], suspect.kernel[there]
 
 
 def in_place(stream: Stream) -> Order:

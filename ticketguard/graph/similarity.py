@@ -112,9 +112,69 @@ class Places:
     unknown_reference: BoolArray
 
 
-def member_similarity(
-    reference: Edges, suspect: Edges, member: GroupMember, other: GroupMember, places: Places
-) -> npt.NDArray[np.float64]:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """A member's edges with one row per channel.
+
+    Attributes:
+        known: Those whose other end is known: a column for each other end and place, sparse, complex. The real part
+            says that there is an edge, the imaginary part what it weighs, so that one product compares both.
+        profile: How many of the others there are at each place, and their sum, shape (2, channels, places).
+        rarity: What a shared edge says, in nats.
+        size: Positions on the other axis.
+    """
+
+    known: Any
+    profile: npt.NDArray[np.float64]
+    rarity: float
+    size: int
+
+    @classmethod
+    def of_reference(cls, edges: Edges, member: GroupMember, places: Places) -> Rows:
+        """Lay out the reference's edges, as far as it is known what lies at their other ends."""
+        size = len(places.unknown_reference)
+        rarity = math.log(max(2.0, math.prod(edges.shape) / max(1, len(edges.values))))
+        here = np.where(places.unknown_reference, Places.UNKNOWN, np.arange(size, dtype=np.int64))
+        return cls._of(edges, member, here, rarity=rarity, size=size)
+
+    def of_suspect(self, edges: Edges, member: GroupMember, places: Places) -> Rows:
+        """Lay out a suspect's edges beside these."""
+        return self._of(edges, member, places.places, rarity=self.rarity, size=self.size)
+
+    @classmethod
+    def _of(cls, edges: Edges, member: GroupMember, places: IndexArray, *, rarity: float, size: int) -> Rows:
+        from scipy.sparse import csr_array
+
+        kernel = edges.shape[2]
+        channel, inside = channels_of(edges, member)
+        place = places[edges.ends[1 - member.axis]]
+        known = (channel >= 0) & (place >= 0)
+        columns = ((inside * size + place) * kernel + edges.kernel)[known]
+        values = (math.sqrt(rarity) + 1j * math.sqrt(VALUE_WEIGHT) * edges.values[known]).astype(np.complex64)
+        shape = (member.channels, member.block * size * kernel)
+        profile = np.zeros((2, member.channels, member.block * kernel))
+        unknown = (channel >= 0) & (place == Places.UNKNOWN)
+        if unknown.any():
+            spots = (channel[unknown] * member.block + inside[unknown]) * kernel + edges.kernel[unknown]
+            for row, weights in zip(profile, (None, edges.values[unknown].astype(np.float64)), strict=True):
+                row += np.bincount(spots, weights=weights, minlength=row.size).reshape(row.shape)
+        return cls(
+            known=csr_array((values, (channel[known], columns)), shape=shape), profile=profile, rarity=rarity, size=size
+        )
+
+
+def channels_of(edges: Edges, member: GroupMember) -> tuple[IndexArray, IndexArray]:
+    """Return, per edge, the channel at its end on the member's axis (-1 if it is none's) and the place inside it."""
+    channel_at = np.full(edges.shape[member.axis], -1, dtype=np.int64)
+    inside_at = np.zeros(edges.shape[member.axis], dtype=np.int64)
+    positions = member.positions()
+    channel_at[positions] = np.arange(member.channels)[:, None]
+    inside_at[positions] = np.arange(member.block)
+    own = edges.ends[member.axis]
+    return channel_at[own], inside_at[own]
+
+
+def member_similarity(reference: Rows, suspect: Edges, member: GroupMember, places: Places) -> npt.NDArray[np.float64]:
     """Score every (reference channel, suspect channel) pair of a stream by one layer's edges.
 
     Edges whose other end is matched already are compared one by one; of those whose other end is unknown, only how many
@@ -123,51 +183,18 @@ def member_similarity(
     Args:
         reference: The reference's edges.
         suspect: The suspect's edges.
-        member: The stream's part of the reference's layer.
-        other: Its part of the suspect's.
+        member: The stream's part of the suspect's layer.
         places: Where the suspect's positions on the other axis lie in the reference.
 
     Returns:
         Similarities in nats, larger is more alike; shape (channels, suspect's channels).
     """
-    size = len(places.unknown_reference)
-    same = np.arange(size, dtype=np.int64)
-    rarity = math.log(max(2.0, math.prod(reference.shape) / max(1, len(reference.values))))
-    one = _rows(reference, member, np.where(places.unknown_reference, Places.UNKNOWN, same), size)
-    two = _rows(suspect, other, places.places, size)
-    score = rarity * (one[0] @ two[0].T) + VALUE_WEIGHT * (one[1] @ two[1].T)
-    result = np.asarray(score.todense(), dtype=np.float64)
+    other = reference.of_suspect(suspect, member, places)
+    # (a + i·v)(a − i·w) has the real part a² + v·w.
+    result = np.asarray((reference.known @ other.known.conj().T).todense().real, dtype=np.float64)
     if places.unknown_reference.any():
-        _add_profile_similarity(result, one[2], two[2])
+        _add_profile_similarity(result, reference.profile, other.profile)
     return result
-
-
-def _rows(edges: Edges, member: GroupMember, places: IndexArray, size: int) -> tuple[Any, Any, npt.NDArray[np.float64]]:
-    """Lay out a member's edges with one row per channel: occupancy, values, and a profile of those of unknown end."""
-    from scipy.sparse import csr_array
-
-    kernel = edges.shape[2]
-    channel_at = np.full(edges.shape[member.axis], -1, dtype=np.int64)
-    inside_at = np.zeros(edges.shape[member.axis], dtype=np.int64)
-    positions = member.positions()
-    channel_at[positions] = np.arange(member.channels)[:, None]
-    inside_at[positions] = np.arange(member.block)
-    own = edges.ends[member.axis]
-    place = places[edges.ends[1 - member.axis]]
-    there = (channel_at[own] >= 0) & (place != Places.NOWHERE)
-    own = own[there]
-    channel, inside = channel_at[own], inside_at[own]
-    place, spot, value = place[there], edges.kernel[there], edges.values[there]
-    known = place >= 0
-    columns = (inside * size + place) * kernel + spot
-    shape = (member.channels, member.block * size * kernel)
-    index = (channel[known], columns[known])
-    occupied = csr_array((np.ones(len(index[0]), dtype=np.float32), index), shape=shape)
-    valued = csr_array((value[known], index), shape=shape)
-    profile = np.zeros((2, member.channels, member.block * kernel))
-    np.add.at(profile[0], (channel[~known], (inside * kernel + spot)[~known]), 1.0)
-    np.add.at(profile[1], (channel[~known], (inside * kernel + spot)[~known]), value[~known])
-    return occupied, valued, profile
 
 
 def _add_profile_similarity(
