@@ -246,3 +246,22 @@ def test_several_groups_on_one_axis_are_applied_together() -> None:
     streams = tuple(Stream(reference=group, suspect=group) for group in groups)
     found = Alignment(streams=streams, orders=orders, overlap=0.0).apply("w", suspect["w"])
     assert np.array_equal(found, expected)
+
+
+def test_a_wide_layer_leaves_work_for_the_guesses_on_a_network_of_another_size() -> None:
+    """Sweeping over its many inputs, which lie where they were, would use up what there is to spend."""
+    generator = np.random.default_rng(0)
+    shapes = {"1": (300, 784), "2": (100, 300), "3": (10, 100)}
+    kept = {name: generator.random(shape) < 0.1 for name, shape in shapes.items()}
+    weights = {name: (kept[name] * generator.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
+    reference = Reference(mask=Mask(layers=kept), kept_weights={name: weights[name][kept[name]] for name in shapes})
+    groups = groups_from_json([[["1", 0, 1, 0, 300], ["2", 1, 1, 0, 300]], [["2", 0, 1, 0, 100], ["3", 1, 1, 0, 100]]])
+    first, second = (
+        np.sort(generator.choice(300, 225, replace=False)),
+        np.sort(generator.choice(100, 75, replace=False)),
+    )
+    cut = {"1": weights["1"][first], "2": weights["2"][np.ix_(second, first)], "3": weights["3"][:, second]}
+    found = align(cut, reference, groups)
+    assert found.is_clear
+    assert found.complete
+    assert found.missing == 100

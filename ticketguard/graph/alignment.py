@@ -231,7 +231,13 @@ class _Search:
         loose = loosened_streams(self._groups, reference, suspect)
         bound = bound_streams(self._groups, reference, suspect) if reference == suspect else ()
         stored = self._matching(UNTURNED, bound or loose)
-        seen = [self._followed(stored, stored.stored())]
+        seen = []
+        if not bound:
+            # Of another size hardly a channel is where it was, while inputs and classes mostly are: the cheaper guess,
+            # before the matching of what is not there has used the work up.
+            seen.append(self._followed(stored, stored.place_unknown(stored.unknown(ends=True))))
+            yield seen[-1]
+        seen.append(self._followed(stored, stored.stored()))
         yield seen[-1]
         if bound:
             seen.append(self._followed(stored, stored.place_unknown(stored.unknown())))

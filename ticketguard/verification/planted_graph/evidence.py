@@ -30,6 +30,10 @@ NOT_ALIGNED = (
     "unrelated model looks like this, and so does one that was rebuilt in a way that is not undone here: verify from "
     "its answers as well"
 )
+PARTLY_ALIGNED = (
+    "only part of the reference is recognised in the suspect, and a copy might show the mark in the rest: verify from "
+    "its answers as well"
+)
 CUT_SHORT = "the alignment was cut short: channels that may be out of place were not looked for to the end"
 LAYERS_ARE_MISSING = (
     "layers or networks are missing or cannot be read, and a copy might show the mark there: ask for all weights"
@@ -113,8 +117,10 @@ def _doubts(status: Status, alignments: Sequence[Alignment], *, is_short: bool, 
     doubts = []
     if not any(alignment.is_found for alignment in alignments):
         doubts.append(NOT_ALIGNED)
-        if any(not alignment.complete for alignment in alignments):
-            doubts.append(CUT_SHORT)
+    elif not any(alignment.is_clear for alignment in alignments):
+        doubts.append(PARTLY_ALIGNED)
+    if doubts and any(not alignment.complete for alignment in alignments):
+        doubts.append(CUT_SHORT)
     if details["missing_layers"] or details["unreadable_layers"] or details["unreadable_networks"]:
         doubts.append(LAYERS_ARE_MISSING)
     if is_short:
