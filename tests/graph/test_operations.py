@@ -59,6 +59,18 @@ class GlobalResponse(nn.Module):
         return torch.addcmul(self.bias, self.weight, scaled).add(inputs).permute(0, 3, 1, 2)
 
 
+class Named(nn.Module):
+    """Adds rows of a table, which whole numbers in the checkpoint choose; another table's columns are added to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.inner = nn.Parameter(torch.randn(7, 3)), nn.Parameter(torch.randn(3, 8))
+        self.register_buffer("order", torch.tensor([[0, 6, 2, 2, 5]]))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs + self.table[self.order] @ self.inner
+
+
 def images(*between: nn.Module, made: int = 12, given: int = 12) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, made, 1), *between, nn.Conv2d(given, 2, 1))
 
@@ -112,6 +124,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "channels shuffled": (lambda: images(nn.ChannelShuffle(3)), PLANE, 12),
     "channels shuffled by hand": (lambda: images(Apply(shuffled_by_hand)), PLANE, 12),
     "group norm": (lambda: images(nn.GroupNorm(4, 12)), PLANE, 4),
+    "group norm of one group": (lambda: images(nn.GroupNorm(1, 12)), PLANE, 12),
     "instance norm": (lambda: images(nn.InstanceNorm2d(12, affine=True)), PLANE, 12),
     "global response norm": (lambda: images(GlobalResponse(12)), PLANE, 12),
     "squeeze and excite": (lambda: images(SqueezeExcite(12, 5)), PLANE, 12 + 5),
@@ -133,6 +146,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         PLANE,
         12,
     ),
+    "columns as windows": (
+        lambda: images(nn.Unfold(3), nn.Fold((4, 4), 3)),
+        PLANE,
+        12,
+    ),
     "windows as an axis": (
         lambda: signals(Apply(lambda x: x.unfold(1, 2, 1).flatten(2)), given=16),
         ROWS,
@@ -151,6 +169,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "largest two channels": (lambda: signals(Apply(lambda x: x.topk(2).values), given=2), ROWS, 0),
     # The five that are not named are of no use, so they may be anywhere.
     "channels that the code names": (lambda: signals(Apply(lambda x: x[..., [3, 1, 2]]), given=3), ROWS, 3 + 5),
+    "rows that a checkpoint names": (lambda: signals(Named()), ROWS, 8 + 3),
     "places that the values name": (lambda: signals(Apply(taken)), ROWS, 8),
     "values put in places": (lambda: signals(Apply(put)), ROWS, 8),
     "values scattered over places": (lambda: signals(Apply(scattered)), ROWS, 8),

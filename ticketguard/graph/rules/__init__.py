@@ -62,6 +62,7 @@ _FAMILIES: dict[Rule, str] = {
     "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d",
     planes.reshuffled: "pixel_shuffle pixel_unshuffle native_channel_shuffle channel_shuffle",
     planes.patches: "im2col",
+    planes.folded: "col2im",
     planes.windows: "unfold",
     planes.gate: "glu",
 }

@@ -103,6 +103,9 @@ def _along(call: Call, other: torch.Tensor, where: torch.Tensor) -> list[Labels]
 def _looked_up(call: Call, chosen: list[torch.Tensor | None]) -> tuple[list[torch.Tensor], list[int]]:
     """Return the indices of a look-up, and the axes they are for."""
     tensors = [one for one in chosen if one is not None]
-    if any(one.dtype in (torch.bool, torch.uint8) or call.layout_of(one) for one in tensors):
+    if any(one.dtype in (torch.bool, torch.uint8) for one in tensors):
         raise NotUnderstood
+    for one in tensors:
+        for factor in call.layout_of(one):
+            call.units.freeze(factor.units)
     return tensors, [axis for axis, one in enumerate(chosen) if one is not None]

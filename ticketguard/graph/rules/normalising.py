@@ -24,8 +24,9 @@ def layer_norm(call: Call) -> list[Labels]:
 
 
 def group_norm(call: Call) -> list[Labels]:
-    """Join scale and shift to the channels, whose groups move as blocks."""
-    call.units.join_blocks(call.first()[1], call.args[6])
+    """Join scale and shift to the channels, whose groups move as blocks if there are several."""
+    if call.args[6] > 1:
+        call.units.join_blocks(call.first()[1], call.args[6])
     return _scaled(call, call.args[1:3])
 
 

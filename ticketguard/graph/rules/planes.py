@@ -41,6 +41,13 @@ def patches(call: Call) -> list[Labels]:
     return [[*given[:-3], None if channels is None else np.repeat(channels, math.prod(call.args[1])), None]]
 
 
+def folded(call: Call) -> list[Labels]:
+    """Follow columns of windows that are added up to planes: ``fold``."""
+    given = call.first()
+    call.units.freeze(given[-1])
+    return [[*given[:-2], call.units.join_blocks(given[-2], call.outputs[0].shape[-3]), None, None]]
+
+
 def windows(call: Call) -> list[Labels]:
     """Follow windows of an axis, which are laid out on a new last axis."""
     given = call.first()
