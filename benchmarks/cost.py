@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def masked_step_ratio() -> dict[str, Any]:
     options = {"classes": 10, "input_shape": (3, 32, 32)}
     models = {kind: build_model("resnet20", options=options, seed=0) for kind in ("dense", "masked")}
     ticket = random_ticket(models["masked"], density=0.05, info=TicketInfo(method="random"))
-    plan = prepare(ticket, owner=tg.Owner.generate("benchmark"), marks=[tg.PlantedGraph()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tg.TicketguardWarning)  # nothing of this is reordered
+        plan = prepare(ticket, owner=tg.Owner.generate("benchmark"), marks=[tg.PlantedGraph()])
     plan.start(models["masked"])
     optimisers = {kind: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9) for kind, model in models.items()}
     inputs, labels = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
@@ -99,7 +102,9 @@ def verification(folder: Path) -> dict[str, Any]:
     model = build_model("resnet50", options={"classes": 100, "input_shape": (3, 32, 32)}, seed=0)
     ticket = random_ticket(model, density=0.05, info=TicketInfo(method="random"))
     owner = tg.Owner.generate("benchmark")
-    plan = prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tg.TicketguardWarning)  # nor this
+        plan = prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
     plan.start(model)
     marked, credential = plan.finish(model, check=False)
     suspect = folder / "suspect.safetensors"

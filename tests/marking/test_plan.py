@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,18 @@ class Tangled(Net):
     def forward(self, images: torch.Tensor) -> Any:
         hidden = self.layers(images)
         return self.head(hidden + torch.cdist(hidden, hidden * 2))
+
+
+def test_a_plan_without_a_model_says_what_it_cannot_recognise_where_a_mark_is_read_from_weights() -> None:
+    owner, ticket = tg.Owner.generate("Ada"), sparse(Net())
+    with pytest.warns(
+        tg.TicketguardWarning, match=r"may not be recognised, because no model is given .* \(model=\)"
+    ) as told:
+        tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()])
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tg.prepare(ticket, owner=owner, marks=[tg.TriggerSet(40)])
 
 
 def test_layers_whose_channels_cannot_be_followed_are_named_where_a_mark_is_read_from_weights() -> None:

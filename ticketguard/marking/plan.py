@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 # A trained model that carries less of a mark than this is released with a warning.
 LEARNED_SHARE = 0.95
+WITHOUT_MODEL = (
+    "a copy whose channels were reordered may not be recognised, because no model is given that says which belong "
+    "together: prepare takes the ticket's (model=)"
+)
 # How often marks are shown the model: asking a hundred triggers takes as long as a third of a step.
 WATCH_STEPS = 50
 
@@ -65,8 +69,8 @@ def prepare(
         owner: Whose marks they are.
         marks: Kinds of marks, each scheme once; by default a planted graph and, where possible, a trigger set.
         model: The ticket's model; its channel groups are kept, so that a copy with permuted channels can be
-            aligned. Without them such a copy may not be recognised; where the model cannot be tried, a
-            `TicketguardWarning` says why. It is also asked once what `finish` will ask it, so that it fails now rather
+            aligned. Without them such a copy may not be recognised, which a `TicketguardWarning` says, with the reason
+            where a model cannot be tried. It is also asked once what `finish` will ask it, so that it fails now rather
             than after training.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
@@ -97,7 +101,7 @@ def prepare(
         mask=ticket.mask,
         weights=ticket.mask.applied(ticket.start_weights),
     )
-    known = KnownGroups(groups=None)
+    known = KnownGroups(groups=None, doubts=WITHOUT_MODEL)
     if model is not None:
         shape = ticket.info.input_shape
         known = known_groups(model, layers=tuple(ticket.mask), input_shape=shape, example=example, ask=ask)
