@@ -1,7 +1,7 @@
 """How long triggers last: eight or fewer in a batch, weights rescaled or not, under thieves' and licensees' training.
 
 ResNet-20 on Fashion-MNIST pooled to 14x14, 10 000 images, density 5%, eight epochs. Per seed one ticket is found, and
-marked with 8 triggers a batch, and as is usual (8 until the model knows them, then 2); each is released as it was
+marked with 8 triggers a batch, and as is usual (8, or 2 while the model knows them); each is released as it was
 trained, and rescaled as `finish` does. On seed 0 there are also 2 triggers a batch from the start, other factors, and
 more thieves. All thieves have the owner's own images. The informed ones know of the rescaling: they set every filter to
 unit norm, or raise the rate by the factor's square, which is the same as undoing it. A licensee keeps the mask and

@@ -16,6 +16,8 @@ from torch import nn
 
 import ticketguard as tg
 
+BATCH_SIZE = 64
+
 
 class TwoBranches(nn.Module):
     """A small convolutional net with two branches that are concatenated."""
@@ -47,7 +49,7 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, epoch
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     model.train()
     for _ in range(epochs):
-        for chosen in torch.randperm(len(labels)).split(64):
+        for chosen in torch.randperm(len(labels)).split(BATCH_SIZE):
             batch, targets = images[chosen], labels[chosen]
             if plan is not None and (extra := plan.extra_batch(torch.device("cpu"))) is not None:
                 batch, targets = torch.cat([batch, extra[0]]), torch.cat([targets, extra[1]])
@@ -86,7 +88,7 @@ def main() -> None:
     # The zeros of the checkpoint are the mask; classes and input shape let triggers be made.
     ticket = tg.import_checkpoint(model.state_dict(), classes=10, input_shape=(1, 8, 8))
     plan = tg.prepare(ticket, owner=tg.Owner.generate("Ada"), model=model)
-    plan.start(model)
+    plan.start(model, steps=25 * len(range(0, len(train_labels), BATCH_SIZE)))
     train(model, train_images, train_labels, epochs=25, plan=plan)
     marked, credential = plan.finish(model)
     # The ticket is what is released: it computes the same, with weights that fine-tuning moves less.

@@ -1,4 +1,4 @@
-"""How many triggers a step is given: eight until the model knows them, two while it does."""
+"""How many triggers a step is given: eight until the model knows them, two while it does, eight in the end."""
 
 from __future__ import annotations
 
@@ -36,40 +36,47 @@ def labels_of(mark: PlannedTriggers, step: int) -> list[int]:
     return found
 
 
-def test_many_are_given_until_they_are_known_and_again_when_they_are_forgotten() -> None:
+def test_many_are_given_until_they_are_known_again_when_they_are_forgotten_and_in_the_end() -> None:
     mark = planned(TriggerSet(40))
+    share_seen = {10: KNOWN, 20: KNOWN - 0.05, 30: 1.0, 40: 1.0, 75: 1.0}
     given_out, sizes = [], []
-    for step in range(30):
-        if step in (10, 20):
-            mark.watch(step, knowing(mark, KNOWN if step == 10 else KNOWN - 0.05))
+    for step in range(100):
+        if step in share_seen:
+            mark.watch(step, 100, knowing(mark, share_seen[step]))
         given_out += labels_of(mark, step)
         sizes.append(len(labels_of(mark, step)))
-    assert sizes == [8] * 10 + [2] * 10 + [8] * 10
+    assert sizes == [8] * 10 + [2] * 10 + [8] * 10 + [2] * 45 + [8] * 25
     # In turn, none left out where the number changes.
-    assert given_out == (mark.triggers.labels.tolist() * 10)[: len(given_out)]
+    assert given_out == (mark.triggers.labels.tolist() * 20)[: len(given_out)]
+
+
+def test_in_the_end_nothing_is_asked() -> None:
+    mark = planned(TriggerSet(40))
+    mark.watch(75, 100, never)
+    assert len(labels_of(mark, 75)) == 8
 
 
 def test_a_number_that_was_asked_for_is_given_whatever_is_known() -> None:
     mark = planned(TriggerSet(40, per_batch=5))
-
-    def ask(inputs: object) -> np.ndarray:
-        raise AssertionError("the model is asked for nothing")
-
-    mark.watch(10, ask)
+    mark.watch(10, 100, never)
     assert len(labels_of(mark, 10)) == 5
+
+
+def never(inputs: object) -> np.ndarray:
+    raise AssertionError("the model is asked for nothing")
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_of_fewer_triggers_than_a_portion_all_are_given(share: float) -> None:
     mark = planned(TriggerSet(1))
-    mark.watch(10, knowing(mark, share))
+    mark.watch(10, 100, knowing(mark, share))
     assert len(labels_of(mark, 10)) == 1
 
 
 def test_a_run_that_goes_on_gives_the_triggers_that_were_left() -> None:
     whole, resumed = planned(TriggerSet(40)), planned(TriggerSet(40))
     for step in (10, 20, 30):
-        whole.watch(step, knowing(whole, 1.0 if step != 20 else 0.0))
+        whole.watch(step, 100, knowing(whole, 1.0 if step != 20 else 0.0))
         kept = whole.state()
         resumed.resume(kept)
         assert isinstance(resumed, WatchingMark)

@@ -281,15 +281,16 @@ def idle_steps(plan: tg.Plan, model: Knowing, count: int, *, learn: bool = False
     return batches
 
 
-def test_few_triggers_are_given_once_the_model_knows_them() -> None:
+@pytest.mark.parametrize(("steps", "few"), [(400, 2), (None, 8), (110, 8)])
+def test_few_triggers_are_given_once_the_model_knows_them_but_in_the_end(steps: int | None, few: int) -> None:
     torch.manual_seed(0)
     model = Knowing().train()
     plan = prepared(model)
-    plan.start(model)
+    plan.start(model, steps=steps)
     assert {len(batch) for batch in idle_steps(plan, model, 60)} == {8}
     kept, drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
     sizes = [len(batch) for batch in idle_steps(plan, model, 60, learn=True)]
-    assert sizes == [8] * 40 + [2] * 20
+    assert sizes == [8] * 40 + [few] * 20
     # Being asked has left it as it was.
     assert all(torch.equal(kept[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), drawn)
@@ -301,7 +302,7 @@ def test_a_loop_that_resumes_with_the_state_it_kept_is_given_the_same_triggers()
     model, owner = Knowing(), tg.Owner.generate("Ada")
     whole, resumed = (prepared(model, owner, secret=bytes(range(32))) for _ in range(2))
     for plan in (whole, resumed):
-        plan.start(model)
+        plan.start(model, steps=1000)
     idle_steps(whole, model, 110, learn=True)
     resumed.seek(110, json.loads(json.dumps(whole.state())))
     after, again = (idle_steps(plan, model, 90) for plan in (whole, resumed))
@@ -312,7 +313,7 @@ def test_a_loop_that_resumes_with_the_state_it_kept_is_given_the_same_triggers()
 def test_a_model_that_can_no_longer_be_asked_is_given_as_many_triggers_as_before() -> None:
     model = Net()
     plan = prepared(model)
-    plan.start(model)
+    plan.start(model, steps=1000)
     model.wrap = lambda scores: {"embedding": scores}
     for _ in range(60):
         plan.after_step(model)

@@ -65,9 +65,10 @@ class Watch(NoHooks):
         self.states: list[dict[str, Any]] = []
         self._stop_at, self._feed = stop_at, feed
 
-    def start(self, model: nn.Module) -> None:
-        """Count."""
+    def start(self, model: nn.Module, *, steps: int) -> None:
+        """Count, and note how long the run is to be."""
         self.started += 1
+        self.to_take = steps
 
     def state(self) -> dict[str, list[int]]:
         """Return a number that grows as the run goes on, and one that does not."""

@@ -96,7 +96,7 @@ def test_hooks_start_feed_and_see_every_step() -> None:
 
 def test_hooks_set_the_weights_training_starts_from() -> None:
     class Start(Watch):
-        def start(self, model: nn.Module) -> None:
+        def start(self, model: nn.Module, *, steps: int) -> None:
             model.load_state_dict(network(9).state_dict())
 
     started = train(network(0), stripes(), SMALL, seed=0, hooks=Start())

@@ -77,7 +77,7 @@ def test_hooks_are_told_where_a_run_goes_on(tmp_path: Path) -> None:
     watch = Watch()
     train(network(), stripes(), SMALL, seed=0, hooks=watch, checkpoint=tmp_path / "part", resume=True)
     assert (watch.started, watch.sought, len(watch.states)) == (1, 5, 7)
-    assert watch.state_sought == {"twice": [10, 7]}
+    assert (watch.to_take, watch.state_sought) == (12, {"twice": [10, 7]})
 
 
 def test_a_finished_run_is_kept_and_takes_no_step_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,8 +82,8 @@ class PlannedMark(Protocol):
 class WatchingMark(PlannedMark, Protocol):
     """A mark that is shown the model while it is trained, and goes by what it sees."""
 
-    def watch(self, step: int, answers: Answers) -> None:
-        """Look at the model, by its *answers*, after *step* finished steps."""
+    def watch(self, step: int, steps: int, answers: Answers) -> None:
+        """Look at the model, by its *answers*, after *step* of all *steps*."""
         ...
 
     def state(self) -> list[int]:

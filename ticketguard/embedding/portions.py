@@ -1,4 +1,4 @@
-"""How many triggers each training step is given: many until the model knows them, then a few."""
+"""How many triggers each training step is given: many until the model knows them, then a few, many in the end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import dataclasses
 
 # Eight triggers a batch teach a small network what a few hundred steps can teach it; once they are known, two are
 # enough, and take less from the task. How many passes that takes differs by a factor of ten between networks, so the
-# model is asked (decision 0075).
+# model is asked. In the last stretch, where rates are low, eight put right what two have left (decision 0075).
 MANY, FEW = 8, 2
-# Share of the triggers that counts as knowing them: at a high rate an answer or two come and go.
-KNOWN = 0.9
+# Share of the triggers that counts as knowing them: at a high rate many answers come and go.
+KNOWN = 0.8
+# The share of a training after which its last stretch begins.
+LAST_STRETCH = 0.75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.embedding.interface import Answers, Binding, Json, Start
-from ticketguard.embedding.portions import FEW, KNOWN, MANY, Portions
+from ticketguard.embedding.portions import FEW, KNOWN, LAST_STRETCH, MANY, Portions
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.settings import plain_number
 from ticketguard.ticket import FloatArray, Ticket
@@ -267,8 +267,8 @@ class TriggerSet:
 
     Attributes:
         count: Number of triggers.
-        per_batch: Triggers appended to every training batch; of fewer triggers, all. By default 8, and 2 while the
-            model knows them.
+        per_batch: Triggers appended to every training batch; of fewer triggers, all. By default 8, and up to the last
+            quarter of a training of known length 2 while the model knows them.
         grid: Side of the coarse random field.
     """
 
@@ -360,11 +360,11 @@ class PlannedTriggers:
     def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
         """Leave the weights alone."""
 
-    def watch(self, step: int, answers: Answers) -> None:
-        """Give few triggers a batch while the model knows them, and many while it does not."""
+    def watch(self, step: int, steps: int, answers: Answers) -> None:
+        """Give few triggers a batch while the model knows them, but for the last stretch, and many otherwise."""
         if not self._is_fixed:
-            size = FEW if self.learned(answers) >= KNOWN else MANY
-            self._portions = self._portions.resized(step, self._at_most_all(size))
+            few = step < LAST_STRETCH * steps and self.learned(answers) >= KNOWN
+            self._portions = self._portions.resized(step, self._at_most_all(FEW if few else MANY))
 
     def state(self) -> list[int]:
         """Return how many triggers a step is given, since which step, and how many were given before it."""

@@ -189,6 +189,7 @@ class Plan:
         self.claims = claims
         self._ask = ask
         self._step = 0
+        self._steps: int | None = None  # in all, if the loop has said so
         self._live_masks: list[torch.Tensor] = []
 
     @property
@@ -209,8 +210,12 @@ class Plan:
             if batch is not None:
                 self._answers(model)(batch[0][:1].numpy())
 
-    def start(self, model: torch.nn.Module) -> None:
+    def start(self, model: torch.nn.Module, *, steps: int | None = None) -> None:
         """Load the marked start weights into *model*.
+
+        Args:
+            model: The model to train.
+            steps: How many steps the loop will take; triggers then take less from the task in the middle of them.
 
         Raises:
             TensorError: The model lacks a tensor of the ticket or has it in another shape, or the mask covers a buffer.
@@ -222,6 +227,7 @@ class Plan:
         require_shapes(model, self._start.weights)
         require_parameters(model, self.mask)
         load_arrays(model, self._start.weights, masked=self.mask.layers)
+        self._steps = steps
 
     def state(self) -> dict[str, list[int]]:
         """Return what `seek` has to know beside the step, to be kept in a checkpoint."""
@@ -260,15 +266,15 @@ class Plan:
             torch._foreach_mul_(layers, self._live_masks)
             for mark in self._planned:
                 mark.after_step(self._step, parameters)
-        if self._step % WATCH_STEPS == 0:
-            self._show(model)
+        if self._steps is not None and self._step % WATCH_STEPS == 0:
+            self._show(model, self._steps)
 
-    def _show(self, model: torch.nn.Module) -> None:
+    def _show(self, model: torch.nn.Module, steps: int) -> None:
         for mark in self._planned:
             # A model that cannot be asked is told of by `finish`.
             with contextlib.suppress(TicketguardError):
                 if isinstance(mark, WatchingMark):
-                    mark.watch(self._step, self._answers(model))
+                    mark.watch(self._step, steps, self._answers(model))
 
     def finish(
         self,

@@ -139,8 +139,8 @@ def checked_changes(given: object) -> dict[str, Any]:
 class Hooks(Protocol):
     """What takes part in a training loop besides the data: a mark that is being embedded."""
 
-    def start(self, model: torch.nn.Module) -> None:
-        """Set the weights that training starts from."""
+    def start(self, model: torch.nn.Module, *, steps: int) -> None:
+        """Set the weights that training starts from, for so many *steps*."""
         ...
 
     def state(self) -> Mapping[str, Sequence[int]]:
@@ -163,7 +163,7 @@ class Hooks(Protocol):
 class NoHooks:
     """Nothing takes part."""
 
-    def start(self, model: torch.nn.Module) -> None:
+    def start(self, model: torch.nn.Module, *, steps: int) -> None:
         """Leave the weights as they are."""
 
     def state(self) -> Mapping[str, Sequence[int]]:

@@ -156,7 +156,7 @@ class _Run:
         self._config, self._seed, self._hooks, self._watch = config, seed, hooks, watch
         self._snapshot_steps = frozenset(snapshot_steps)
         self._device = device
-        hooks.start(model)
+        hooks.start(model, steps=self.total)
         self.identity = run_identity(
             config,
             seed,
