@@ -37,6 +37,10 @@ def test_a_packed_mask_is_the_same_mask(layers: dict[str, np.ndarray], data: st.
         assert tight[name].dtype == np.bool_
         assert tight.shape(name) == plain.shape(name) == layer.shape
         assert tight.count(name) == plain.count(name) == layer.sum()
+        for positions in (np.flatnonzero(layer), np.arange(layer.size)[::-2], np.empty(0, dtype=np.int64)):
+            expected = layer.reshape(-1)[positions].tolist()
+            assert tight.at(name, positions).tolist() == plain.at(name, positions).tolist() == expected
+            assert tight.at(name, positions).dtype == np.bool_
     names = data.draw(st.lists(st.sampled_from(sorted(layers)), unique=True))
     assert tight.only(names) == plain.only(names) == Mask(layers={name: layers[name] for name in names})
 

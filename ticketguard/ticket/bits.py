@@ -71,6 +71,12 @@ class PackedLayer:
         """Return how many positions are kept."""
         return int(np.bitwise_count(self.bits).sum(dtype=np.int64))
 
+    def at(self, positions: npt.NDArray[np.int64]) -> BoolArray:
+        """Return which of some flat positions are kept: of a hundredth of them, far cheaper than unpacking them all."""
+        shifts = (positions & 7).astype(np.uint8)
+        kept: Bytes = self.bits[positions >> 3] >> shifts & np.uint8(1)
+        return kept.view(np.bool_)
+
     def unpacked(self) -> BoolArray:
         """Return the layer as a new array that is not to be written to."""
         layer = np.unpackbits(self.bits, count=self.size, bitorder="little").view(np.bool_).reshape(self.shape)

@@ -76,6 +76,12 @@ class Mask:
             return self.layers.packed[name].count()
         return int(np.count_nonzero(self.layers[name]))
 
+    def at(self, name: str, positions: npt.NDArray[np.int64]) -> BoolArray:
+        """Return which of some flat positions of a layer are kept, which does not unpack it."""
+        if isinstance(self.layers, PackedLayers):
+            return self.layers.packed[name].at(positions)
+        return self.layers[name].reshape(-1)[positions]
+
     def packed(self, name: str) -> PackedLayer:
         """Return a layer as bits."""
         if isinstance(self.layers, PackedLayers):
