@@ -204,6 +204,19 @@ def test_p_is_as_rare_as_it_says_where_content_chose_the_layers() -> None:
             assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(p_values))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_layers_that_exchanged_their_names_are_read_where_they_are(share: float) -> None:
+    """They are all there under names of the reference, so that nothing says so but what they hold."""
+    names = [name for name in ALIKE if ALIKE[name] == ALIKE["fc0.weight"]]
+    others = [name for name in ALIKE if name not in names]
+    moved = dict(zip([*names, *others], [*names[1:], names[0], *others[1:], others[0]], strict=True))
+    copy = pruned(ALIKE_MARKED, share)
+    found = evidence({name: copy[other] for name, other in moved.items()}, ALIKE_CREDENTIAL)
+    assert found.status == "supported"
+    assert found.log10_p < 0.9 * evidence(copy, ALIKE_CREDENTIAL).log10_p
+    assert found.details["layers_paired_by_content"] == sorted(ALIKE)
+
+
 def test_a_permuted_network_under_unknown_names_is_aligned() -> None:
     made = planted_mark(groups=GROUPS)
     order = np.random.default_rng(1).permutation(200)

@@ -21,8 +21,14 @@ _Options: TypeAlias = Mapping[str, Sequence[Layout]]
 MOST_CONVENTIONS = 8
 # Modules around a layer that are asked how their layers are stored.
 _MOST_LEVELS = 8
-# What a convention decides: whether input channels come before output channels, and the kernel before input channels.
-_SIDES: tuple[_Side, ...] = (lambda layout: layout.in_first, lambda layout: layout.kernel_first)
+
+
+def _in_first(layout: Layout) -> bool | None:
+    return layout.in_first
+
+
+def _kernel_first(layout: Layout) -> bool | None:
+    return layout.kernel_first
 
 
 def conventions_of(
@@ -38,7 +44,10 @@ def conventions_of(
         At most `MOST_CONVENTIONS`, each with one layout for every layer. The first is as stored where that fits.
     """
     found: list[_Options] = [{layer: _likeliest(layouts, reference[layer]) for layer, layouts in options.items()}]
-    for side in _SIDES:
+    # Where channels were cut or added, an axis may have the size of another by chance, or because a thief chose so.
+    if any(layouts[0].shape != reference[layer] for layer, layouts in options.items()):
+        found.append(options)
+    for side in (_in_first, _kernel_first):
         found = [narrowed for likely in found for narrowed in _decided(likely, side)]
     conventions: list[Mapping[str, Layout]] = []
     for likely in found:
@@ -105,7 +114,8 @@ def _expected(likely: _Options, side: _Side) -> tuple[dict[str, bool], set[str]]
         heard = votes[levels[layer][depth]]
         expected[layer] = heard[True] > heard[False]
         # Those beside it are as it is. Layers elsewhere are if they all agree, and are not a few that speak for many.
-        everyone = votes.get((kernel,), votes[()])
+        # Where a map is flattened, it is decided anew what comes first; convolutions do not say it.
+        everyone = votes.get((kernel,), Counter() if side is _kernel_first else votes[()])
         if not (depth < 2 and len(heard) == 1) and not (len(everyone) == 1 and everyone.total() >= kinds[kernel]):
             doubted.add(layer)
     return expected, doubted

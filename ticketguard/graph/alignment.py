@@ -11,7 +11,6 @@ both survive training, pruning, regrowth, and positive rescaling of channels.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -115,11 +114,19 @@ class Alignment:
                 if (member.tensor, member.axis) == (name, axis):
                     there = other.positions()[:, self.turn.block_came_from(member.block)]
                     found_at = np.where((order >= 0)[:, None], there[np.maximum(order, 0)], -1)
+                    # Another tensor that may be this layer can be shorter.
+                    found_at[found_at >= found] = -1
                     along[member.positions().reshape(-1)] = found_at.reshape(-1)
         return along
 
 
-def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Sequence[ChannelGroup]) -> Alignment:
+def align(
+    suspect: Mapping[str, FloatArray],
+    reference: Reference,
+    groups: Sequence[ChannelGroup],
+    *,
+    budget: Budget | None = None,
+) -> Alignment:
     """Match a suspect's channels to the reference's.
 
     The suspect may be sparse, pruned further, fine-tuned, regrown or dense: of each layer only as many of its
@@ -130,6 +137,7 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
             looked up once, so a lazy mapping keeps memory low.
         reference: The unmarked ticket.
         groups: Channel groups of the reference's model; members that are not masked layers are ignored.
+        budget: Work that is left for this suspect, where it is aligned in several ways; one of its own if not given.
 
     Raises:
         UnverifiableError: The suspect has none of the reference's layers.
@@ -154,7 +162,8 @@ def align(suspect: Mapping[str, FloatArray], reference: Reference, groups: Seque
             strongest_edges(reference.layer_weights(name), count, kept),
             strongest_edges(layer, round(more * count)),
         )
-    return _Search(edges, {name: reference.mask[name].shape for name in names}, shapes, groups).best()
+    wanted = {name: reference.mask[name].shape for name in names}
+    return _Search(edges, wanted, shapes, groups, budget or Budget.of(wanted, shapes)).best()
 
 
 def _require_kernel(name: str, found: Shape, wanted: Shape) -> None:
@@ -192,13 +201,14 @@ class _Search:
         reference: Mapping[str, Shape],
         suspect: Mapping[str, Shape],
         groups: Sequence[ChannelGroup],
+        budget: Budget,
     ) -> None:
         self._whole = {name: one for name, (one, _) in edges.items()}
         self._seen, self._held_out = split(self._whole)
         self._suspect = {name: other for name, (_, other) in edges.items()}
         self._shapes = (reference, suspect)
         self._groups = groups
-        self._budget = Budget(sum(math.prod(shape) for shape in (*suspect.values(), *reference.values())) // 2)
+        self._budget = budget
         self._turns = turns_of(shape[CHANNEL_AXES:] for shape in reference.values())
         self._is_small = sum(len(one.values) for one in self._whole.values()) <= MOST_EDGES_TURNED
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ticketguard.graph.fingerprints import alike, fingerprints
 from ticketguard.graph.groups import GroupMember, IndexArray
 from ticketguard.graph.similarity import Edges, Places, Rows, member_similarity
-from ticketguard.graph.streams import Stream
+from ticketguard.graph.streams import Shape, Stream
 
 # A pass over all streams costs one assignment each; matching converges in 3 to 8 passes, or is lost.
 PASSES = 30
@@ -39,6 +39,11 @@ class Budget:
     def __init__(self, positions: int) -> None:
         self._left = FREE_STEPS + STEPS_A_POSITION * positions
         self.kept = True
+
+    @classmethod
+    def of(cls, reference: Mapping[str, Shape], suspect: Mapping[str, Shape]) -> Budget:
+        """Return what layers of these shapes are worth."""
+        return cls(sum(math.prod(shape) for shape in (*reference.values(), *suspect.values())) // 2)
 
     @property
     def is_left(self) -> bool:

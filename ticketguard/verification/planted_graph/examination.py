@@ -23,6 +23,8 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
+from ticketguard.graph.matching import Budget
+from ticketguard.graph.streams import loosened_streams
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.by_content import View
 from ticketguard.verification.memory import Memory
@@ -115,7 +117,10 @@ class Examination:
     @functools.cached_property
     def aligned(self) -> tuple[Seen, ...]:
         """What the networks show aligned: those for which that is not what they show as stored."""
-        seen = (ordered.read(self._reference.mask, self._parameters) for ordered in self._orders)
+        seen = (
+            ordered.read(network, self._reference.mask, self._parameters)
+            for network, ordered in zip(self._found.readable, self._orders, strict=True)
+        )
         return tuple(each for each in seen if each is not None)
 
     @functools.cached_property
@@ -191,12 +196,11 @@ class _Ordered:
         """Return what puts any tensor, taken as a layer of some name, into the reference's order."""
         return lambda name, layer: self.alignment.apply(name, layer, shapes.get(name))
 
-    def read(self, reference: Mask, parameters: PlantedParameters) -> Seen | None:
-        """Read it; None where that would only repeat what it showed as stored."""
-        stored = self.network.conventions[0]
-        repeats = self.alignment.changes_nothing and self.layouts == stored and not self.network.match.resized
+    def read(self, stored: Network, reference: Mask, parameters: PlantedParameters) -> Seen | None:
+        """Read it; None where that would only repeat what the network showed as *stored*."""
+        is_same = (self.network.names, self.layouts) == (stored.as_stored, stored.conventions[0])
         # What could not be aligned reads as it is stored, but for layers that could only be read so.
-        if self.network.as_stored and (repeats or not self.alignment.is_found):
+        if stored.as_stored and ((is_same and self.alignment.changes_nothing) or not self.alignment.is_found):
             return None
         present = reference.only(self.network.names)
         layers = self.layers({name: present.shape(name) for name in present})
@@ -208,30 +212,46 @@ def _best_order(
     suspect: Checkpoint, network: Network, reference: Reference, groups: Sequence[ChannelGroup]
 ) -> _Ordered:
     """Align a network, its tensors read and paired in the way in which it resembles the reference most."""
-    best = _aligned(suspect, network, reference, groups)
-    by_name = not (network.match.by_order or network.match.by_content)
-    if best.alignment.is_clear or (by_name and not best.alignment.is_found):
-        return best
     shapes = {name: reference.mask.shape(name) for name in reference.mask}
+    # All ways to read a network share what it is worth.
+    budget = Budget.of(shapes, {name: suspect.shape(network.names[name]) for name in network.names})
+    best = _aligned(suspect, network, reference, groups, budget)
+    if best.alignment.is_clear:
+        return best
     view = best.view(shapes) if best.alignment.is_found else None
     anew = paired_anew(suspect, reference, network, blocks=blocks_of(groups), view=view)
     if anew is None:
         return best
-    return max(best, _aligned(suspect, anew, reference, groups), key=lambda ordered: ordered.alignment.deviations)
+    other = _aligned(suspect, anew, reference, groups, budget)
+    return max(best, other, key=lambda ordered: ordered.alignment.deviations)
 
 
-def _aligned(suspect: Checkpoint, network: Network, reference: Reference, groups: Sequence[ChannelGroup]) -> _Ordered:
+def _aligned(
+    suspect: Checkpoint, network: Network, reference: Reference, groups: Sequence[ChannelGroup], budget: Budget
+) -> _Ordered:
     """Align a network, in the layout in which it resembles the reference most."""
     best: _Ordered | None = None
-    for layouts in network.conventions:
+    for layouts in _likeliest_first(network, reference, groups):
         stored = Layers(read=suspect.read, names=network.names, layouts=layouts)
-        alignment = align(stored, reference, groups)
+        alignment = align(stored, reference, groups, budget=budget)
         if best is None or alignment.deviations > best.alignment.deviations:
             best = _Ordered(suspect=suspect, network=network, layouts=layouts, alignment=alignment)
         if alignment.is_clear:
             break
     assert best is not None  # a match has a convention at least
     return best
+
+
+def _likeliest_first(
+    network: Network, reference: Reference, groups: Sequence[ChannelGroup]
+) -> list[Mapping[str, Layout]]:
+    """Return a network's conventions, those first in which most axes of a group have one number of channels."""
+    wanted = {name: reference.mask.shape(name) for name in network.names}
+
+    def streams(layouts: Mapping[str, Layout]) -> int:
+        return len(loosened_streams(groups, wanted, {name: layouts[name].shape for name in network.names}))
+
+    return sorted(network.conventions, key=streams)
 
 
 def _what_was_read(
