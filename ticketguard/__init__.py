@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ticketguard.interchange.weights import export_weights
     from ticketguard.marking.choosing import MarkChoice, choose_marks
     from ticketguard.marking.plan import Plan, prepare
-    from ticketguard.pipeline import embed, find, find_marked, verify
+    from ticketguard.pipeline import Judge, embed, find, find_marked, verify
     from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
     from ticketguard.ticket import Mask, Ticket, TicketInfo
     from ticketguard.training import TrainingConfig
@@ -54,6 +54,7 @@ __all__ = [
     "Dataset",
     "Evidence",
     "HttpPredictor",
+    "Judge",
     "MarkChoice",
     "Mask",
     "Measurement",
@@ -96,6 +97,7 @@ _HOMES = {
     "Dataset": "ticketguard.data",
     "Evidence": "ticketguard.verification.verdict",
     "HttpPredictor": "ticketguard.predictors",
+    "Judge": "ticketguard.pipeline",
     "MarkChoice": "ticketguard.marking.choosing",
     "Mask": "ticketguard.ticket",
     "Measurement": "ticketguard.evaluation.measuring",

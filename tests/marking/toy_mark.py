@@ -15,6 +15,7 @@ from ticketguard.embedding.interface import Answers, Binding, Json, Positions, S
 from ticketguard.errors import CredentialError, UnverifiableError
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.verdict import Evidence, decide
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class ToyScheme:
             )
 
         return test
+
+    def glance(self, inquiry: Inquiry, seen: Memory) -> None:
+        return None
 
 
 SCHEME = ToyScheme()

@@ -23,6 +23,7 @@ from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import DEFAULT_PATIENCE_S, Note, Patience, say_nothing
 from ticketguard.settings import STRICTEST_LEVEL_BITS, checked_level, require_kind
 from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, Source, Test
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.registry import SCHEMES, journals_of, scheme, scheme_of
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS, Evidence, Unchecked, Verdict, conclude, level_log10
 
@@ -72,12 +73,45 @@ def verify(
         UnknownVersionError: Its marks are of a version that this release does not know.
         TicketguardError: The suspect cannot be read or does not answer, and no other test could be made.
     """
+    require_kind(credential, Credential, what="the credential", hint="tg.load_credential reads claim and vault")
+    # 1. Claim and vault belong together.
+    credential.check()
+    return verdict_on(
+        suspect,
+        credential,
+        answers=answers,
+        owner_public_key=owner_public_key,
+        level_bits=level_bits,
+        patience_s=patience_s,
+        journal=journal,
+        controls=controls,
+        note=note,
+    )
+
+
+def verdict_on(
+    suspect: Checkpoint | Predictor,
+    credential: Credential,
+    *,
+    answers: Predictor | None,
+    owner_public_key: bytes | None,
+    level_bits: int,
+    patience_s: float,
+    journal: str | os.PathLike[str] | None,
+    controls: ControlsLike | None,
+    note: Note,
+    memory: Memory | None = None,
+) -> Verdict:
+    """Do what `verify` does, by a credential whose `check` has passed; a *memory* keeps what is drawn from its secret.
+
+    Raises:
+        TicketguardError: As `verify`.
+    """
     if not isinstance(suspect, Checkpoint) and not hasattr(suspect, "predict"):
         raise ConfigurationError(
             f"the suspect is of type {type(suspect).__name__}, expected a checkpoint or predictor: give tg.Checkpoint "
             "of a file or of weights, or a predictor such as tg.CallablePredictor"
         )
-    require_kind(credential, Credential, what="the credential", hint="tg.load_credential reads claim and vault")
     predictor = answers if isinstance(suspect, Checkpoint) else suspect
     weights = suspect if isinstance(suspect, Checkpoint) else None
     if answers is not None and predictor is not answers:
@@ -87,8 +121,6 @@ def verify(
             "a journal and controls go with a suspect that is asked for answers: give a predictor, or leave them out"
         )
     level_bits = checked_level(level_bits, most=STRICTEST_LEVEL_BITS)
-    # 1. Claim and vault belong together, and are the owner's.
-    credential.check()
     claim = credential.claim
     if owner_public_key is not None and owner_public_key != claim.owner_public_key:
         raise CredentialError(
@@ -101,7 +133,7 @@ def verify(
         given["weights"] = weights.label
     if predictor is not None:
         given["answers"] = predictor.target
-    readable, unknown = _marks_to_test(claim.marks, sources=list(given))
+    readable, unknown = marks_to_test(claim.marks, sources=list(given))
     tests = len(readable) + len(unknown)
     # Of the unknown ones too, or whoever picks the release would pick the level.
     strictest = max(level_bits, *(mark.level_bits for mark, _ in (*readable, *unknown)))
@@ -118,7 +150,9 @@ def verify(
                     journal=journals.get(mark.scheme),
                     controls=None if controls is None else functools.partial(ordinary_inputs, controls),
                 )
-            inquiry = Inquiry(credential=credential, mark=mark, weights=weights, answers=asked, open_files=open_files)
+            inquiry = Inquiry(
+                credential=credential, mark=mark, weights=weights, answers=asked, open_files=open_files, memory=memory
+            )
             planned.append((mark, reader.examine(inquiry)))
         # 3. Each test is made, at its share of the level.
         evidence, unchecked = _make_tests(planned, threshold_log10_p=level_log10(strictest, tests=tests))
@@ -134,7 +168,7 @@ def verify(
     )
 
 
-def _marks_to_test(
+def marks_to_test(
     marks: Sequence[MarkClaim], *, sources: Sequence[Source]
 ) -> tuple[list[Readable], list[tuple[MarkClaim, str]]]:
     """Return the marks that are read from *sources*, those of one source after those of another, and the unknown ones.

@@ -18,6 +18,7 @@ from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import Patience
 from ticketguard.ticket import Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.verdict import Evidence
 
 # What of a suspect a mark is read from.
@@ -59,6 +60,7 @@ class Inquiry:
         weights: The suspect's checkpoint, if it is given.
         answers: The suspect as a predictor, if it is given.
         open_files: Closes what a test opened, after the verdict.
+        memory: Keeps what is drawn from the owner's secret for the next suspect; None to draw it each time.
     """
 
     credential: Credential
@@ -66,6 +68,7 @@ class Inquiry:
     weights: Checkpoint | None
     answers: Asked | None
     open_files: contextlib.ExitStack
+    memory: Memory | None = None
 
     @property
     def binding(self) -> Binding:
@@ -90,6 +93,20 @@ class Inquiry:
                 f"the vault's channel groups are malformed ({error}): use another copy of it"
             ) from error
         return [group for group in groups if any(member.tensor in mask.layers for member in group)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What a mark shows at first sight, as the suspect is stored. It decides nothing: a thief can hide a copy from it.
+
+    Attributes:
+        log10_p: Of one count that is fixed beforehand, an upper bound; 0 where nothing could be counted.
+        likeness: Share of what the suspect could have of the reference that it has, beyond chance; at most 1, and about
+            0 for an unrelated suspect.
+    """
+
+    log10_p: float
+    likeness: float
 
 
 class Scheme(Protocol):
@@ -154,5 +171,19 @@ class Scheme(Protocol):
         Raises:
             CredentialError: The claim's parameters cannot be used.
             ConfigurationError, FileError: Something that was given beside the suspect cannot be.
+        """
+        ...
+
+    def glance(self, inquiry: Inquiry, seen: Memory) -> Glance | None:
+        """Take a quick look at the suspect, without any search; None for a mark that has no quick look.
+
+        Args:
+            inquiry: The suspect, and the mark to be looked for.
+            seen: Keeps what is read of this suspect for the next credential.
+
+        Raises:
+            UnverifiableError: The test could not be made either.
+            CredentialError: The claim's parameters cannot be used.
+            FileError: The file is gone or has changed.
         """
         ...

@@ -31,6 +31,7 @@ from ticketguard.ticket import FloatArray, Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
 from ticketguard.verification.journal import Answer, Journal, Questioned, open_journal
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.statistics import EProcess
 from ticketguard.verification.verdict import Evidence, decide, level_log10
 
@@ -284,6 +285,9 @@ class _TriggerSetScheme:
             return interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
 
         return test
+
+    def glance(self, inquiry: Inquiry, seen: Memory) -> None:
+        return None  # every answer that is asked for is evidence, and may cost
 
 
 def _task(recipe: TriggerRecipe) -> Task:

@@ -16,9 +16,11 @@ from ticketguard.embedding.interface import Binding, Mark, Positions
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.errors import CapacityError
 from ticketguard.ticket import Mask, Ticket, TicketInfo
-from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
+from ticketguard.verification.interface import Glance, Inquiry, Source, Test, own_parameters
+from ticketguard.verification.memory import Memory
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.examination import examine_networks
+from ticketguard.verification.planted_graph.glancing import glance
 from ticketguard.verification.planted_graph.sizes import LOOKS, MEASURED, sizes_of
 from ticketguard.verification.sizing import Size
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
@@ -92,9 +94,23 @@ class _PlantedGraphScheme:
                 parameters,
                 groups=inquiry.bound_groups(reference.mask),
                 threshold_log10_p=threshold_log10_p,
+                memory=inquiry.memory,
             )
 
         return test
+
+    def glance(self, inquiry: Inquiry, seen: Memory) -> Glance:
+        assert inquiry.weights is not None
+        reference = inquiry.credential.reference
+        return glance(
+            inquiry.weights,
+            reference,
+            inquiry.binding,
+            PlantedParameters.from_json(own_parameters(inquiry.mark)),
+            groups=inquiry.bound_groups(reference.mask),
+            memory=inquiry.memory,
+            seen=seen,
+        )
 
 
 SCHEME = _PlantedGraphScheme()
