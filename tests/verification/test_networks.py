@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from tests.verification.claims import GROUPS, SHAPES, evidence, marked_weights, 
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.errors import UnverifiableError
+from ticketguard.graph import group_channels, groups_from_json, permute
+from ticketguard.graph.symmetries import Renaming
 from ticketguard.verification.networks import find_networks
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.readings import Layers
@@ -223,6 +226,65 @@ def test_a_permuted_network_under_unknown_names_is_aligned() -> None:
     marked = marked_weights(made)
     stolen = {"b": marked["fc1.weight"][order], "a": marked["fc2.weight"][:, order]}
     assert evidence(stolen, signed(made, groups=GROUPS)).status == "supported"
+
+
+# A residual stream of 24 channels through six blocks, and a way in and out of another shape.
+BLOCKS = {
+    "enter.weight": (24, 30),
+    **{f"block{index}.up.weight": (36, 24) for index in range(6)},
+    **{f"block{index}.down.weight": (24, 36) for index in range(6)},
+    "leave.weight": (10, 24),
+}
+STREAMS = (
+    (
+        ("enter.weight", 0, 1, 0, 24),
+        ("leave.weight", 1, 1, 0, 24),
+        *((f"block{index}.up.weight", 1, 1, 0, 24) for index in range(6)),
+        *((f"block{index}.down.weight", 0, 1, 0, 24) for index in range(6)),
+    ),
+    *(((f"block{index}.up.weight", 0, 1, 0, 36), (f"block{index}.down.weight", 1, 1, 0, 36)) for index in range(6)),
+)
+
+
+@pytest.fixture(scope="module")
+def stack() -> tuple[tg.Credential, dict[str, np.ndarray]]:
+    """A credential, and its marked weights with all channels permuted."""
+    ticket = unmarked_ticket(BLOCKS, density=0.25)
+    made = planted_mark(groups=STREAMS, reference=ticket.reference())
+    groups = groups_from_json(STREAMS)
+    generator = np.random.default_rng(7)
+    orders = [generator.permutation(group_channels(group)) for group in groups]
+    return signed(made, groups=STREAMS, reference=ticket.reference()), permute(
+        marked_weights(made, ticket), groups, orders
+    )
+
+
+@pytest.mark.parametrize("style", ["shuffled", "numbered"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_permuted_network_whose_names_were_dealt_out_is_found(
+    style: Literal["shuffled", "numbered"], seed: int, stack: tuple[tg.Credential, dict[str, np.ndarray]]
+) -> None:
+    credential, stolen = stack
+    plain = evidence(stolen, credential)
+    renaming = Renaming.drawn(stolen, generator=np.random.default_rng(seed), style=style)
+    found = evidence(renaming.apply(stolen), credential)
+    assert (found.status, found.details["missing_layers"]) == ("supported", [])
+    assert found.log10_p <= 0.8 * plain.log10_p
+
+
+def test_old_shapes_beside_a_cut_network_do_not_take_its_place(
+    stack: tuple[tg.Credential, dict[str, np.ndarray]],
+) -> None:
+    credential, stolen = stack
+    cut = {
+        name: layer[:33] if "up" in name else layer[:, :33] if "down" in name else layer
+        for name, layer in stolen.items()
+    }
+    decoys = unmarked_ticket(BLOCKS, density=0.25, seed=8).weights
+    plain = evidence(cut, credential)
+    found = evidence({**cut, **{f"old.{name.replace('.', '-')}": layer for name, layer in decoys.items()}}, credential)
+    assert (plain.status, found.status) == ("supported", "supported")
+    assert found.log10_p <= 0.9 * plain.log10_p
 
 
 def test_a_file_without_any_such_layer_is_still_an_error() -> None:

@@ -28,11 +28,14 @@ NATS_A_DEVIATION = 10.0
 UNRELATED = 2.0
 # Of two overlaps beyond this, neither says more than the other.
 MOST_NATS = 300.0
-# What another order has to be better by than the one that tensors are in, for every layer that it moves.
-CLEAR_GAIN = 3.0
+# What another order has to be better by than the one that tensors are in, for every layer that it moves: unrelated ones
+# gain 2 to 6 by chance. Where the order they are in was seen to be wrong, less will do.
+CLEAR_GAIN, LEAST_GAIN = 8.0, 3.0
 # By how much the channels of a layer and of a tensor without its name may differ.
 MOST_RESIZED = 2.0
 MOST_VIEWS = 2**12
+# An overlap below this share of the others', after channels were put in order, is what fitting an order makes of any.
+FITTED_SHARE = 0.25
 _IMPOSSIBLE = -1e9
 # Gives a tensor, read as a layer of that name, in the order of channels, and the shape, of the reference's.
 View: TypeAlias = Callable[[str, FloatArray], FloatArray]
@@ -62,6 +65,7 @@ def pair_by_content(
     expected: Mapping[str, str],
     blocks: Mapping[str, int] | None = None,
     view: View | None = None,
+    gain: float = CLEAR_GAIN,
 ) -> dict[str, Found]:
     """Find the tensors that are most like some layers, each tensor at most once.
 
@@ -76,6 +80,7 @@ def pair_by_content(
         blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
         view: Puts a tensor's channels into a layer's order, where that is known of some; each tensor is then compared
             with each layer in its own order, and at most `MOST_VIEWS` are.
+        gain: What another order than the expected one has to be better by, in nats a layer.
 
     Returns:
         What was found, by layer. A layer is left out if no tensor fits, or too many do.
@@ -83,7 +88,7 @@ def pair_by_content(
     found: dict[str, Found] = {}
     for exact in (True, False):
         taken = {item.name for item in found.values()}
-        fits = _Fits(suspect=suspect, reference=reference, blocks=blocks or {}, exact=exact, view=view)
+        fits = _Fits(suspect=suspect, reference=reference, blocks=blocks or {}, exact=exact, view=view, gain=gain)
         left = [layer for layer in layers if layer not in found]
         for names, near in fits.classes(left, [name for name in tensors if name not in taken]):
             there = {name: expected[name] for name in names if expected.get(name) in near}
@@ -98,6 +103,7 @@ class _Fits:
     blocks: Mapping[str, int]
     exact: bool
     view: View | None
+    gain: float
 
     def layouts(self, layer: str, tensor: str) -> tuple[Layout, ...]:
         """Return the layouts in which a tensor may be a layer."""
@@ -147,7 +153,7 @@ def _assigned(
         kept = _assignment(np.where(there, score, _IMPOSSIBLE))
         moved = sum(best.get(row) != column for row, column in kept.items())
         gain = sum(score[pair] for pair in best.items()) - sum(score[pair] for pair in kept.items())
-        if len(kept) == len(best) and gain < CLEAR_GAIN * moved:
+        if len(kept) == len(best) and gain < fits.gain * moved:
             best = kept
     found: dict[str, Found] = {}
     for row, column in best.items():
@@ -190,6 +196,9 @@ def _compared(fits: _Fits, layers: Sequence[str], tensors: Sequence[str]) -> _Co
     score = np.full((len(layers), len(tensors)), _IMPOSSIBLE)
     clear = np.zeros(score.shape, dtype=np.bool_)
     overlaps: dict[tuple[int, int], dict[Layout, float]] = {}
+    # An order of channels that was found for the wrong tensors fits these a little.
+    most = [max((item.nats.get(layer, 0.0) for _, item in reads), default=0.0) for layer in layers]
+    fitted = max(CLEAR_NATS, FITTED_SHARE * float(np.median(most)))
     for kernel in {item.shape[2:] for item in wanted.values()}:
         rows = [row for row, layer in enumerate(layers) if wanted[layer].shape[2:] == kernel]
         here = [(column, item) for column, item in reads if item.layout.shape[2:] == kernel]
@@ -202,6 +211,8 @@ def _compared(fits: _Fits, layers: Sequence[str], tensors: Sequence[str]) -> _Co
             if layer not in item.layers or not (shape == ours[i].shape if fits.exact else _near(shape, ours[i].shape)):
                 continue
             overlap = item.nats.get(layer, 0.0)
+            if fits.view is not None and overlap < fitted:
+                overlap = 0.0
             nats = min(MOST_NATS, max(overlap, in_place[i, j]))
             likeness = nats + NATS_A_DEVIATION * (UNRELATED - far[i, j]) - _resizing(shape, ours[i].shape)
             score[row, column] = max(score[row, column], likeness)

@@ -6,6 +6,8 @@ Names and shapes come first, then what weights look like beside the reference's.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
@@ -15,8 +17,8 @@ from ticketguard.checkpoints.matching import LayerMatch
 from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup
-from ticketguard.ticket import Reference
-from ticketguard.verification.by_content import View, clear_layouts, pair_by_content
+from ticketguard.ticket import FloatArray, Reference
+from ticketguard.verification.by_content import CLEAR_GAIN, LEAST_GAIN, View, clear_layouts, pair_by_content
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,14 @@ class Network:
         match: Which tensor stands for which reference layer.
         names: The tensors that can be read, by layer.
         unreadable: What is wrong with those that cannot be read at all, by layer.
+        is_doubtful: Whether names do not say where its layers are: some are unknown, or give some layers another shape
+            although there is a tensor of every layer's.
     """
 
     match: LayerMatch
     names: Mapping[str, str]
     unreadable: Mapping[str, str]
+    is_doubtful: bool
 
     @property
     def as_stored(self) -> dict[str, str]:
@@ -113,7 +118,14 @@ def paired_anew(
         The network; None if content says nothing else.
     """
     match = network.match
-    anew = _paired(suspect, reference, match, _not_fused(match, reference.mask), blocks, view)
+    shapes = {layer: layout.shape for layer, layout in match.conventions[0].items()}
+
+    def guarded(layer: str, tensor: FloatArray) -> FloatArray:
+        # The order was found for the tensor that was taken for this layer; one of another shape has none.
+        return view(layer, tensor) if view is not None and tensor.shape == shapes.get(layer) else tensor
+
+    layers = _not_fused(match, reference.mask)
+    anew, _ = _paired(suspect, reference, match, layers, blocks, None if view is None else guarded, LEAST_GAIN)
     if (anew.pairs, anew.conventions[:1]) == (match.pairs, match.conventions[:1]):
         return None
     return _network(suspect, anew, {name: reference.mask.shape(name) for name in reference.mask})
@@ -123,14 +135,33 @@ def _by_content(
     suspect: Checkpoint, reference: Reference, match: LayerMatch, blocks: Mapping[str, int] | None
 ) -> LayerMatch:
     """Return a match whose layers without a known name were found by content, and whose open layouts were tried."""
-    sizes = {reference.mask[layer].size for layer in (*match.by_order, *match.missing, *match.wrong_shapes)}
+    layers = _not_fused(match, reference.mask)
+    size = {layer: math.prod(reference.mask.shape(layer)) for layer in reference.mask}
     # Layers of the same size as one that is missing may be where it was.
-    doubted = [layer for layer in _not_fused(match, reference.mask) if reference.mask[layer].size in sizes]
-    if doubted:
-        match = _paired(suspect, reference, match, doubted, blocks)
+    sizes = {size[layer] for layer in (*match.by_order, *match.missing, *match.wrong_shapes)}
+    doubted = [layer for layer in layers if size[layer] in sizes]
+    if _names_contradict(suspect, match, size.values()):
+        anew, clear = _paired(suspect, reference, match, layers, blocks)
+        # Unless content says so, the network may be a smaller one with tensors beside it that have the old shapes.
+        match = anew if 2 * clear > len(layers) else match
+    elif doubted:
+        match, _ = _paired(suspect, reference, match, doubted, blocks)
     in_doubt = [layer for layer in match.pairs if len({one[layer] for one in match.conventions}) > 1]
-    clear = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
-    return _with_layouts(match, {**match.layouts, **clear}, reference) if clear else match
+    said = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
+    return _with_layouts(match, {**match.layouts, **said}, reference) if said else match
+
+
+def _names_contradict(suspect: Checkpoint, match: LayerMatch, sizes: Iterable[int]) -> bool:
+    """Say whether there is a tensor of every layer's size, and yet names give some layers another shape, or none."""
+    wanted = Counter(sizes)
+    names = dict.fromkeys((*match.pairs.values(), *match.unclaimed))
+    held = Counter(math.prod(suspect.shape(name)) for name in names)
+    named = len(match.by_order) < len(match.pairs)
+    return (
+        named
+        and bool(match.resized or match.wrong_shapes or match.missing)
+        and all(held[size] >= count for size, count in wanted.items())
+    )
 
 
 def _not_fused(match: LayerMatch, layers: Iterable[str]) -> list[str]:
@@ -145,13 +176,21 @@ def _paired(
     layers: Sequence[str],
     blocks: Mapping[str, int] | None,
     view: View | None = None,
-) -> LayerMatch:
-    """Return a match with some of its layers paired by content."""
+    gain: float = CLEAR_GAIN,
+) -> tuple[LayerMatch, int]:
+    """Return a match with some of its layers paired by content, and how many of these are clear."""
     kept = {layer: name for layer, name in match.pairs.items() if layer not in set(layers)}
     expected = {layer: match.pairs[layer] for layer in layers if layer in match.pairs}
     free = dict.fromkeys(name for name in (*match.pairs.values(), *match.unclaimed) if name not in set(kept.values()))
     found = pair_by_content(
-        suspect, reference, layers=layers, tensors=list(free), expected=expected, blocks=blocks, view=view
+        suspect,
+        reference,
+        layers=layers,
+        tensors=list(free),
+        expected=expected,
+        blocks=blocks,
+        view=view,
+        gain=gain,
     )
     # Where layers are left over, a tensor that merely has the shape of one is nobody's.
     complete = len(found) == len(layers)
@@ -168,7 +207,8 @@ def _paired(
         unclaimed=tuple(name for name in free if name not in set(pairs.values())),
     )
     layouts = {**match.layouts, **{layer: item.layouts for layer, item in found.items()}}
-    return _with_layouts(anew, {layer: layouts[layer] for layer in pairs}, reference)
+    clear = sum(item.clear for item in found.values())
+    return _with_layouts(anew, {layer: layouts[layer] for layer in pairs}, reference), clear
 
 
 def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], reference: Reference) -> LayerMatch:
@@ -192,6 +232,8 @@ def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]
             **{layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
             **{layer: f"is stored packed ({form})" for layer, form in unknown.items() if form is not None},
         },
+        is_doubtful=bool(match.by_order or match.by_content)
+        or _names_contradict(suspect, match, map(math.prod, shapes.values())),
     )
 
 

@@ -36,6 +36,8 @@ from ticketguard.verification.verdict import Evidence
 
 # As stored, and aligned.
 PASSES = 2
+# How often layers are paired anew, each time by the order of channels that was found before.
+MOST_PAIRINGS = 3
 # What was seen of a network.
 Seen: TypeAlias = tuple[Sighting, Network]
 
@@ -216,14 +218,18 @@ def _best_order(
     # All ways to read a network share what it is worth.
     budget = Budget.of(shapes, {name: suspect.shape(network.names[name]) for name in network.names})
     best = _aligned(suspect, network, reference, groups, budget)
-    if best.alignment.is_clear:
-        return best
-    view = best.view(shapes) if best.alignment.is_found else None
-    anew = paired_anew(suspect, reference, network, blocks=blocks_of(groups), view=view)
-    if anew is None:
-        return best
-    other = _aligned(suspect, anew, reference, groups, budget)
-    return max(best, other, key=lambda ordered: ordered.alignment.deviations)
+    for _ in range(MOST_PAIRINGS):
+        if best.alignment.is_clear:
+            break
+        view = best.view(shapes) if best.alignment.is_found else None
+        anew = paired_anew(suspect, reference, best.network, blocks=blocks_of(groups), view=view)
+        if anew is None:
+            break
+        other = _aligned(suspect, anew, reference, groups, budget)
+        if other.alignment.deviations <= best.alignment.deviations:
+            break
+        best = other
+    return best
 
 
 def _aligned(
