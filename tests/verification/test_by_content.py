@@ -7,7 +7,7 @@ import pytest
 
 import ticketguard as tg
 from tests.verification.claims import unmarked_ticket
-from ticketguard.checkpoints.layouts import Shape
+from ticketguard.checkpoints.matching import Shape
 from ticketguard.graph.symmetries import Renaming
 from ticketguard.ticket import Reference
 from ticketguard.verification import by_content

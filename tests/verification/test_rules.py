@@ -92,7 +92,7 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "PG4": {"ticket/test_ticket.py": ("a_reference_of_more_layers_or_longer_names_than_any_network_is_refused",)},
     "PG5": {PAGE: ("a_verdict_is_what_the_page_computes",),
             "embedding/test_planted_graph.py": ("secret_edges_are_the_published_ones",)},
-    "PG6": {"checkpoints/test_matching.py": ("matching_reads_no_values",)},
+    "PG6": {"checkpoints/matching/test_layers.py": ("matching_reads_no_values",)},
     "PG7": {PAGE: ("a_mask_beside_its_weight_is_multiplied_into_it",
                  "layers_that_are_not_finite_floats_of_the_right_shape_are_left_out")},
     "PG8": {"verification/test_statistics.py": ("a_tail_is_never_smaller_than_exact_rational_arithmetic_gives",),

@@ -14,8 +14,7 @@ import numpy as np
 
 from ticketguard.checkpoints.bitmask import with_compressed
 from ticketguard.checkpoints.doubles import Doubles
-from ticketguard.checkpoints.layouts import Shape
-from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, fitting_names, match_networks
+from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
 from ticketguard.checkpoints.networks import networks_in
 from ticketguard.checkpoints.packed import describe, packed_weights
 from ticketguard.checkpoints.parts import effective_parts, read_part

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ticketguard.checkpoints.layouts import Shape
+from ticketguard.checkpoints.matching import Shape
 
 # Components that only networks of their own are called by.
 _APART = frozenset(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.checkpoints.layouts import Layout, Shape, layouts_of
+from ticketguard.checkpoints.matching import Layout, Shape, layouts_of
 from ticketguard.errors import TensorError
 from ticketguard.ticket import FloatArray, Reference
 from ticketguard.verification.likeness import CLEAR_NATS, Seen, Wanted, distances, look, profile_nats, wanted_layers

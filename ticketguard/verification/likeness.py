@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.checkpoints.layouts import Layout, Shape
+from ticketguard.checkpoints.matching import Layout, Shape
 from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import balanced
 from ticketguard.graph.sketches import profiles, sketch

@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.checkpoints.conventions import conventions_of
-from ticketguard.checkpoints.layouts import Layout, Shape
-from ticketguard.checkpoints.matching import LayerMatch
+from ticketguard.checkpoints.matching import LayerMatch, Layout, Shape
+from ticketguard.checkpoints.matching.conventions import conventions_of
 from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.checkpoints.layouts import Layout
+from ticketguard.checkpoints.matching import Layout
 from ticketguard.graph.alignment import Alignment
 from ticketguard.graph.similarity import balanced
 from ticketguard.ticket import BoolArray, FloatArray

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.checkpoints.layouts import Layout, Shape
+from ticketguard.checkpoints.matching import Layout, Shape
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup, align

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from ticketguard.checkpoints.layouts import Shape, layouts_of
+from ticketguard.checkpoints.matching.layouts import Shape, layouts_of
 
 # Says how well a stored shape fits a wanted one: 2 exactly, 1 but for its channels, 0 not at all.
 Fit: TypeAlias = Callable[[Shape, Shape], int]

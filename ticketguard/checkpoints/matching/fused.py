@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 
-from ticketguard.checkpoints.fronts import Front
-from ticketguard.checkpoints.layouts import Layout, Shape, layouts_of
+from ticketguard.checkpoints.matching.fronts import Front
+from ticketguard.checkpoints.matching.layouts import Layout, Shape, layouts_of
 
 # What the layers are called, in the order in which they are put into one tensor.
 _ROLES: tuple[tuple[frozenset[str], ...], ...] = (

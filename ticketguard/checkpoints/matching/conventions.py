@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from ticketguard.checkpoints.layouts import Layout, Shape
+from ticketguard.checkpoints.matching.layouts import Layout, Shape
 
 _Side: TypeAlias = Callable[[Layout], bool | None]
 _Options: TypeAlias = Mapping[str, Sequence[Layout]]

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from ticketguard.checkpoints.layouts import Shape
-from ticketguard.checkpoints.matching import match_networks
+from ticketguard.checkpoints.matching import Shape, match_networks
 
 REFERENCE: dict[str, Shape] = {
     **{f"layer{index}.conv.weight": (64, 64, 3, 3) for index in range(20)},

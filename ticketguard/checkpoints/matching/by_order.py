@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
-from ticketguard.checkpoints.layouts import Shape, layouts_of
+from ticketguard.checkpoints.matching.layouts import Shape, layouts_of
 
 # Given tensors of one shape, returns those that stand for no layer of their own: second names of one, masks, counters.
 Spare: TypeAlias = Callable[[Sequence[str]], Collection[str]]

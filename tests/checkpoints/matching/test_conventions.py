@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from ticketguard.checkpoints.layouts import Shape
-from ticketguard.checkpoints.matching import match_layers
+from ticketguard.checkpoints.matching import Shape, match_layers, match_networks
 
 # Residual networks have square layers that say nothing, and a few that do.
 RESNET: dict[str, Shape] = {
@@ -104,8 +103,6 @@ def test_sizes_that_fit_the_other_way_round_by_chance_are_one_hypothesis() -> No
 
 
 def test_the_last_layers_of_a_convolutional_network_have_its_order_of_places() -> None:
-    from ticketguard.checkpoints.matching import match_networks
-
     reference: dict[str, Shape] = {"conv.weight": (8, 4, 3, 3), "fc1.weight": (20, 32), "fc2.weight": (10, 20)}
     for linear, convolution, flattened in (("OI", "OIK", "OIK"), ("IO", "KIO", "KIO")):
         suspect = stored_as(reference, linear, convolution)

@@ -12,9 +12,9 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from ticketguard.checkpoints.by_order import Spare, pair_by_order
-from ticketguard.checkpoints.conventions import conventions_of
-from ticketguard.checkpoints.fronts import (
+from ticketguard.checkpoints.matching.by_order import Spare, pair_by_order
+from ticketguard.checkpoints.matching.conventions import conventions_of
+from ticketguard.checkpoints.matching.fronts import (
     Front,
     any_layout,
     equal_shapes,
@@ -22,8 +22,8 @@ from ticketguard.checkpoints.fronts import (
     plain_names,
     shared_components,
 )
-from ticketguard.checkpoints.fused import fused_parts
-from ticketguard.checkpoints.layouts import Layout, Shape, layouts_of
+from ticketguard.checkpoints.matching.fused import fused_parts
+from ticketguard.checkpoints.matching.layouts import Layout, Shape, layouts_of
 
 # Of more networks than this that fit a reference, the user has to say which one is meant.
 MAX_NETWORKS = 16

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticketguard.checkpoints.layouts import Shape, layouts_of
+from ticketguard.checkpoints.matching import Shape, layouts_of
 
 # How libraries store a layer of shape (out, in, *kernel): the function that turns ours into theirs.
 CONVOLUTIONS = {
