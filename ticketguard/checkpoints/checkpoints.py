@@ -60,7 +60,7 @@ class Checkpoint:
         # Our own ticket files carry masks and rewind weights beside the weights; a suspect is judged by its weights.
         stored = [name for name in self._source.names() if not name.startswith(RESERVED_PREFIX)]
         self._parts = effective_parts(stored, self._source)
-        self._doubles = Doubles(self.stored, self.type_name)
+        self._doubles = Doubles()
         # Not yet the one that is asked for: if that is missing, the error names those there are.
         self.network: str | None = None
         if network:
@@ -261,7 +261,7 @@ class Checkpoint:
 
     def spare(self, names: Sequence[str]) -> set[str]:
         """Return those of some tensors that are not layers: masks, whole numbers, an earlier one again."""
-        return self._doubles.among(names)
+        return self._doubles.among(names, stored=self.stored, type_name=self.type_name)
 
 
 def _require_finite(values: Array, *, name: str) -> None:

@@ -14,33 +14,34 @@ from ticketguard.zeros import is_mask_name
 
 
 class Doubles:
-    """Remembers what tensors hold, so that each is read once.
+    """Remembers what tensors hold, so that each is read once."""
 
-    Args:
-        stored: Reads a tensor.
-        type_name: Says the type of its elements.
-    """
-
-    def __init__(self, stored: Callable[[str], Array], type_name: Callable[[str], str]) -> None:
-        self._stored = stored
-        self._type_name = type_name
+    def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
 
-    def among(self, names: Sequence[str]) -> set[str]:
-        """Return those of some tensors that are not layers."""
+    def among(
+        self, names: Sequence[str], *, stored: Callable[[str], Array], type_name: Callable[[str], str]
+    ) -> set[str]:
+        """Return those of some tensors that are not layers.
+
+        Args:
+            names: The tensors.
+            stored: Reads one.
+            type_name: Says the type of its elements.
+        """
         first: dict[bytes, str] = {}
         return {
             name
             for name in names
             if is_mask_name(name)
-            or is_integer(self._type_name(name))
-            or first.setdefault(self._content(name), name) != name
+            or is_integer(type_name(name))
+            or first.setdefault(self._content(name, stored), name) != name
         }
 
-    def _content(self, name: str) -> bytes:
+    def _content(self, name: str, stored: Callable[[str], Array]) -> bytes:
         if name not in self._contents:
             try:
-                content = np.ascontiguousarray(self._stored(name))
+                content = np.ascontiguousarray(stored(name))
             except TensorError:
                 return name.encode("utf-8", "surrogatepass")  # What cannot be read is like nothing else.
             self._contents[name] = hashlib.sha256(content.data if content.size else b"").digest()
