@@ -124,7 +124,9 @@ def paired_anew(
         return view(layer, tensor) if view is not None and tensor.shape == shapes.get(layer) else tensor
 
     layers = _not_fused(match, reference.mask)
-    anew, _ = _paired(suspect, reference, match, layers, blocks, None if view is None else guarded, LEAST_GAIN)
+    # Names that say where everything is are believed unless content is sure.
+    gain = CLEAR_GAIN if view is None and not network.is_doubtful else LEAST_GAIN
+    anew, _ = _paired(suspect, reference, match, layers, blocks, None if view is None else guarded, gain)
     if (anew.pairs, anew.conventions[:1]) == (match.pairs, match.conventions[:1]):
         return None
     return _network(suspect, anew, {name: reference.mask.shape(name) for name in reference.mask})
