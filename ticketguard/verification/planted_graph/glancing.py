@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.checkpoints.layouts import Layout
-from ticketguard.checkpoints.matching import LayerMatch
+from ticketguard.checkpoints.matching import LayerMatch, Layout
 from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PARTS, PlantedParameters
 from ticketguard.errors import TensorError
