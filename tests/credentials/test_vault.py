@@ -99,7 +99,9 @@ def test_a_vault_of_ten_megabytes_is_read_with_memory_for_ten_megabytes(
         assert peak() < 13_000_000
 
 
-@pytest.mark.parametrize("opened_by", [{"passphrase": PASSPHRASE}, {"recipient": KEY.recipient}], ids=str)
+@pytest.mark.parametrize(
+    "opened_by", [{"passphrase": PASSPHRASE}, {"recipient": KEY.recipient}], ids=["passphrase", "key"]
+)
 def test_a_vault_is_sealed_with_memory_for_what_comes_of_it(
     monkeypatch: pytest.MonkeyPatch, opened_by: dict[str, str]
 ) -> None:
