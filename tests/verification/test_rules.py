@@ -403,3 +403,13 @@ def test_a_newer_version_is_named_where_its_marks_would_be_read() -> None:
         tg.verify(tg.Checkpoint(dict(TICKET.weights)), newer)
     with pytest.raises(UnverifiableError, match="no mark that can be read from answers; it has planted-graph"):
         tg.verify(Suspect(lambda k: 0), newer)
+
+
+@pytest.mark.parametrize("empty", sorted(TICKET.mask))
+def test_a_reference_that_keeps_nothing_of_a_layer_is_judged(empty: str) -> None:
+    layers = {name: TICKET.mask[name] & (name != empty) for name in TICKET.mask}
+    ticket = dataclasses.replace(TICKET, mask=Mask(layers=layers), weights=Mask(layers=layers).applied(TICKET.weights))
+    reference = ticket.reference()
+    credential = signed(planted_mark(reference=reference), reference=reference)
+    for weights in (ticket.weights, TICKET.rewind_weights):
+        assert evidence(dict(weights), credential).status != "supported"

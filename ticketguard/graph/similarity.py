@@ -70,7 +70,8 @@ def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None
     else:
         chosen = np.flatnonzero(flat)
         if len(chosen) > count:
-            strongest = np.argpartition(np.abs(flat[chosen]), len(chosen) - count)[len(chosen) - count :]
+            weakest = len(chosen) - count
+            strongest = np.argpartition(np.abs(flat[chosen]), min(weakest, len(chosen) - 1))[weakest:]
             chosen = np.sort(chosen[strongest])
     values = flat[chosen]
     scale = np.sqrt(np.square(values).mean()) if len(values) else 1.0
