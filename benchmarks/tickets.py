@@ -1,4 +1,4 @@
-"""The tickets that fidelity, strength, stealth, black-box and honesty are measured on.
+"""The tickets that fidelity, strength, stealth and black-box are measured on.
 
 ResNet-20 on Fashion-MNIST pooled to 14x14, 20 000 training images, density 5%; one unmarked and one marked ticket a
 seed, both trained from the same rewind weights by the same recipe. They are kept under ``runs/benchmarks`` and made
