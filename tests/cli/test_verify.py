@@ -112,6 +112,34 @@ def test_a_callable_that_knows_the_triggers_is_supported(run: Run, files: Files,
     assert document["evidence"][0]["details"]["queries"] <= 25
 
 
+def test_thorough_asks_every_trigger(run: Run, files: Files, functions: str) -> None:
+    result = run("verify", "--predictor", f"{functions}:copy", *credentials(files), "--thorough", "--json")
+    document = json.loads(result.stdout)
+    validate(document, "verdict")
+    details = document["evidence"][0]["details"]
+    assert (document["status"], details["read_to_the_end"]) == ("supported", True)
+    assert details["queries"] == details["triggers"] > 25
+
+
+def test_thorough_aligns_a_copy_that_is_enough_as_stored(run: Run, files: Files, tmp_path: Path) -> None:
+    weights = safetensors.numpy.load_file(files.marked)
+    order = np.r_[np.arange(50)[::-1], 50:200]
+    for name, axis in (("1.weight", 0), ("1.bias", 0), ("3.weight", 1)):
+        weights[name] = np.ascontiguousarray(weights[name].take(order, axis=axis))
+    path = tmp_path / "partly-permuted.safetensors"
+    safetensors.numpy.save_file({name: weights[name] for name in ("1.weight", "1.bias", "3.weight", "3.bias")}, path)
+    found = []
+    for options in ((), ("--thorough",)):
+        document = json.loads(run("verify", path, *credentials(files), *options, "--json").stdout)
+        validate(document, "verdict")
+        found.append(document["evidence"][0])
+    assert [evidence["details"]["read_to_the_end"] for evidence in found] == [False, True]
+    assert [evidence["details"]["aligned"] for evidence in found] == [False, True]
+    assert found[1]["log10_p"] < found[0]["log10_p"] - 5
+    text = run("verify", path, *credentials(files), "--thorough").stdout
+    assert re.search(r"read to the end +yes", text)
+
+
 def test_a_constant_callable_is_inconclusive(run: Run, files: Files, functions: str) -> None:
     result = run("verify", "--predictor", f"{functions}:constant", *credentials(files), code=3)
     assert result.stdout.startswith("INCONCLUSIVE")

@@ -74,6 +74,12 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
     help="Ordinary labelled inputs (test examples of a name, path or package.module:factory), asked if the triggers "
     "prove nothing; if they are answered at chance, the verdict is inconclusive.",
 )
+@click.option(
+    "--thorough",
+    is_flag=True,
+    help="Look on where the evidence is enough, for the smallest p: align weights too, ask every trigger. It takes "
+    "longer and never changes the verdict.",
+)
 @passphrase_option
 @vault_key_option
 @json_option
@@ -90,6 +96,7 @@ def command(
     patience: float,
     journal: Path | None,
     controls: str | None,
+    thorough: bool,
     passphrase_file: Path | None,
     vault_key: Path | None,
     as_json: bool,
@@ -129,6 +136,7 @@ def command(
             patience_s=patience,
             journal=journal or next(iter(kept), None),
             controls=controls,
+            thorough=thorough,
             note=print_message,
         )
     _end_journals(kept, verdict)

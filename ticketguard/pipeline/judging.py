@@ -135,6 +135,7 @@ class Judge:
         patience_s: float = DEFAULT_PATIENCE_S,
         journal: str | os.PathLike[str] | None = None,
         controls: ControlsLike | None = None,
+        thorough: bool = False,
         note: Note = say_nothing,
     ) -> Verdict:
         """Return the verdict that `ticketguard.verify` returns for this credential, number for number.
@@ -155,6 +156,7 @@ class Judge:
             patience_s=patience_s,
             journal=journal,
             controls=controls,
+            thorough=thorough,
             note=note,
             memory=self._memory,
         )

@@ -41,6 +41,7 @@ def verify(
     patience_s: float = DEFAULT_PATIENCE_S,
     journal: str | os.PathLike[str] | None = None,
     controls: ControlsLike | None = None,
+    thorough: bool = False,
     note: Note = say_nothing,
 ) -> Verdict:
     """Say whether *suspect* derives from the ticket that *credential* claims.
@@ -63,6 +64,8 @@ def verify(
         controls: Ordinary inputs as the model takes them and their labels, or a data set (its test examples), by name,
             path, import path or itself; asked where the triggers prove nothing. A suspect that answers them at the
             level of chance is inconclusive. They do not change p.
+        thorough: Look on where the evidence is enough: weights are aligned too, and every trigger is asked. It makes p
+            as small as it gets and never changes the status: p is corrected for all readings either way.
         note: Called with a line about every fault.
 
     Raises:
@@ -73,6 +76,7 @@ def verify(
         UnknownVersionError: Its marks are of a version that this release does not know.
         TicketguardError: The suspect cannot be read or does not answer, and no other test could be made.
     """
+    _require_suspect(suspect)
     require_kind(credential, Credential, what="the credential", hint="tg.load_credential reads claim and vault")
     # 1. Claim and vault belong together.
     credential.check()
@@ -85,6 +89,7 @@ def verify(
         patience_s=patience_s,
         journal=journal,
         controls=controls,
+        thorough=thorough,
         note=note,
     )
 
@@ -99,6 +104,7 @@ def verdict_on(
     patience_s: float,
     journal: str | os.PathLike[str] | None,
     controls: ControlsLike | None,
+    thorough: bool,
     note: Note,
     memory: Memory | None = None,
 ) -> Verdict:
@@ -107,11 +113,7 @@ def verdict_on(
     Raises:
         TicketguardError: As `verify`.
     """
-    if not isinstance(suspect, Checkpoint) and not hasattr(suspect, "predict"):
-        raise ConfigurationError(
-            f"the suspect is of type {type(suspect).__name__}, expected a checkpoint or predictor: give tg.Checkpoint "
-            "of a file or of weights, or a predictor such as tg.CallablePredictor"
-        )
+    _require_suspect(suspect)
     predictor = answers if isinstance(suspect, Checkpoint) else suspect
     weights = suspect if isinstance(suspect, Checkpoint) else None
     if answers is not None and predictor is not answers:
@@ -151,7 +153,13 @@ def verdict_on(
                     controls=None if controls is None else functools.partial(ordinary_inputs, controls),
                 )
             inquiry = Inquiry(
-                credential=credential, mark=mark, weights=weights, answers=asked, open_files=open_files, memory=memory
+                credential=credential,
+                mark=mark,
+                weights=weights,
+                answers=asked,
+                open_files=open_files,
+                thorough=thorough,
+                memory=memory,
             )
             planned.append((mark, reader.examine(inquiry)))
         # 3. Each test is made, at its share of the level.
@@ -166,6 +174,14 @@ def verdict_on(
         evidence=evidence,
         unchecked=unchecked,
     )
+
+
+def _require_suspect(suspect: object) -> None:
+    if not isinstance(suspect, Checkpoint) and not hasattr(suspect, "predict"):
+        raise ConfigurationError(
+            f"the suspect is of type {type(suspect).__name__}, expected a checkpoint or predictor: give tg.Checkpoint "
+            "of a file or of weights, or a predictor such as tg.CallablePredictor"
+        )
 
 
 def marks_to_test(

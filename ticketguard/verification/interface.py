@@ -60,6 +60,7 @@ class Inquiry:
         weights: The suspect's checkpoint, if it is given.
         answers: The suspect as a predictor, if it is given.
         open_files: Closes what a test opened, after the verdict.
+        thorough: Whether to look on where the evidence is enough, for the strongest there is.
         memory: Keeps what is drawn from the owner's secret for the next suspect; None to draw it each time.
     """
 
@@ -68,6 +69,7 @@ class Inquiry:
     weights: Checkpoint | None
     answers: Asked | None
     open_files: contextlib.ExitStack
+    thorough: bool = False
     memory: Memory | None = None
 
     @property

@@ -2,7 +2,8 @@
 
 1. Draw triggers and labels from (secret, C); check them against the claim's Merkle root.
 2. Ask one trigger at a time and feed each match or miss to the e-process; an answer that is not a prediction is a miss.
-3. Stop as soon as it reaches the claim's level, when the triggers are used up, or when no more answers come.
+3. Stop as soon as it reaches the claim's level (unless the strongest evidence is wanted), when the triggers are used
+   up, or when no more answers come.
 4. Before saying "not supported", look for reasons why an intact copy might have gone undetected: a questioning that was
 cut
    short, unusable answers, one answer to everything, ordinary inputs answered at chance.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -90,7 +92,13 @@ class _Course:
 
 
 def interrogate(
-    witness: Witness, triggers: Triggers, journal: Journal, *, threshold_log10_p: float, controls: Controls | None
+    witness: Witness,
+    triggers: Triggers,
+    journal: Journal,
+    *,
+    threshold_log10_p: float,
+    controls: Controls | None,
+    thorough: bool = False,
 ) -> Evidence:
     """Question *witness* until the evidence is enough, the triggers are used up, or no more answers come.
 
@@ -100,11 +108,13 @@ def interrogate(
         journal: The answers so far, which are final; every new one is added.
         threshold_log10_p: What a supported claim needs 1/e to be.
         controls: Ordinary inputs to ask where the triggers prove nothing.
+        thorough: Ask on where the evidence is enough.
 
     Raises:
         PredictorError: The suspect never gave an answer that could be used.
     """
-    course = _ask_triggers(witness, triggers, journal, threshold_log10_p=threshold_log10_p)
+    enough_log10_p = -math.inf if thorough else threshold_log10_p
+    course = _ask_triggers(witness, triggers, journal, enough_log10_p=enough_log10_p)
     answers = journal.triggers[: course.process.queries]
     attainable = attainable_log10_p(triggers=len(triggers.labels), classes=witness.classes)
     status = decide(course.log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable)
@@ -125,6 +135,7 @@ def interrogate(
         details={
             "queries": course.process.queries,
             "triggers": len(triggers.labels),
+            "read_to_the_end": course.process.queries == len(triggers.labels),
             "classes": witness.classes,
             "log10_e": course.process.log10_e,
             "attainable_log10_p": attainable,
@@ -139,7 +150,7 @@ def interrogate(
     )
 
 
-def _ask_triggers(witness: Witness, triggers: Triggers, journal: Journal, *, threshold_log10_p: float) -> _Course:
+def _ask_triggers(witness: Witness, triggers: Triggers, journal: Journal, *, enough_log10_p: float) -> _Course:
     process = EProcess(chance=1.0 / witness.classes)
     strongest = 0.0
     stopped: str | None = None
@@ -155,7 +166,7 @@ def _ask_triggers(witness: Witness, triggers: Triggers, journal: Journal, *, thr
             break
         process = process.observe(journal.triggers[index] == int(label))
         strongest = max(strongest, process.log10_e)
-        if -strongest <= threshold_log10_p:
+        if -strongest <= enough_log10_p:
             return _Course(process=process, log10_p=-strongest, stopped=None)
         if stopped is not None:
             break
@@ -282,7 +293,14 @@ class _TriggerSetScheme:
                 raise CredentialError(
                     "the vault's triggers do not have the claim's Merkle root: the claim was not made from this vault"
                 )
-            return interrogate(witness, triggers, journal, threshold_log10_p=threshold_log10_p, controls=controls)
+            return interrogate(
+                witness,
+                triggers,
+                journal,
+                threshold_log10_p=threshold_log10_p,
+                controls=controls,
+                thorough=inquiry.thorough,
+            )
 
         return test
 

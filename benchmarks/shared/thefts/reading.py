@@ -1,4 +1,4 @@
-"""Read suspects as a user would, by `ticketguard.verify`; what was read by the same release is not read again."""
+"""Read suspects by a thorough `ticketguard.verify`; what was read by the same release is not read again."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def read(owned: Owned, kind: str, row: str, make: Callable[[], State]) -> dict[s
     state = make()
     begun = time.process_time()
     try:
-        found = _told(tg.verify(tg.Checkpoint(state), owned.credential))
+        found = _told(tg.verify(tg.Checkpoint(state), owned.credential, thorough=True))
     except UnverifiableError as error:
         found = {"status": "could not be checked", "log10_p": 0.0, "why": [str(error)]}
     found["seconds"] = round(time.process_time() - begun, 2)

@@ -97,6 +97,7 @@ def evidence_of(
             **({"why": doubts} if doubts else {}),
             "reading": best.reading.name,
             "aligned": best.alignment is not None,
+            "read_to_the_end": bool(alignments),
             **_told(best, alignments),
             "looks": looks,
             "log10_p_uncorrected": best.log10_p,

@@ -3,7 +3,8 @@
 1. Draw the secret edges S from (secret, C); C binds the unmarked reference, so S is fixed by it.
 2. Read the suspect's mask in a few ways: as stored, and its largest weights at a few densities.
 3. Count the mask's edges inside S where the reference has none; the tail of the hypergeometric sum is the p-value.
-4. If that is not enough, align the suspect to the reference, which never sees S, and read again.
+4. If that is not enough, or the strongest evidence is wanted, align the suspect to the reference, which never sees S,
+   and read again.
 5. Multiply by the number of readings (Bonferroni); show decoy keys through the same steps.
 
 Nothing here runs a model or needs torch.
@@ -50,6 +51,7 @@ def examine_networks(
     *,
     groups: Sequence[ChannelGroup],
     threshold_log10_p: float,
+    thorough: bool = False,
     memory: Memory | None = None,
 ) -> Evidence:
     """Read every network as stored and, if that is not enough, aligned; the strongest one pays for all.
@@ -62,6 +64,7 @@ def examine_networks(
         groups: Channel groups of the reference's layers that the commitment binds; without any, every axis is aligned
             for itself.
         threshold_log10_p: What the verdict asks for.
+        thorough: Read aligned even where what is stored is enough.
         memory: Keeps the owner's secret edges for the next suspect.
 
     Raises:
@@ -69,7 +72,7 @@ def examine_networks(
         FileError: The file is gone or has changed.
     """
     examination = Examination(suspect, reference, parameters, groups=groups)
-    return examination.evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
+    return examination.evidence(binding, threshold_log10_p=threshold_log10_p, thorough=thorough, memory=memory)
 
 
 class Examination:
@@ -131,18 +134,24 @@ class Examination:
             _best_order(self._suspect, network, self._reference, self._groups) for network in self._found.readable
         )
 
-    def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
+    def evidence(
+        self, binding: Binding, *, threshold_log10_p: float, thorough: bool = False, memory: Memory | None = None
+    ) -> Evidence:
         """Count for one key: as stored and, if that is not enough, aligned.
+
+        Both are paid for, so whether the second is made changes p, and never what a verdict says: more readings only
+        make the smallest p smaller.
 
         Args:
             binding: The owner's key.
             threshold_log10_p: What the verdict asks for.
+            thorough: Count aligned even where what is stored is enough.
             memory: Keeps the owner's secret edges for the next suspect.
         """
         passages = [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.stored]
         smallest = min((passage.log10_p for passage, _ in passages), default=0.0)
         alignments: list[Alignment] = []
-        if not passages or smallest + math.log10(self.looks) > threshold_log10_p:
+        if thorough or not passages or smallest + math.log10(self.looks) > threshold_log10_p:
             alignments = [ordered.alignment for ordered in self._orders]
             passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
         best = min(passages, key=lambda passage: passage[0].log10_p)

@@ -94,6 +94,7 @@ class _PlantedGraphScheme:
                 parameters,
                 groups=inquiry.bound_groups(reference.mask),
                 threshold_log10_p=threshold_log10_p,
+                thorough=inquiry.thorough,
                 memory=inquiry.memory,
             )
 
