@@ -16,11 +16,12 @@ from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters, secret_edges
 from ticketguard.errors import CapacityError
 from ticketguard.graph import Alignment
+from ticketguard.graph.similarity import balanced
 from ticketguard.ticket import Mask, Ticket, TicketInfo
-from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits, counted_positions, edges_to_read
+from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits, edges_to_read
 from ticketguard.verification.planted_graph.evidence import evidence_of
 from ticketguard.verification.planted_graph.passages import Passage, examine
-from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, kept_among, read_layer
+from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, read_layer, strongest
 from ticketguard.verification.registry import scheme
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.verdict import Evidence, level_log10
@@ -79,13 +80,32 @@ def evidence(weights: dict[str, np.ndarray], reference: Mask, binding: Binding =
 
 @given(
     arrays.arrays(np.float32, st.integers(1, 40), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0])),
-    st.integers(0, 45),
+    st.lists(st.integers(0, 40), max_size=4),
 )
-def test_kept_among_is_a_stable_sort_without_the_zeros(magnitudes: np.ndarray, keep: int) -> None:
+def test_the_strongest_are_those_of_a_stable_sort(magnitudes: np.ndarray, keeps: list[int]) -> None:
     order = [position for position in np.argsort(-magnitudes, kind="stable") if magnitudes[position] > 0]
-    expected = np.zeros(len(magnitudes), dtype=bool)
-    expected[order[:keep]] = True
-    assert kept_among(magnitudes, keep).tolist() == expected.tolist()
+    keeps = [min(keep, len(order)) for keep in keeps]
+    found = strongest(magnitudes, keeps)
+    assert {keep: positions.tolist() for keep, positions in found.items()} == {
+        keep: sorted(order[:keep]) for keep in keeps
+    }
+
+
+@pytest.mark.parametrize("alive", [0.0, 0.02, 0.2, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("found_later", [False, True])
+def test_readings_of_sparse_and_of_dense_layers_are_the_largest_weights(alive: float, found_later: bool) -> None:
+    generator = np.random.default_rng(3)
+    layer = generator.integers(1, 9, size=(40, 30)).astype(np.float32) * (generator.random((40, 30)) < alive)
+    keeps, kept = read_layer(layer, edges=60, found_later=found_later)
+    for bit, reading in enumerate(READINGS):
+        is_scaled = reading.relative and (found_later or np.count_nonzero(layer) > 60)
+        strength = np.abs(balanced(layer) if is_scaled else layer).reshape(-1)
+        edges = edges_that_stand_out(strength) if reading.relative and found_later else 60
+        share = reading.share_of_reference
+        wanted = layer.size if share is None else round(share * edges)
+        order = [position for position in np.argsort(-strength, kind="stable") if strength[position] > 0][:wanted]
+        assert keeps[bit] == len(order)
+        assert np.flatnonzero(kept >> bit & 1).tolist() == sorted(order)
 
 
 def test_a_copy_is_supported() -> None:
@@ -279,7 +299,6 @@ def test_every_reading_is_counted_where_the_reference_is_empty_or_full(is_full: 
         secret = np.zeros(suspect[name].size, bool)
         secret[secret_edges(BINDING, {name: reference[name].shape}, secret_ppm=PARAMETERS.secret_ppm)[name]] = True
         counted = np.ones(suspect[name].size, bool) if is_full else ~reference[name].reshape(-1)
-        assert (counted_positions(reference[name]) == counted).all()
         for bit, keep in enumerate(keeps):
             mask = (kept >> bit & 1).astype(bool)
             assert counts[bit].kept[index] == mask.sum() == keep

@@ -106,10 +106,9 @@ class PlantedParameters:
             )
         return cls(**{name: int(str(value)) for name, value in values.items()})
 
-    def edges_of_a_copy(self, layer: BoolArray) -> int:
-        """Return how many edges an untouched copy has in a *layer* of the reference."""
-        edges = int(layer.sum())
-        return edges - (edges * self.holes_ppm // PARTS if edges == layer.size else 0)
+    def edges_of_a_copy(self, edges: int, size: int) -> int:
+        """Return how many edges an untouched copy has where a layer of this *size* of the reference has *edges*."""
+        return edges - (edges * self.holes_ppm // PARTS if edges == size else 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -92,6 +92,27 @@ def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[
     return Networks(readable=readable, unreadable=tuple(network for network in networks if not network.names))
 
 
+def with_clear_layouts(suspect: Checkpoint, reference: Reference, network: Network) -> Network:
+    """Return a network without the layouts that its weights contradict, where its conventions leave them open.
+
+    It takes a look at every such tensor, which a copy that is stored as the reference is does not need.
+
+    Args:
+        suspect: The checkpoint.
+        reference: The unmarked ticket.
+        network: As it was found.
+
+    Raises:
+        FileError: The file is gone or has changed.
+    """
+    match = network.match
+    in_doubt = [layer for layer in match.pairs if len({one[layer] for one in match.conventions}) > 1]
+    said = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
+    if not said:
+        return network
+    return dataclasses.replace(network, match=_with_layouts(match, {**match.layouts, **said}, reference))
+
+
 def paired_anew(
     suspect: Checkpoint,
     reference: Reference,
@@ -135,7 +156,7 @@ def paired_anew(
 def _by_content(
     suspect: Checkpoint, reference: Reference, match: LayerMatch, blocks: Mapping[str, int] | None
 ) -> LayerMatch:
-    """Return a match whose layers without a known name were found by content, and whose open layouts were tried."""
+    """Return a match whose layers without a known name were found by content."""
     layers = _not_fused(match, reference.mask)
     size = {layer: math.prod(reference.mask.shape(layer)) for layer in reference.mask}
     # Layers of the same size as one that is missing may be where it was.
@@ -147,9 +168,7 @@ def _by_content(
         match = anew if 2 * clear > len(layers) else match
     elif doubted:
         match, _ = _paired(suspect, reference, match, doubted, blocks)
-    in_doubt = [layer for layer in match.pairs if len({one[layer] for one in match.conventions}) > 1]
-    said = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
-    return _with_layouts(match, {**match.layouts, **said}, reference) if said else match
+    return match
 
 
 def _names_contradict(suspect: Checkpoint, match: LayerMatch, sizes: Iterable[int]) -> bool:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ticketguard.checkpoints.matching import Layout
 from ticketguard.graph.alignment import Alignment
+from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import balanced
-from ticketguard.ticket import BoolArray, FloatArray
+from ticketguard.ticket import FloatArray
+
+Magnitudes: TypeAlias = FloatArray | npt.NDArray[np.float64]
+# A layer with fewer weights than this share of its positions is read as a list of them.
+SPARSE = 0.25
 
 
 class Layers(Mapping[str, FloatArray]):
@@ -86,23 +92,32 @@ READINGS = (
 )
 
 
-def kept_among(magnitudes: FloatArray, keep: int) -> BoolArray:
-    """Say which positions are among the *keep* largest magnitudes; ties go to the earlier position.
+def strongest(magnitudes: Magnitudes, keeps: Collection[int]) -> dict[int, IndexArray]:
+    """Return, for each of some numbers, the positions of that many of the largest magnitudes, ascending.
+
+    Ties go to the earlier position.
 
     Args:
         magnitudes: Flat absolute weights.
-        keep: How many positions to keep; at most those that are not zero are.
+        keeps: How many positions to keep, each at most as many as are not zero.
     """
-    alive = magnitudes[magnitudes > 0]
-    if keep >= len(alive):
-        return np.asarray(magnitudes > 0)
+    found: dict[int, IndexArray] = {}
+    values, inside = magnitudes, None
+    for keep in sorted(set(keeps), reverse=True):
+        # Fewer are among the more.
+        chosen = _strongest(values, keep)
+        values, inside = values[chosen], chosen if inside is None else inside[chosen]
+        found[keep] = inside
+    return found
+
+
+def _strongest(magnitudes: Magnitudes, keep: int) -> IndexArray:
     if keep == 0:
-        return np.zeros(len(magnitudes), dtype=np.bool_)
-    threshold = np.partition(alive, len(alive) - keep)[len(alive) - keep]
-    kept = np.asarray(magnitudes > threshold)
-    ties = np.flatnonzero(magnitudes == threshold)
-    kept[ties[: keep - int(np.count_nonzero(kept))]] = True
-    return kept
+        return np.empty(0, dtype=np.int64)
+    threshold = np.partition(magnitudes, len(magnitudes) - keep)[len(magnitudes) - keep]
+    above = np.flatnonzero(magnitudes > threshold)
+    ties = np.flatnonzero(magnitudes == threshold)[: keep - len(above)]
+    return np.sort(np.concatenate([above, ties]))
 
 
 def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> tuple[list[int], npt.NDArray[np.uint8]]:
@@ -118,22 +133,34 @@ def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> t
         Per reading how many positions it keeps; and per flat position a byte whose bit *r* says that reading *r* keeps
         it: a key that looks positions up pays for all readings at once.
     """
-    magnitudes = np.abs(layer).reshape(-1)
-    alive = int(np.count_nonzero(magnitudes))
-    # Where no more weights are alive than are asked for, their sizes do not matter.
-    relative = np.abs(balanced(layer)).reshape(-1) if found_later or alive > edges else magnitudes
-    relative_edges = edges_that_stand_out(relative) if found_later else edges
-    keeps: list[int] = []
+    weights = layer.reshape(-1)
+    is_alive = (weights != 0).view(np.uint8)
+    alive = int(np.count_nonzero(is_alive))
+    # A sparse layer is its few weights; a list of a dense one's positions would be larger than the layer.
+    where = np.flatnonzero(is_alive) if alive < SPARSE * weights.size else None
+    keeps = [alive] * len(READINGS)
     kept = np.zeros(layer.size, dtype=np.uint8)
-    for bit, reading in enumerate(READINGS):
-        share = reading.share_of_reference
-        wanted = relative_edges if reading.relative else edges
-        keeps.append(alive if share is None else min(alive, round(share * wanted)))
-        kept |= kept_among(relative if reading.relative else magnitudes, keeps[-1]).view(np.uint8) << np.uint8(bit)
+    for is_relative in (False, True):
+        bits = [bit for bit, reading in enumerate(READINGS) if reading.relative == is_relative]
+        # Where no more weights are alive than are asked for, their sizes do not matter.
+        scaled = is_relative and (found_later or alive > edges)
+        flat = balanced(layer).reshape(-1) if scaled else weights
+        magnitudes = np.abs(flat if where is None else flat[where])
+        wanted = edges_that_stand_out(magnitudes) if is_relative and found_later else edges
+        for bit in bits:
+            share = READINGS[bit].share_of_reference
+            keeps[bit] = alive if share is None else min(alive, round(share * wanted))
+        positions = strongest(magnitudes, [keeps[bit] for bit in bits if keeps[bit] < alive])
+        for bit in bits:
+            if keeps[bit] < alive:
+                found = positions[keeps[bit]]
+                kept[found if where is None else where[found]] |= np.uint8(1 << bit)
+    is_alive *= np.uint8(sum(1 << bit for bit, keep in enumerate(keeps) if keep == alive))
+    kept |= is_alive
     return keeps, kept
 
 
-def edges_that_stand_out(magnitudes: FloatArray) -> int:
+def edges_that_stand_out(magnitudes: Magnitudes) -> int:
     """Return how many magnitudes stand out from the rest, whatever scale they have: Otsu's split of their square roots.
 
     A thief can rescale whole layers for free and fill pruned positions with noise; this count does not see it.

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PlantedParameters
-from ticketguard.ticket import BoolArray, FloatArray, Mask
+from ticketguard.ticket import FloatArray, Mask
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, read_layer
 from ticketguard.verification.statistics import LayerCount
@@ -65,10 +65,14 @@ class ReadSuspect:
     @functools.cached_property
     def counted(self) -> Mapping[str, tuple[int, Sequence[int]]]:
         """Per layer how many positions are counted, and how many of those each reading keeps: the same for all keys."""
-        found = {}
+        found: dict[str, tuple[int, Sequence[int]]] = {}
         for name, readings in self.readings.items():
-            positions = counted_positions(self.reference[name])
-            found[name] = (int(np.count_nonzero(positions)), _per_reading(readings[positions]))
+            empty = readings.size - self.reference.count(name)
+            if not empty:  # a full layer is counted as a whole
+                found[name] = (readings.size, self.kept[name])
+                continue
+            on_edges = _per_reading(readings[self.reference[name].reshape(-1)])
+            found[name] = (empty, [kept - own for kept, own in zip(self.kept[name], on_edges, strict=True)])
         return found
 
 
@@ -85,12 +89,6 @@ class Counted:
     reading: Reading
     kept: tuple[int, ...]
     layers: tuple[LayerCount, ...]
-
-
-def counted_positions(layer: BoolArray) -> BoolArray:
-    """Return which positions of a *layer* of the reference are counted, flat: the empty ones, or all of a full one."""
-    empty = ~layer.reshape(-1)
-    return empty if empty.any() else ~empty
 
 
 def secret_positions(
@@ -110,7 +108,6 @@ def secret_positions(
         shape = reference.shape(name)
         secret = planted_graph.secret_edges(binding, {name: shape}, secret_ppm=parameters.secret_ppm)[name]
         kept = reference.at(name, secret)
-        # As `counted_positions` says, without a look at every position.
         return secret if kept.all() and reference.count(name) == math.prod(shape) else secret[~kept]
 
     return drawn() if memory is None else memory.get((binding, name), drawn)
@@ -164,7 +161,10 @@ def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters
         parameters: Of the claim.
     """
     if not parameters.density_ppm:
-        return {name: parameters.edges_of_a_copy(reference[name]) for name in reference}
+        return {
+            name: parameters.edges_of_a_copy(reference.count(name), math.prod(reference.shape(name)))
+            for name in reference
+        }
     keep = max(1, reference.size * parameters.density_ppm // planted_graph.PARTS)
     threshold = largest_overall(suspect, list(reference), keep)
     return {
@@ -188,7 +188,7 @@ def copy_of(counted: Counted, read: ReadSuspect, parameters: PlantedParameters) 
     share = parameters.share_ppm / planted_graph.PARTS
     copies = []
     for name, kept, layer in zip(read.reference, counted.kept, counted.layers, strict=True):
-        everywhere, own = read.reference[name].size, read.edges[name]
+        everywhere, own = read.readings[name].size, read.edges[name]
         if layer.size == everywhere:
             planted = min(layer.secret, own * (share + layer.secret / max(1, everywhere)))
             there = float(own)

@@ -29,7 +29,14 @@ from ticketguard.graph.streams import loosened_streams
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.by_content import View
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.networks import Network, Networks, blocks_of, find_networks, paired_anew
+from ticketguard.verification.networks import (
+    Network,
+    Networks,
+    blocks_of,
+    find_networks,
+    paired_anew,
+    with_clear_layouts,
+)
 from ticketguard.verification.planted_graph.evidence import evidence_of
 from ticketguard.verification.planted_graph.passages import Passage, Sighting
 from ticketguard.verification.readings import READINGS, Layers
@@ -223,6 +230,7 @@ def _best_order(
     suspect: Checkpoint, network: Network, reference: Reference, groups: Sequence[ChannelGroup]
 ) -> _Ordered:
     """Align a network, its tensors read and paired in the way in which it resembles the reference most."""
+    network = with_clear_layouts(suspect, reference, network)
     shapes = {name: reference.mask.shape(name) for name in reference.mask}
     # All ways to read a network share what it is worth.
     budget = Budget.of(shapes, {name: suspect.shape(network.names[name]) for name in network.names})

@@ -105,7 +105,7 @@ class _Positions:
         """Return how many weights to take for the edges of a layer that has so many in the reference."""
         if self.parameters.density_ppm:  # of a ticket that was found later
             return max(1, size * self.parameters.density_ppm // PARTS)
-        return max(1, edges - (edges * self.parameters.holes_ppm // PARTS if edges == size else 0))
+        return max(1, self.parameters.edges_of_a_copy(edges, size))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
