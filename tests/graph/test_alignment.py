@@ -265,3 +265,35 @@ def test_a_wide_layer_leaves_work_for_the_guesses_on_a_network_of_another_size()
     assert found.is_clear
     assert found.complete
     assert found.missing == 100
+
+
+def test_flattened_maps_that_lie_in_parts_of_an_axis_are_turned_where_they_lie() -> None:
+    """Their places are counted from where each map begins, not from where the axis does."""
+    shapes = {"conv": (12, 3, 3, 3), "head": (40, 1 + 12 * 4)}
+    generator = np.random.default_rng(0)
+    kept = {name: generator.random(shape) < 0.3 for name, shape in shapes.items()}
+    weights = {name: (kept[name] * generator.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
+    reference = Reference(mask=Mask(layers=kept), kept_weights={name: weights[name][kept[name]] for name in shapes})
+    groups = groups_from_json([[["conv", 0, 1, 0, 12], ["head", 1, 4, 1, 12]]])
+    maps = weights["head"][:, 1:].reshape(40, 12, 2, 2)[..., ::-1].reshape(40, 48)
+    turned = {"conv": weights["conv"][..., ::-1].copy(), "head": np.hstack([weights["head"][:, :1], maps])}
+    found = align(turned, reference, groups)
+    assert found.is_clear
+    assert (found.turn.axes, found.turn.mirrored) == ((0, 1), (False, True))
+    for name, layer in weights.items():
+        assert np.array_equal(found.apply(name, turned[name]), layer)
+
+
+def test_kernels_of_more_axes_than_a_volume_has_are_aligned_without_turns() -> None:
+    """Eight axes have ten million turns."""
+    shapes = {"a": (12, 4, *(2,) * 8), "b": (4, 12, *(1,) * 8)}
+    generator = np.random.default_rng(0)
+    kept = {name: generator.random(shape) < 0.2 for name, shape in shapes.items()}
+    weights = {name: (kept[name] * generator.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
+    reference = Reference(mask=Mask(layers=kept), kept_weights={name: weights[name][kept[name]] for name in shapes})
+    groups = groups_from_json([[["a", 0, 1, 0, 12], ["b", 1, 1, 0, 12]]])
+    order = generator.permutation(12)
+    found = align({"a": weights["a"][order], "b": weights["b"][:, order]}, reference, groups)
+    assert found.is_clear
+    assert found.turn.is_none
+    assert np.array_equal(order[found.orders[0]], np.arange(12))

@@ -76,6 +76,21 @@ def test_neurons_are_added_where_one_layer_takes_and_makes_them(kind: str) -> No
     assert is_undone(symmetry, net.state)
 
 
+@pytest.mark.parametrize("kind", ["dead", "cancelling", "split", "twins"])
+def test_neurons_are_added_to_a_network_without_the_biases_that_its_groups_name(kind: str) -> None:
+    layers = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    net = drawn(layers, (4,), seed=0)
+    weights = {name: array for name, array in net.state.items() if array.ndim > 1}
+    symmetry, groups = in_every_group(weights, net.groups, added_by(kind, np.random.default_rng(0)))
+    wider = symmetry.apply(weights)
+    assert {member.tensor for group in groups for member in group} == set(weights)
+    assert wider["0.weight"].shape[0] == group_channels(groups[0]) > 6
+    assert is_undone(symmetry, weights)
+    # A second step finds the groups where the first one left them.
+    again, _ = in_every_group(wider, groups, added_by(kind, np.random.default_rng(1)))
+    assert is_undone(again, wider)
+
+
 @FEW
 @given(net=st.one_of(perceptrons(), residuals(), self_fed()), seed=SEEDS)
 def test_neurons_that_are_never_above_zero_leave_the_function_alone(net: Drawn, seed: int) -> None:

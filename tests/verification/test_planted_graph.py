@@ -45,7 +45,7 @@ def tickets(seed: int = 0) -> tuple[Ticket, dict[str, np.ndarray]]:
 
 
 # Of a suspect in which the reference was recognised.
-FOUND = Alignment(streams=(), orders=(), overlap=1.0, deviations=50.0, is_clear=True)
+FOUND = Alignment(streams=(), orders=(), overlap=1.0, deviations=50.0, is_found=True, is_clear=True)
 
 
 def judged(
@@ -334,9 +334,9 @@ def test_all_readings_of_a_passage_are_told() -> None:
     ("alignment", "word"),
     [
         (FOUND, None),
-        (dataclasses.replace(FOUND, deviations=5.9, is_clear=False), "could not be aligned"),
+        (dataclasses.replace(FOUND, is_found=False, is_clear=False), "could not be aligned"),
         (dataclasses.replace(FOUND, is_clear=False), "only part of the reference is recognised"),
-        (dataclasses.replace(FOUND, deviations=0.0, is_clear=False, complete=False), "was cut short"),
+        (dataclasses.replace(FOUND, is_found=False, is_clear=False, complete=False), "was cut short"),
         (dataclasses.replace(FOUND, complete=False), None),
     ],
 )

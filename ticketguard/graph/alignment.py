@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ticketguard.errors import TensorError, UnverifiableError
-from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
-from ticketguard.graph.likeness import LEAST_DEVIATIONS, TRACE_DEVIATIONS, Likeness, split
-from ticketguard.graph.matching import PASSES, Budget, Matching, Order
+from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, GroupMember, IndexArray
+from ticketguard.graph.likeness import TRACE_DEVIATIONS, Likeness, split
+from ticketguard.graph.matching import PASSES, STEPS_A_TURN, Budget, Matching, Order
 from ticketguard.graph.similarity import Edges, strongest_edges
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
-from ticketguard.graph.turns import UNTURNED, Turn, orbits, turns_of
+from ticketguard.graph.turns import UNTURNED, KernelTurn, orbits, turns_of
 from ticketguard.ticket import FloatArray, Reference
 
 # Sweeps between two looks at how much is recognised.
@@ -44,6 +44,7 @@ class Alignment:
             among its strongest, of those that it could have, in [0, 1].
         chance: The overlap to expect of an unrelated suspect.
         deviations: Standard deviations by which the overlap is above chance.
+        is_found: Whether it is beyond what chance gives: of the reference something is recognised.
         is_clear: Whether every layer is where it belongs.
         complete: Whether matching ended by itself, with every stream in it: those that ask for far more work or memory
             than layers of this size are worth are left as they are.
@@ -51,17 +52,13 @@ class Alignment:
 
     streams: tuple[Stream, ...]
     orders: tuple[IndexArray, ...]
-    turn: Turn = UNTURNED
+    turn: KernelTurn = UNTURNED
     overlap: float
     chance: float = 0.0
     deviations: float = 0.0
+    is_found: bool = False
     is_clear: bool = False
     complete: bool = True
-
-    @property
-    def is_found(self) -> bool:
-        """Whether it is beyond what chance gives: of the reference something is recognised."""
-        return self.deviations >= LEAST_DEVIATIONS
 
     @property
     def changes_nothing(self) -> bool:
@@ -187,7 +184,7 @@ class _Found:
     """
 
     matching: Matching
-    turn: Turn
+    turn: KernelTurn
     orders: Sequence[Order]
     likeness: Likeness
 
@@ -222,7 +219,7 @@ class _Search:
                 break
         assert best is not None
         orders = best.orders
-        if best.likeness.deviations >= LEAST_DEVIATIONS:
+        if best.likeness.is_found:
             orders = self._matching(best.turn, best.matching.streams, self._whole).converge(orders)
         return Alignment(
             streams=best.matching.streams,
@@ -231,6 +228,7 @@ class _Search:
             overlap=best.likeness.overlap,
             chance=best.likeness.chance,
             deviations=best.likeness.deviations,
+            is_found=best.likeness.is_found,
             is_clear=best.likeness.is_clear,
             complete=self._budget.kept,
         )
@@ -259,17 +257,21 @@ class _Search:
         best = max(seen, key=lambda found: found.likeness.excess)
         loosened = self._matching(best.turn, loose)
         yield self._followed(loosened, [_carried_over(stream, best) for stream in loose], best.turn)
-        if bound and best.likeness.deviations < LEAST_DEVIATIONS and self._is_small:
+        if bound and not best.likeness.is_found and self._is_small:
             for turn in self._turns[1:]:
                 matching = self._matching(turn, bound)
-                yield self._followed(matching, matching.place_unknown(matching.unknown()), turn)
+                start = self._solution(matching, turn, matching.place_unknown(matching.unknown()))
+                yield self._swept(start)
 
     def _kinds(self, places: int) -> IndexArray:
         return orbits(self._turns, places)
 
-    def _followed(self, matching: Matching, start: Sequence[Order], turn: Turn = UNTURNED) -> _Found:
-        """Go on from a start: a sweep, in the turn that agrees best, and more where there is anything to follow."""
-        best = self._turned_best(self._solution(matching, turn, start))
+    def _followed(self, matching: Matching, start: Sequence[Order], turn: KernelTurn = UNTURNED) -> _Found:
+        """Go on from a start, in the turn that agrees best."""
+        return self._swept(self._turned_best(self._solution(matching, turn, start)))
+
+    def _swept(self, best: _Found) -> _Found:
+        """Go on: a sweep, and more where there is anything to follow."""
         once = self._solution(best.matching, best.turn, best.matching.converge(best.orders, passes=1))
         best = max(best, once, key=lambda found: found.likeness.excess)
         return self._converged(best) if best.likeness.deviations >= TRACE_DEVIATIONS else best
@@ -278,19 +280,22 @@ class _Search:
         """Return a solution in the turn that it agrees best in; its own, where it is clear."""
         if found.likeness.is_clear:
             return found
-        streams = found.matching.streams
-        others = [self._solution(self._matching(turn, streams), turn, found.orders) for turn in self._turns]
-        return max((found, *others), key=lambda other: other.likeness.excess)
+        best = found
+        for turn in self._turns:
+            if self._budget.spend(STEPS_A_TURN * len(self._suspect)):
+                other = self._solution(self._matching(turn, found.matching.streams), turn, found.orders)
+                best = max(best, other, key=lambda one: one.likeness.excess)
+        return best
 
     def _matching(
-        self, turn: Turn, streams: Sequence[Stream], reference: Mapping[str, Edges] | None = None
+        self, turn: KernelTurn, streams: Sequence[Stream], reference: Mapping[str, Edges] | None = None
     ) -> Matching:
         turned = {name: _turned(edges, turn, self._shapes[1][name]) for name, edges in self._suspect.items()}
         for member in (member for stream in streams for member in stream.suspect if member.block > 1):
-            turned[member.tensor] = _with_turned_blocks(turned[member.tensor], turn, member.axis, member.block)
+            turned[member.tensor] = _with_turned_blocks(turned[member.tensor], turn, member)
         return Matching(self._seen if reference is None else reference, turned, streams, self._budget)
 
-    def _solution(self, matching: Matching, turn: Turn, orders: Sequence[Order]) -> _Found:
+    def _solution(self, matching: Matching, turn: KernelTurn, orders: Sequence[Order]) -> _Found:
         likeness = Likeness.of(self._held_out, {name: matching.aligned(name, orders) for name in self._held_out})
         return _Found(matching=matching, turn=turn, orders=orders, likeness=likeness)
 
@@ -305,12 +310,12 @@ class _Search:
                 return best
             is_better = found.likeness.deviations > best.likeness.deviations + 0.5
             best = found
-            if is_done or (not is_better and best.likeness.deviations < LEAST_DEVIATIONS):
+            if is_done or (not is_better and not best.likeness.is_found):
                 break
         return best
 
 
-def _turned(edges: Edges, turn: Turn, shape: Shape) -> Edges:
+def _turned(edges: Edges, turn: KernelTurn, shape: Shape) -> Edges:
     """Return the edges of a suspect's layer of this *shape* with its kernels turned."""
     kernel = shape[CHANNEL_AXES:]
     if not kernel or not turn.fits(kernel):
@@ -318,11 +323,13 @@ def _turned(edges: Edges, turn: Turn, shape: Shape) -> Edges:
     return dataclasses.replace(edges, kernel=np.argsort(turn.came_from(kernel))[edges.kernel])
 
 
-def _with_turned_blocks(edges: Edges, turn: Turn, axis: int, block: int) -> Edges:
-    """Return the edges with the places of flattened maps along an *axis* turned."""
-    where = np.argsort(turn.block_came_from(block))
+def _with_turned_blocks(edges: Edges, turn: KernelTurn, member: GroupMember) -> Edges:
+    """Return the edges with the places of the flattened maps of a *member* turned."""
+    positions = member.positions()
+    where = np.arange(edges.shape[member.axis], dtype=np.int64)
+    where[positions] = positions[:, np.argsort(turn.block_came_from(member.block))]
     ends = list(edges.ends)
-    ends[axis] = ends[axis] // block * block + where[ends[axis] % block]
+    ends[member.axis] = where[ends[member.axis]]
     return dataclasses.replace(edges, ends=(ends[0], ends[1]))
 
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ticketguard.graph.degrees import expected_edges
 from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import Edges
 
@@ -24,8 +25,13 @@ HELD_OUT = 0.2
 # Of a full layer the strongest quarter of the held-out edges is looked for: which edges it has says nothing.
 FULL_SHARE = 0.25
 # An alignment with this share of the held-out edges beyond chance, this many standard deviations above it, is the last
-# one tried; one with fewer deviations is none; what has hardly any after one sweep is not followed.
-CLEAR_EXCESS, CLEAR_DEVIATIONS, LEAST_DEVIATIONS, TRACE_DEVIATIONS = 0.5, 10.0, 6.0, 1.5
+# one tried.
+CLEAR_EXCESS, CLEAR_DEVIATIONS = 0.5, 10.0
+# One with less is none. In layers of some hundred thousand weights, whose rows and columns are as full as the
+# reference's for a reason of their own, up to 0.05 is seen beyond what is expected, in any number of deviations.
+LEAST_EXCESS, LEAST_DEVIATIONS = 0.1, 6.0
+# What has hardly any after one sweep is not followed.
+TRACE_DEVIATIONS = 1.5
 # A layer with less than this share of the overlap of all is not where it belongs, if enough of it was held out to tell.
 LOST_SHARE, FEW_EDGES = 0.4, 20
 
@@ -127,6 +133,11 @@ class Likeness:
         return (sum(self.found.values()) - sum(self.expected.values())) / math.sqrt(max(1.0, self.variance))
 
     @property
+    def is_found(self) -> bool:
+        """Whether it is beyond what chance gives, and what likeness of a network's form gives."""
+        return self.excess >= LEAST_EXCESS and self.deviations >= LEAST_DEVIATIONS
+
+    @property
     def is_clear(self) -> bool:
         """Whether everything is where it belongs: all together, and each layer that is large enough to tell."""
         excess = self.excess
@@ -146,11 +157,8 @@ def _compared(hidden: HeldOut, aligned: Ends) -> tuple[npt.NDArray[np.float64], 
 
     And how many the suspect has.
     """
-    rows, columns, places = (
-        np.bincount(ends, minlength=size) for ends, size in zip(aligned, hidden.shape, strict=True)
-    )
-    total = max(1, len(aligned[0]))
-    likely = np.minimum(1.0, rows[hidden.ends[0]] / total * columns[hidden.ends[1]] * (places[hidden.ends[2]] / total))
+    counts = [np.bincount(ends, minlength=size) for ends, size in zip(aligned, hidden.shape, strict=True)]
+    likely = expected_edges(counts, hidden.ends)
     there = np.zeros(math.prod(hidden.shape), dtype=np.bool_)
     there[(aligned[0] * hidden.shape[1] + aligned[1]) * hidden.shape[2] + aligned[2]] = True
     return likely, int(np.count_nonzero(there[hidden.flat]))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.graph.fingerprints import alike, fingerprints
+from ticketguard.graph.fingerprints import ROUNDS, WIDTH, alike, fingerprints
 from ticketguard.graph.groups import GroupMember, IndexArray
 from ticketguard.graph.similarity import Edges, Places, Rows, member_similarity
 from ticketguard.graph.streams import Shape, Stream
@@ -26,6 +26,8 @@ STAY_BONUS = 1e-6
 # what a network of this size has, several times over, and no more. Of its own, each part of a stream costs as much as
 # this many steps.
 FREE_STEPS, STEPS_A_POSITION, STEPS_A_MEMBER = 2 * 10**9, 4096, 300_000
+# So does looking at one layer in one turn.
+STEPS_A_TURN = 100_000
 FREE_CELLS, CELLS_A_POSITION = 2**23, 4
 
 # Per stream the suspect's channel for each of the reference's, -1 where it has none; None while it is not known.
@@ -119,6 +121,8 @@ class Matching:
             start: What is known.
             kinds: Numbers places of a kernel so that those which turns bring to each other have one number.
         """
+        if not self._budget.spend(self._steps_of_guess(start)):
+            return [there if order is None else order for order, there in zip(start, self.stored(), strict=True)]
         ones = fingerprints(
             self._reference,
             [stream.reference for stream in self.streams],
@@ -143,6 +147,17 @@ class Matching:
                 order = self._assigned(alike(one, other), otherwise=in_place(stream))
             orders.append(order)
         return orders
+
+    def _steps_of_guess(self, start: Orders) -> int:
+        """Return what fingerprints cost, and comparing them."""
+        steps = 0
+        for stream, order in zip(self.streams, start, strict=True):
+            for member in stream.reference:
+                edges = len(self._reference[member.tensor].values) + len(self._suspect[member.tensor].values)
+                steps += ROUNDS * (STEPS_A_MEMBER + 2 * WIDTH * edges)
+            if order is None:
+                steps += 2 * WIDTH * len(stream.reference) * stream.channels * stream.suspect_channels
+        return steps
 
     def converge(self, start: Sequence[Order], passes: int = PASSES) -> list[Order]:
         """Match every stream again and again until nothing changes."""

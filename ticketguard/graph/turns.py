@@ -16,10 +16,12 @@ from ticketguard.graph.groups import IndexArray
 Scalar = TypeVar("Scalar", bound=np.generic)
 # Axes of a weight before the kernel's.
 CHANNEL_AXES = 2
+# Kernels of volumes have three axes, and 48 turns; of what has more, which nobody trains, turns are not looked for.
+MOST_AXES = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Turn:
+class KernelTurn:
     """One of the symmetries of a line (2), a square (8) or a cube (48): axes in another order, some of them mirrored.
 
     Attributes:
@@ -66,7 +68,7 @@ class Turn:
         return self.came_from((side,) * len(self.axes) if side ** len(self.axes) == block else (block,))
 
 
-def orbits(turns: Sequence[Turn], places: int) -> IndexArray:
+def orbits(turns: Sequence[KernelTurn], places: int) -> IndexArray:
     """Number the places of a kernel or flattened map so that those which turns bring to each other have one number."""
     lowest = np.arange(places, dtype=np.int64)
     for turn in turns:
@@ -74,21 +76,22 @@ def orbits(turns: Sequence[Turn], places: int) -> IndexArray:
     return np.unique(lowest, return_inverse=True)[1].astype(np.int64)
 
 
-UNTURNED = Turn(axes=(), mirrored=())
+UNTURNED = KernelTurn(axes=(), mirrored=())
 
 
-def turns_of(kernels: Iterable[tuple[int, ...]]) -> tuple[Turn, ...]:
+def turns_of(kernels: Iterable[tuple[int, ...]]) -> tuple[KernelTurn, ...]:
     """Return the turns that all these kernels could have been given, the identity first.
 
-    Kernels of a single place turn into themselves. A network whose others differ in their number of axes has none.
+    Kernels of a single place turn into themselves. A network whose others differ in their number of axes has none, nor
+    has one whose kernels have more than `MOST_AXES`.
     """
     shapes = {kernel for kernel in kernels if math.prod(kernel) > 1}
     dimensions = {len(kernel) for kernel in shapes}
-    if len(dimensions) != 1:
+    if len(dimensions) != 1 or max(dimensions) > MOST_AXES:
         return (UNTURNED,)
     count = dimensions.pop()
     turns = (
-        Turn(axes=axes, mirrored=mirrored)
+        KernelTurn(axes=axes, mirrored=mirrored)
         for axes in itertools.permutations(range(count))
         for mirrored in itertools.product((False, True), repeat=count)
     )

@@ -89,7 +89,8 @@ class Growth:
             for member, places in zip(side.members, new, strict=True):
                 positions = np.concatenate([after[member].positions(), places])[order]
                 grown[member] = member_at(member, positions)
-        return tuple(grown.get(member, after[member]) for member in self.group)
+        # Tensors that the network does not have, such as biases, have no new channels either.
+        return tuple(grown[member] for member in self.group if member in grown)
 
 
 def resampled(array: Array, side: Side, count: int, generator: np.random.Generator) -> Array:

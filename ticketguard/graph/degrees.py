@@ -1,0 +1,77 @@
+"""How likely an edge is at a position, given how many edges its row, its column and its place of the kernel have.
+
+Where all are sparse it is nearly the product of the three shares. Where some are nearly full it is not: the edges of
+full rows are shared by any two networks that have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ticketguard.graph.groups import IndexArray
+
+Floats = npt.NDArray[np.float64]
+
+# Above this the product is not near enough: odds, not probabilities, multiply.
+SPARSE = 0.1
+# Kinds of rows, columns and places that are told apart, and rounds of fitting; what is left is a few thousandths.
+MOST_LEVELS, ROUNDS = 32, 12
+# Keeps the odds of full and of empty rows finite.
+HALF = 0.5
+
+
+def expected_edges(counts: Sequence[IndexArray], ends: Sequence[IndexArray]) -> Floats:
+    """Return the probability of an edge at each of some positions, in a network that has these counts.
+
+    Args:
+        counts: Edges of every row, every column and every place of the kernel.
+        ends: Row, column and place of each position.
+    """
+    total = max(1, int(counts[0].sum()))
+    if np.prod([count.max(initial=0) for count in counts], dtype=np.float64) <= SPARSE * total**2:
+        rows, columns, places = (count[end] for count, end in zip(counts, ends, strict=True))
+        return np.asarray(rows / total * columns * (places / total))
+    levels = [_Levels(count) for count in counts]
+    fitted = _fitted(levels, total)
+    return np.asarray(fitted[tuple(level.of[end] for level, end in zip(levels, ends, strict=True))])
+
+
+class _Levels:
+    """Counts that are alike, taken together.
+
+    Args:
+        counts: How many edges each row has; or each column, or place.
+    """
+
+    def __init__(self, counts: IndexArray) -> None:
+        values, self.of = np.unique(counts, return_inverse=True)
+        if len(values) > MOST_LEVELS:
+            order = np.argsort(counts, kind="stable")
+            self.of[order] = np.arange(len(counts)) * MOST_LEVELS // len(counts)
+        # How many rows each level has, and how many edges all of them have together.
+        self.rows = np.bincount(self.of).astype(np.float64)
+        self.edges = np.bincount(self.of, weights=counts)
+
+
+def _fitted(levels: Sequence[_Levels], total: int) -> Floats:
+    """Return probabilities by level whose odds are products, and which have the right sums over rows, columns, places.
+
+    Of all networks with these sums that is the mean, but for what fluctuates (Park and Newman 2004, "Statistical
+    mechanics of networks", section III).
+    """
+    cells = np.einsum("i,j,k->ijk", *(level.rows for level in levels))
+    size = cells.sum()
+    base = np.log((total + HALF) / (size - total + HALF))
+    odds = np.full(cells.shape, base)
+    for axis, level in enumerate(levels):
+        share = np.log((level.edges + HALF) / (level.rows * (size / level.rows.sum()) - level.edges + HALF))
+        odds += np.expand_dims(share - base, tuple(other for other in range(3) if other != axis))
+    for _ in range(ROUNDS):
+        for axis, level in enumerate(levels):
+            others = tuple(other for other in range(3) if other != axis)
+            found = (cells / (1 + np.exp(-odds))).sum(axis=others)
+            odds += np.expand_dims(np.log((level.edges + HALF) / (found + HALF)), others)
+    return np.asarray(1 / (1 + np.exp(-odds)))
