@@ -11,6 +11,7 @@ import pytest
 from ticketguard.graph import ChannelGroup, align, groups_from_json, likeness
 from ticketguard.graph.likeness import Ends, Likeness, split
 from ticketguard.graph.similarity import strongest_edges
+from ticketguard.graph.turns import turns_of
 from ticketguard.ticket import Mask, Reference
 
 Luck = np.random.Generator
@@ -186,3 +187,22 @@ def test_few_edges_are_never_clear_and_deviations_are_of_at_least_one() -> None:
     assert counts(a=(60, 20, 200)).overlap == pytest.approx(0.3)
     assert counts(a=(60, 20, 200)).chance == pytest.approx(0.1)
     assert counts(a=(60, 20, 200)).excess == pytest.approx(40 / 180)
+
+
+@pytest.mark.parametrize("masks", ["sparse", "half", "full", "same degrees, denser", "some rows full"])
+def test_all_turns_compared_at_once_are_those_compared_one_by_one(masks: str) -> None:
+    luck = np.random.default_rng(4)
+    reference = {name: MASKS[masks](luck, shape) for name, shape in CONVOLUTIONS.items()}
+    layers = {name: luck.normal(size=mask.shape).astype(np.float32) for name, mask in reference.items()}
+    _, held_out = split({name: strongest_edges(layers[name], mask.size, mask) for name, mask in reference.items()})
+    suspect = {name: MASKS[masks](luck, shape) for name, shape in CONVOLUTIONS.items()}
+    turns = turns_of(shape[2:] for shape in CONVOLUTIONS.values())
+    places = [{name: turn.came_from((3, 3)) for name in ("a", "b", "c")} for turn in turns]
+    seen = Likeness.in_turns(held_out, {name: ends_of(mask) for name, mask in suspect.items()}, places)
+    assert len(seen) == len(turns) == 8
+    for turn, found in zip(turns, seen, strict=True):
+        turned = {name: turn.kernel(mask) if mask.ndim > 2 else mask for name, mask in suspect.items()}
+        alone = Likeness.of(held_out, {name: ends_of(mask) for name, mask in turned.items()})
+        assert (found.found, found.most) == (alone.found, alone.most)
+        assert found.expected == pytest.approx(alone.expected)
+        assert found.variance == pytest.approx(alone.variance)

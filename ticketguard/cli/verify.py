@@ -77,8 +77,8 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
 @click.option(
     "--thorough",
     is_flag=True,
-    help="Look on where the evidence is enough, for the smallest p: align weights too, ask every trigger. It takes "
-    "longer and never changes the verdict.",
+    help="Look on where the evidence is enough, for the smallest p: align weights too, all layers of them, ask every "
+    "trigger. It takes longer and never weakens a verdict.",
 )
 @passphrase_option
 @vault_key_option

@@ -6,6 +6,7 @@ full rows are shared by any two networks that have them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,14 +29,14 @@ def expected_edges(counts: Sequence[IndexArray], ends: Sequence[IndexArray]) -> 
 
     Args:
         counts: Edges of every row, every column and every place of the kernel.
-        ends: Row, column and place of each position.
+        ends: Row, column and place of each position; arrays that broadcast.
     """
     total = max(1, int(counts[0].sum()))
     if np.prod([count.max(initial=0) for count in counts], dtype=np.float64) <= SPARSE * total**2:
         rows, columns, places = (count[end] for count, end in zip(counts, ends, strict=True))
         return np.asarray(rows / total * columns * (places / total))
     levels = [_Levels(count) for count in counts]
-    fitted = _fitted(levels, total)
+    fitted = _fitted(tuple((level.rows.tobytes(), level.edges.tobytes()) for level in levels), total)
     return np.asarray(fitted[tuple(level.of[end] for level, end in zip(levels, ends, strict=True))])
 
 
@@ -56,22 +57,25 @@ class _Levels:
         self.edges = np.bincount(self.of, weights=counts)
 
 
-def _fitted(levels: Sequence[_Levels], total: int) -> Floats:
+# Other orders of the same channels have the same levels: of each layer there are few.
+@functools.lru_cache(maxsize=256)
+def _fitted(levels: tuple[tuple[bytes, bytes], ...], total: int) -> Floats:
     """Return probabilities by level whose odds are products, and which have the right sums over rows, columns, places.
 
     Of all networks with these sums that is the mean, but for what fluctuates (Park and Newman 2004, "Statistical
     mechanics of networks", section III).
     """
-    cells = np.einsum("i,j,k->ijk", *(level.rows for level in levels))
+    sizes, sums = ([np.frombuffer(level[part]) for level in levels] for part in (0, 1))
+    cells = np.einsum("i,j,k->ijk", *sizes)
     size = cells.sum()
     base = np.log((total + HALF) / (size - total + HALF))
     odds = np.full(cells.shape, base)
-    for axis, level in enumerate(levels):
-        share = np.log((level.edges + HALF) / (level.rows * (size / level.rows.sum()) - level.edges + HALF))
+    for axis, (rows, edges) in enumerate(zip(sizes, sums, strict=True)):
+        share = np.log((edges + HALF) / (rows * (size / rows.sum()) - edges + HALF))
         odds += np.expand_dims(share - base, tuple(other for other in range(3) if other != axis))
     for _ in range(ROUNDS):
-        for axis, level in enumerate(levels):
+        for axis, edges in enumerate(sums):
             others = tuple(other for other in range(3) if other != axis)
             found = (cells / (1 + np.exp(-odds))).sum(axis=others)
-            odds += np.expand_dims(np.log((level.edges + HALF) / (found + HALF)), others)
+            odds += np.expand_dims(np.log((edges + HALF) / (found + HALF)), others)
     return np.asarray(1 / (1 + np.exp(-odds)))

@@ -8,8 +8,9 @@ own, the same in both networks. Nothing of it depends on an order; thinning out 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ ROUNDS = 3
 WIDTH = 32
 # More kinds of places than this are not told apart.
 MOST_KINDS = 32
+# Links are laid out as a full matrix up to this size, or where this many pairs of channels come to an edge.
+FULL_LINKS, FULL_LINKS_AN_EDGE = 2**18, 8
 
 
 def fingerprints(
@@ -52,6 +55,7 @@ def fingerprints(
     own = [
         _standard(np.hstack([_counts(edges[member.tensor], member, orbits) for member in stream])) for stream in streams
     ]
+    links = _Links(edges)
     features = own
     for _ in range(ROUNDS):
         given = [
@@ -64,7 +68,7 @@ def fingerprints(
             for member in stream:
                 other = positions.get((member.tensor, 1 - member.axis))
                 if other is not None:
-                    gathered = _gathered(edges[member.tensor], member, other[1], given[other[0]])
+                    gathered = links.gathered(member, other[1], given[other[0]])
                     mixing = generator.standard_normal((gathered.shape[1], WIDTH))
                     parts.append(_standard(_standard(gathered) @ mixing))
             mixed.append(np.hstack(parts))
@@ -99,20 +103,42 @@ def _counts(edges: Edges, member: GroupMember, orbits: Callable[[int], IndexArra
     return np.hstack(counts or [np.zeros((member.channels, 1))])
 
 
-def _gathered(edges: Edges, member: GroupMember, other: GroupMember, features: Features) -> Features:
-    """Return, per channel, the sums of the fingerprints at the other ends of its edges, plain and by value."""
-    from scipy.sparse import csr_array
+class _Links:
+    """How channels are linked: through how many edges, and the sum of their values; laid out once for all rounds.
 
-    channel, _ = channels_of(edges, member)
-    partner, _ = channels_of(edges, other)
-    there = (channel >= 0) & (partner >= 0)
-    index = (channel[there], partner[there])
-    shape = (member.channels, other.channels)
-    sums = [
-        csr_array((values[there], index), shape=shape) @ features
-        for values in (np.ones(len(channel)), edges.values.astype(np.float64))
-    ]
-    return np.hstack(sums)
+    Args:
+        edges: A network's strongest weights by layer.
+    """
+
+    def __init__(self, edges: Mapping[str, Edges]) -> None:
+        self._edges = edges
+        self._made: dict[tuple[GroupMember, GroupMember], tuple[Any, Any]] = {}
+
+    def gathered(self, member: GroupMember, other: GroupMember, features: Features) -> Features:
+        """Return, per channel, the sums of the fingerprints at the other ends of its edges, plain and by value."""
+        if (other, member) in self._made:
+            return np.hstack([links.T @ features for links in self._made[other, member]])
+        if (member, other) not in self._made:
+            self._made[member, other] = self._laid_out(member, other)
+        return np.hstack([links @ features for links in self._made[member, other]])
+
+    def _laid_out(self, member: GroupMember, other: GroupMember) -> tuple[Any, Any]:
+        edges = self._edges[member.tensor]
+        (channel, _), (partner, _) = channels_of(edges, member), channels_of(edges, other)
+        there = (channel >= 0) & (partner >= 0)
+        channel, partner, values = channel[there], partner[there], edges.values[there].astype(np.float64)
+        shape = (member.channels, other.channels)
+        if math.prod(shape) <= max(FULL_LINKS, FULL_LINKS_AN_EDGE * len(channel)):
+            flat = channel * other.channels + partner
+            plain, by_value = (
+                np.bincount(flat, weights=weights, minlength=math.prod(shape)).astype(np.float64).reshape(shape)
+                for weights in (None, values)
+            )
+            return plain, by_value
+        from scipy.sparse import csr_array
+
+        plain, by_value = (csr_array((w, (channel, partner)), shape=shape) for w in (np.ones(len(channel)), values))
+        return plain, by_value
 
 
 def _standard(columns: Features) -> Features:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import Edges
 
 Ends: TypeAlias = tuple[IndexArray, IndexArray, IndexArray]
+Table: TypeAlias = npt.NDArray[np.float64]
 
 HELD_OUT = 0.2
 # Of a full layer the strongest quarter of the held-out edges is looked for: which edges it has says nothing.
@@ -30,8 +31,9 @@ CLEAR_EXCESS, CLEAR_DEVIATIONS = 0.5, 10.0
 # One with less is none. In layers of some hundred thousand weights, whose rows and columns are as full as the
 # reference's for a reason of their own, up to 0.05 is seen beyond what is expected, in any number of deviations.
 LEAST_EXCESS, LEAST_DEVIATIONS = 0.1, 6.0
-# What has hardly any after one sweep is not followed.
-TRACE_DEVIATIONS = 1.5
+# What has hardly any after one sweep is not followed; of a few layers of a large network, which stand for all, what is
+# less than the best of some dozen looks at an unrelated one.
+TRACE_DEVIATIONS, PART_DEVIATIONS = 1.5, 3.0
 # A layer with less than this share of the overlap of all is not where it belongs, if enough of it was held out to tell.
 LOST_SHARE, FEW_EDGES = 0.4, 20
 
@@ -111,6 +113,33 @@ class Likeness:
             most[name] = min(len(hidden.flat), hidden.share * len(aligned[name][0]))
         return cls(found=found, expected=expected, variance=variance, most=most)
 
+    @classmethod
+    def in_turns(
+        cls, held_out: Mapping[str, HeldOut], aligned: Mapping[str, Ends], turns: Sequence[Mapping[str, IndexArray]]
+    ) -> list[Likeness]:
+        """Compare in several turns of the suspect's kernels at once.
+
+        Args:
+            held_out: By layer.
+            aligned: By layer, the aligned suspect's strongest weights, not turned.
+            turns: Of each turn which place comes to each place, by layer; a layer that is left out is not turned.
+        """
+        found: list[dict[str, int]] = [{} for _ in turns]
+        expected: list[dict[str, float]] = [{} for _ in turns]
+        variances = [0.0] * len(turns)
+        for name, hidden in held_out.items():
+            tables = _by_places(hidden, aligned[name])
+            own = np.arange(hidden.shape[2])
+            for index, turn in enumerate(turns):
+                shared, likely, variance = (table[own, turn.get(name, own)].sum() for table in tables)
+                found[index][name], expected[index][name] = int(shared), float(likely)
+                variances[index] += float(variance)
+        most = {name: min(len(hidden.flat), hidden.share * len(aligned[name][0])) for name, hidden in held_out.items()}
+        return [
+            cls(found=found[index], expected=expected[index], variance=variances[index], most=most)
+            for index in range(len(turns))
+        ]
+
     @property
     def overlap(self) -> float:
         """Share of the edges that it could share."""
@@ -157,8 +186,27 @@ def _compared(hidden: HeldOut, aligned: Ends) -> tuple[npt.NDArray[np.float64], 
 
     And how many the suspect has.
     """
-    counts = [np.bincount(ends, minlength=size) for ends, size in zip(aligned, hidden.shape, strict=True)]
-    likely = expected_edges(counts, hidden.ends)
+    likely = expected_edges(_counts(hidden, aligned), hidden.ends)
+    return likely, int(np.count_nonzero(_there(hidden, aligned)[hidden.flat]))
+
+
+def _by_places(hidden: HeldOut, aligned: Ends) -> tuple[Table, Table, Table]:
+    """Return what is shared, what is expected and its variance, by place of a held-out edge and of the suspect's."""
+    places = hidden.shape[2]
+    out, given, place = hidden.ends
+    every = np.arange(places)[None]
+    likely = expected_edges(_counts(hidden, aligned), (out[:, None], given[:, None], every))
+    there = _there(hidden, aligned)[(out * hidden.shape[1] + given)[:, None] * places + every]
+    of_place = (place == every.T).astype(np.float64)
+    return of_place @ there, of_place @ likely, of_place @ (likely * (1 - likely))
+
+
+def _counts(hidden: HeldOut, aligned: Ends) -> list[IndexArray]:
+    return [np.bincount(ends, minlength=size) for ends, size in zip(aligned, hidden.shape, strict=True)]
+
+
+def _there(hidden: HeldOut, aligned: Ends) -> npt.NDArray[np.bool_]:
+    """Return which flat positions of a layer the suspect has."""
     there = np.zeros(math.prod(hidden.shape), dtype=np.bool_)
     there[(aligned[0] * hidden.shape[1] + aligned[1]) * hidden.shape[2] + aligned[2]] = True
-    return likely, int(np.count_nonzero(there[hidden.flat]))
+    return there

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ticketguard.graph.assignment import best_assignment
 from ticketguard.graph.fingerprints import ROUNDS, WIDTH, alike, fingerprints
 from ticketguard.graph.groups import GroupMember, IndexArray
-from ticketguard.graph.similarity import Edges, Places, Rows, member_similarity
+from ticketguard.graph.rows import Known, Places, Rows, member_similarity
+from ticketguard.graph.similarity import Edges
 from ticketguard.graph.streams import Shape, Stream
 
 # A pass over all streams costs one assignment each; matching converges in 3 to 8 passes, or is lost.
@@ -30,6 +33,11 @@ FREE_STEPS, STEPS_A_POSITION, STEPS_A_MEMBER = 2 * 10**9, 4096, 300_000
 STEPS_A_TURN = 100_000
 FREE_CELLS, CELLS_A_POSITION = 2**23, 4
 
+# Edges of which more is kept than where they are, a few dozen bytes each: large layers are worth their time without it.
+MOST_KEPT = 2**21
+
+# How members' edges are laid out, by the edges (which are kept with it), the member, and the size of its other axis.
+LaidOut: TypeAlias = dict[tuple[int, GroupMember, int], Rows]
 # Per stream the suspect's channel for each of the reference's, -1 where it has none; None while it is not known.
 Order = IndexArray
 Orders = Sequence[Order | None]
@@ -67,6 +75,7 @@ class Matching:
         suspect: The suspect's.
         streams: What is matched.
         budget: Work that may be done.
+        laid_out: Keeps how edges are laid out, for other ways to see the same suspect.
     """
 
     def __init__(
@@ -75,10 +84,12 @@ class Matching:
         suspect: Mapping[str, Edges],
         streams: Sequence[Stream],
         budget: Budget,
+        laid_out: LaidOut | None = None,
     ) -> None:
         self._reference, self._suspect, self.streams, self._budget = reference, suspect, tuple(streams), budget
         self._is_left_out = [self._is_too_large(stream) for stream in self.streams]
-        self._rows: dict[GroupMember, Rows] = {}
+        self._rows: LaidOut = {} if laid_out is None else laid_out
+        self._known: dict[GroupMember, Known] = {}
         self._touching: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for index, stream in enumerate(self.streams):
             for place, member in enumerate(stream.reference):
@@ -162,18 +173,30 @@ class Matching:
     def converge(self, start: Sequence[Order], passes: int = PASSES) -> list[Order]:
         """Match every stream again and again until nothing changes."""
         current: list[Order] = list(start)
+        # Only what lies beside something that moved can find anything new.
+        waiting = {index for index, out in enumerate(self._is_left_out) if not out}
         for sweep in range(passes):
-            changed = False
             order = range(len(self.streams))
             for index in order if sweep % 2 else reversed(order):
-                if self._is_left_out[index] or not self._budget.is_left:
+                if index not in waiting or not self._budget.is_left:
                     continue
+                waiting.discard(index)
                 found = self._match(index, current)
-                changed = changed or not np.array_equal(found, current[index])
-                current[index] = found
-            if not changed:
+                if not np.array_equal(found, current[index]):
+                    current[index] = found
+                    waiting |= self._beside(index)
+            if not waiting:
                 break
         return current
+
+    def _beside(self, index: int) -> set[int]:
+        """Return the streams that are matched by where a stream's channels lie."""
+        return {
+            other
+            for member in self.streams[index].reference
+            for other, _ in self._touching.get((member.tensor, 1 - member.axis), ())
+            if not self._is_left_out[other]
+        }
 
     def _anchored(self, index: int, current: Orders) -> float:
         """Return the share of a stream's edges whose other end is known already."""
@@ -206,30 +229,44 @@ class Matching:
 
     def _match(self, index: int, current: Orders) -> Order:
         stream, held = self.streams[index], current[index]
-        similarity = np.zeros((stream.channels, stream.suspect_channels), dtype=np.float64)
+        nats = np.zeros((stream.channels, stream.suspect_channels), dtype=np.float32)
         for member, other in zip(stream.reference, stream.suspect, strict=True):
             reference, suspect = self._reference[member.tensor], self._suspect[member.tensor]
             edges = len(reference.values) + len(suspect.values)
             self._budget.spend(STEPS_A_MEMBER + 10 * (edges + sum(reference.shape[:2]) + sum(suspect.shape[:2])))
             places = self.places(member.tensor, 1 - member.axis, current)
-            similarity += member_similarity(self._laid_out(member, places), suspect, other, places)
+            size = len(places.unknown_reference)
+            rows = (self._laid_out(reference, member, size), self._laid_out(suspect, other, size))
+            nats += member_similarity(rows[0], self._whole(member, rows[0], places), rows[1], places)
+        similarity = nats.astype(np.float64)
         if held is not None:
             here = np.flatnonzero(held >= 0)
             similarity[here, held[here]] += STAY_BONUS
         return self._assigned(similarity, otherwise=in_place(stream) if held is None else held)
 
-    def _laid_out(self, member: GroupMember, places: Places) -> Rows:
-        """Return the reference's edges with one row per channel; kept, once the other ends of all are known."""
+    def _laid_out(self, edges: Edges, member: GroupMember, size: int) -> Rows:
+        """Return a member's edges with one row per channel; small ones are kept, for they do not depend on an order."""
+        key = (id(edges), member, size)
+        if key in self._rows:
+            return self._rows[key]
+        rows = Rows(edges, member, size)
+        if sum(len(kept.values) for kept in self._rows.values()) + len(rows.values) <= MOST_KEPT:
+            self._rows[key] = rows
+        return rows
+
+    def _whole(self, member: GroupMember, rows: Rows, places: Places) -> Known | None:
+        """Return the reference's edges, once the other ends of all are known."""
         if places.unknown_reference.any():
-            return Rows.of_reference(self._reference[member.tensor], member, places)
-        if member not in self._rows:
-            self._rows[member] = Rows.of_reference(self._reference[member.tensor], member, places)
-        return self._rows[member]
+            return None
+        if member in self._known:
+            return self._known[member]
+        known = rows.known(np.arange(len(places.unknown_reference)), rows.rarity)
+        if sum(len(kept.column) for kept in self._known.values()) + len(known.column) <= MOST_KEPT // 2:
+            self._known[member] = known
+        return known
 
     def _assigned(self, similarity: npt.NDArray[np.float64], otherwise: Order) -> Order:
         """Return the order with the largest sum of similarities, or another where that is too much work."""
-        from scipy.optimize import linear_sum_assignment  # slow to import, needed only for permuted suspects
-
         # A channel whose first choice nobody else wants is placed in one pass over the others; what is contested takes
         # a search.
         least, most = sorted(similarity.shape)
@@ -238,7 +275,7 @@ class Matching:
         if not self._budget.spend(least * most * (1 + least - int(wanted))):
             return otherwise
         order = np.full(len(similarity), -1, dtype=np.int64)
-        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        rows, columns = best_assignment(similarity)
         order[rows] = columns
         return order
 
@@ -250,7 +287,7 @@ class Matching:
         suspect = self._suspect[name]
         out, given = (self.places(name, axis, orders).places[suspect.ends[axis]] for axis in (0, 1))
         there = (out >= 0) & (given >= 0)
-        return out[there], given[there], suspect.kernel[there]
+        return out[there], given[there], suspect.kernel[there].astype(np.int64)
 
 
 def in_place(stream: Stream) -> Order:

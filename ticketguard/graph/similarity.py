@@ -1,11 +1,11 @@
-"""How alike two channels are, by the strong weights that reach them."""
+"""The strong weights of a layer, whatever its channels were scaled by."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,13 @@ import numpy.typing as npt
 from ticketguard.graph.groups import GroupMember, IndexArray
 from ticketguard.ticket import BoolArray, FloatArray
 
+Positions: TypeAlias = npt.NDArray[np.uint8 | np.int32 | np.int64]
+# A layer with fewer weights than this share of its positions is taken as a list of them.
+SPARSE = 0.25
 # Alternate division by row and column norms converges geometrically; three rounds leave a few percent.
 BALANCING_ROUNDS = 3
-# Training leaves a kept weight correlated with its rewind value; at correlation 0.5 two standard normal values x, y
-# carry a log likelihood ratio of about x·y·0.5/(1 − 0.5²).
-VALUE_WEIGHT = 0.5
 # Values beyond this many standard deviations say no more than one at it.
 VALUE_LIMIT = 2.5
-# Weight of a degree that agrees to within its sampling noise, against one shared edge.
-DEGREE_WEIGHT = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,14 +28,15 @@ class Edges:
 
     Attributes:
         shape: (out, in, places of the kernel).
-        ends: Output and input position of every edge, two arrays of shape (edges,).
-        kernel: Its place in the kernel, shape (edges,).
+        ends: Output and input position of every edge, two arrays of shape (edges,), as narrow integers as
+            shapes allow.
+        kernel: Its place in the kernel, shape (edges,), likewise.
         values: Its weight relative to its row and column, with unit mean square, shape (edges,).
     """
 
     shape: tuple[int, int, int]
-    ends: tuple[IndexArray, IndexArray]
-    kernel: IndexArray
+    ends: tuple[Positions, Positions]
+    kernel: Positions
     values: FloatArray
 
     def chosen(self, which: BoolArray) -> Edges:
@@ -50,7 +49,7 @@ class Edges:
     def flat(self, ends: Sequence[IndexArray] | None = None) -> IndexArray:
         """Return flat positions, with other *ends* if given."""
         out, given = self.ends if ends is None else ends
-        return (out * self.shape[1] + given) * self.shape[2] + self.kernel
+        return (out.astype(np.int64) * self.shape[1] + given) * self.shape[2] + self.kernel
 
 
 def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None) -> Edges:
@@ -64,20 +63,54 @@ def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None
         kept: Takes exactly these instead; shape of *layer*.
     """
     shape = (layer.shape[0], layer.shape[1] if layer.ndim > 1 else 1, math.prod(layer.shape[2:]))
-    flat = balanced(layer).reshape(-1)
-    if kept is not None:
-        chosen = np.flatnonzero(kept.reshape(-1))
+    chosen = np.flatnonzero(layer if kept is None else kept)
+    if kept is None and len(chosen) < SPARSE * layer.size:
+        values = _balanced_edges(layer.reshape(-1)[chosen], chosen, shape)
     else:
-        chosen = np.flatnonzero(flat)
-        if len(chosen) > count:
-            weakest = len(chosen) - count
-            strongest = np.argpartition(np.abs(flat[chosen]), min(weakest, len(chosen) - 1))[weakest:]
-            chosen = np.sort(chosen[strongest])
-    values = flat[chosen]
+        values = balanced(layer).reshape(-1)[chosen]
+    if kept is None and len(chosen) > count:
+        weakest = len(chosen) - count
+        strongest = np.sort(np.argpartition(np.abs(values), min(weakest, len(chosen) - 1))[weakest:])
+        chosen, values = chosen[strongest], values[strongest]
+    return _edges(chosen, values, shape)
+
+
+def kept_edges(kept: BoolArray, weights: FloatArray) -> Edges:
+    """Return the edges of a layer of which only *weights* are there, flat, at the positions that are *kept*."""
+    shape = (kept.shape[0], kept.shape[1] if kept.ndim > 1 else 1, math.prod(kept.shape[2:]))
+    if len(weights) < SPARSE * kept.size:
+        chosen = np.flatnonzero(kept)
+        return _edges(chosen, _balanced_edges(weights, chosen, shape), shape)
+    layer = np.zeros(kept.shape, dtype=np.float32)
+    layer[kept] = weights
+    return strongest_edges(layer, len(weights), kept)
+
+
+def _edges(chosen: IndexArray, values: npt.NDArray[np.float64], shape: tuple[int, int, int]) -> Edges:
     scale = np.sqrt(np.square(values).mean()) if len(values) else 1.0
     values = np.clip(values / (scale + 1e-12), -VALUE_LIMIT, VALUE_LIMIT)
-    out, given, kernel = np.unravel_index(chosen, shape)
+    out, given, kernel = _ends(chosen, shape)
     return Edges(shape=shape, ends=(out, given), kernel=kernel, values=values.astype(np.float32))
+
+
+def _ends(flat: IndexArray, shape: tuple[int, int, int]) -> tuple[Positions, Positions, Positions]:
+    """Return output, input and place of flat positions, as narrow as shapes allow."""
+    rest, kernel = np.divmod(flat, shape[2]) if shape[2] > 1 else (flat, np.zeros_like(flat))
+    out, given = np.divmod(rest, max(1, shape[1]))
+    narrow = np.int32 if max(shape) < 2**31 else np.int64
+    place = np.uint8 if shape[2] <= 2**8 else narrow
+    return out.astype(narrow), given.astype(narrow), kernel.astype(place)
+
+
+def _balanced_edges(weights: FloatArray, flat: IndexArray, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    """Do what `balanced` does, for a sparse layer: for its weights alone."""
+    values = weights.astype(np.float64)
+    out, given, _ = _ends(flat, shape)
+    for _ in range(BALANCING_ROUNDS):
+        for ends, size in ((out, shape[0]), (given, shape[1])):
+            norms = np.sqrt(np.bincount(ends, weights=np.square(values), minlength=size))
+            values /= np.where(norms > 0, norms, 1)[ends]
+    return values
 
 
 def balanced(layer: FloatArray) -> npt.NDArray[np.float64]:
@@ -97,73 +130,6 @@ def balanced(layer: FloatArray) -> npt.NDArray[np.float64]:
     return result.reshape(layer.shape)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where a suspect's positions on an axis lie in the reference.
-
-    Attributes:
-        places: Per position of the suspect's the reference's, `UNKNOWN` if nobody knows yet, or `NOWHERE`.
-        unknown_reference: Per position of the reference's whether nobody knows what lies there.
-    """
-
-    UNKNOWN: ClassVar[int] = -1
-    NOWHERE: ClassVar[int] = -2
-
-    places: IndexArray
-    unknown_reference: BoolArray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
-    """A member's edges with one row per channel.
-
-    Attributes:
-        known: Those whose other end is known: a column for each other end and place, sparse, complex. The real part
-            says that there is an edge, the imaginary part what it weighs, so that one product compares both.
-        profile: How many of the others there are at each place, and their sum, shape (2, channels, places).
-        rarity: What a shared edge says, in nats.
-        size: Positions on the other axis.
-    """
-
-    known: Any
-    profile: npt.NDArray[np.float64]
-    rarity: float
-    size: int
-
-    @classmethod
-    def of_reference(cls, edges: Edges, member: GroupMember, places: Places) -> Rows:
-        """Lay out the reference's edges, as far as it is known what lies at their other ends."""
-        size = len(places.unknown_reference)
-        rarity = math.log(max(2.0, math.prod(edges.shape) / max(1, len(edges.values))))
-        here = np.where(places.unknown_reference, Places.UNKNOWN, np.arange(size, dtype=np.int64))
-        return cls._of(edges, member, here, rarity=rarity, size=size)
-
-    def of_suspect(self, edges: Edges, member: GroupMember, places: Places) -> Rows:
-        """Lay out a suspect's edges beside these."""
-        return self._of(edges, member, places.places, rarity=self.rarity, size=self.size)
-
-    @classmethod
-    def _of(cls, edges: Edges, member: GroupMember, places: IndexArray, *, rarity: float, size: int) -> Rows:
-        from scipy.sparse import csr_array
-
-        kernel = edges.shape[2]
-        channel, inside = channels_of(edges, member)
-        place = places[edges.ends[1 - member.axis]]
-        known = (channel >= 0) & (place >= 0)
-        columns = ((inside * size + place) * kernel + edges.kernel)[known]
-        values = (math.sqrt(rarity) + 1j * math.sqrt(VALUE_WEIGHT) * edges.values[known]).astype(np.complex64)
-        shape = (member.channels, member.block * size * kernel)
-        profile = np.zeros((2, member.channels, member.block * kernel))
-        unknown = (channel >= 0) & (place == Places.UNKNOWN)
-        if unknown.any():
-            spots = (channel[unknown] * member.block + inside[unknown]) * kernel + edges.kernel[unknown]
-            for row, weights in zip(profile, (None, edges.values[unknown].astype(np.float64)), strict=True):
-                row += np.bincount(spots, weights=weights, minlength=row.size).reshape(row.shape)
-        return cls(
-            known=csr_array((values, (channel[known], columns)), shape=shape), profile=profile, rarity=rarity, size=size
-        )
-
-
 def channels_of(edges: Edges, member: GroupMember) -> tuple[IndexArray, IndexArray]:
     """Return, per edge, the channel at its end on the member's axis (-1 if it is none's) and the place inside it."""
     channel_at = np.full(edges.shape[member.axis], -1, dtype=np.int64)
@@ -173,41 +139,3 @@ def channels_of(edges: Edges, member: GroupMember) -> tuple[IndexArray, IndexArr
     inside_at[positions] = np.arange(member.block)
     own = edges.ends[member.axis]
     return channel_at[own], inside_at[own]
-
-
-def member_similarity(reference: Rows, suspect: Edges, member: GroupMember, places: Places) -> npt.NDArray[np.float64]:
-    """Score every (reference channel, suspect channel) pair of a stream by one layer's edges.
-
-    Edges whose other end is matched already are compared one by one; of those whose other end is unknown, only how many
-    there are at each place of the kernel, and their sum.
-
-    Args:
-        reference: The reference's edges.
-        suspect: The suspect's edges.
-        member: The stream's part of the suspect's layer.
-        places: Where the suspect's positions on the other axis lie in the reference.
-
-    Returns:
-        Similarities in nats, larger is more alike; shape (channels, suspect's channels).
-    """
-    other = reference.of_suspect(suspect, member, places)
-    # (a + i·v)(a − i·w) has the real part a² + v·w.
-    result = np.asarray((reference.known @ other.known.conj().T).todense().real, dtype=np.float64)
-    if places.unknown_reference.any():
-        _add_profile_similarity(result, reference.profile, other.profile)
-    return result
-
-
-def _add_profile_similarity(
-    result: npt.NDArray[np.float64], one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]
-) -> None:
-    """Add the score of profiles of shape (2, channels, places): squared distance in deviations across channels."""
-    for a, b in zip(one, other, strict=True):
-        scale = np.sqrt(a.var(axis=0) + b.var(axis=0)) + 1e-9
-        a, b = (a - a.mean(axis=0)) / scale, (b - b.mean(axis=0)) / scale
-        closeness = a @ b.T
-        closeness *= 2
-        closeness -= (a**2).sum(axis=1)[:, None]
-        closeness -= (b**2).sum(axis=1)[None]
-        closeness *= DEGREE_WEIGHT
-        result += closeness

@@ -65,7 +65,8 @@ def verify(
             path, import path or itself; asked where the triggers prove nothing. A suspect that answers them at the
             level of chance is inconclusive. They do not change p.
         thorough: Look on where the evidence is enough: weights are aligned too, and every trigger is asked. It makes p
-            as small as it gets and never changes the status: p is corrected for all readings either way.
+            as small as it gets and never weakens a verdict: p is corrected for all readings either way. Of a large
+            suspect all layers are compared, even where a few of them show nothing of the reference.
         note: Called with a line about every fault.
 
     Raises:

@@ -51,6 +51,14 @@ class Reference:
         layer[kept] = self.kept_weights[name]
         return layer
 
+    def only(self, names: Collection[str]) -> Reference:
+        """Return some of its layers.
+
+        Raises:
+            KeyError: One is not in it.
+        """
+        return Reference(mask=self.mask.only(names), kept_weights={name: self.kept_weights[name] for name in names})
+
     def to_bytes(self) -> bytes:
         """Serialise as safetensors: bit-packed masks and kept values."""
         tensors: dict[str, Array] = {KEPT_PREFIX + name: self.kept_weights[name] for name in self.mask}

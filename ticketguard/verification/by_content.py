@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.matching import Layout, Shape, layouts_of
 from ticketguard.errors import TensorError
+from ticketguard.graph.assignment import best_assignment
 from ticketguard.ticket import FloatArray, Reference
 from ticketguard.verification.likeness import CLEAR_NATS, Seen, Wanted, distances, look, profile_nats, wanted_layers
 
@@ -31,6 +32,8 @@ MOST_NATS = 300.0
 # What another order has to be better by than the one that tensors are in, for every layer that it moves: unrelated ones
 # gain 1 to 7 on average, up to 13. Where the order they are in was seen to be wrong, less will do.
 CLEAR_GAIN, LEAST_GAIN = 8.0, 3.0
+# Of a few layers that stand for a large network, so much that unrelated ones seldom cost a second alignment.
+SURE_GAIN = 12.0
 # By how much the channels of a layer and of a tensor without its name may differ.
 MOST_RESIZED = 2.0
 MOST_VIEWS = 2**12
@@ -166,9 +169,7 @@ def _assigned(
 
 
 def _assignment(score: npt.NDArray[np.float64]) -> dict[int, int]:
-    from scipy.optimize import linear_sum_assignment  # slow to import, and rarely needed
-
-    rows, columns = linear_sum_assignment(score, maximize=True)
+    rows, columns = best_assignment(score)
     return {
         int(row): int(column) for row, column in zip(rows, columns, strict=True) if score[row, column] > _IMPOSSIBLE / 2
     }

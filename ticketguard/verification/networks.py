@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.matching import LayerMatch, Layout, Shape
@@ -17,7 +17,7 @@ from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup
 from ticketguard.ticket import FloatArray, Reference
-from ticketguard.verification.by_content import CLEAR_GAIN, LEAST_GAIN, View, clear_layouts, pair_by_content
+from ticketguard.verification.by_content import CLEAR_GAIN, LEAST_GAIN, SURE_GAIN, View, clear_layouts, pair_by_content
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,34 @@ class Network:
     def conventions(self) -> tuple[Mapping[str, Layout], ...]:
         """How the tensors may be read as layers, the likeliest way first."""
         return self.match.conventions
+
+    def only(self, layers: Collection[str]) -> Network:
+        """Return some of its *layers*; the tensors of the others may be any of them."""
+        match = self.match
+        pairs = {layer: name for layer, name in match.pairs.items() if layer in layers}
+        conventions: list[Mapping[str, Layout]] = []
+        for whole in match.conventions:
+            part = {layer: whole[layer] for layer in pairs}
+            if part not in conventions:
+                conventions.append(part)
+        others = [name for layer, name in match.pairs.items() if layer not in layers]
+        return dataclasses.replace(
+            self,
+            names={layer: name for layer, name in self.names.items() if layer in layers},
+            unreadable={},
+            match=dataclasses.replace(
+                match,
+                pairs=pairs,
+                conventions=tuple(conventions),
+                by_order=tuple(layer for layer in match.by_order if layer in layers),
+                resized=tuple(layer for layer in match.resized if layer in layers),
+                wrong_shapes={},
+                missing=(),
+                layouts={layer: match.layouts[layer] for layer in pairs},
+                unclaimed=tuple(dict.fromkeys([*others, *match.unclaimed])),
+                by_content=tuple(layer for layer in match.by_content if layer in layers),
+            ),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +148,7 @@ def paired_anew(
     *,
     blocks: Mapping[str, int] | None = None,
     view: View | None = None,
+    is_part: bool = False,
 ) -> Network | None:
     """Pair all of a network's layers by content, for one whose layers are not where names and the order say.
 
@@ -133,6 +162,7 @@ def paired_anew(
         blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
         view: Puts a tensor, taken as a layer of some name, into the order of the reference's channels, as far as that
             was found. Where some layers were, the channels that they share with others tell which these are.
+        is_part: Whether these are a few layers of a larger network.
 
     Returns:
         The network; None if content says nothing else.
@@ -146,7 +176,7 @@ def paired_anew(
 
     layers = _not_fused(match, reference.mask)
     # Names that say where everything is are believed unless content is sure.
-    gain = CLEAR_GAIN if view is None and not network.is_doubtful else LEAST_GAIN
+    gain = LEAST_GAIN if view is not None or network.is_doubtful else SURE_GAIN if is_part else CLEAR_GAIN
     anew, _ = _paired(suspect, reference, match, layers, blocks, None if view is None else guarded, gain)
     if (anew.pairs, anew.conventions[:1]) == (match.pairs, match.conventions[:1]):
         return None

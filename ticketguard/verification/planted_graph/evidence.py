@@ -35,6 +35,10 @@ PARTLY_ALIGNED = (
     "its answers as well"
 )
 CUT_SHORT = "the alignment was cut short: channels that may be out of place were not looked for to the end"
+ONLY_PART = (
+    "channels were looked for in a few of the layers, which show nothing of the reference: verify thoroughly, at all "
+    "of them"
+)
 LAYERS_ARE_MISSING = (
     "layers or networks are missing or cannot be read, and a copy might show the mark there: ask for all weights"
 )
@@ -97,7 +101,7 @@ def evidence_of(
             **({"why": doubts} if doubts else {}),
             "reading": best.reading.name,
             "aligned": best.alignment is not None,
-            "read_to_the_end": bool(alignments),
+            "read_to_the_end": bool(alignments) and not any(alignment.is_part for alignment in alignments),
             **_told(best, alignments),
             "looks": looks,
             "log10_p_uncorrected": best.log10_p,
@@ -122,6 +126,8 @@ def _doubts(status: Status, alignments: Sequence[Alignment], *, is_short: bool, 
         doubts.append(PARTLY_ALIGNED)
     if doubts and any(not alignment.complete for alignment in alignments):
         doubts.append(CUT_SHORT)
+    if any(alignment.is_part for alignment in alignments):
+        doubts.append(ONLY_PART)
     if details["missing_layers"] or details["unreadable_layers"] or details["unreadable_networks"]:
         doubts.append(LAYERS_ARE_MISSING)
     if is_short:

@@ -12,42 +12,26 @@ Nothing here runs a model or needs torch.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.checkpoints.matching import Layout, Shape
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
-from ticketguard.graph import ChannelGroup, align
+from ticketguard.graph import ChannelGroup
 from ticketguard.graph.alignment import Alignment
-from ticketguard.graph.matching import Budget
-from ticketguard.graph.streams import loosened_streams
 from ticketguard.ticket import Mask, Reference
-from ticketguard.verification.by_content import View
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.networks import (
-    Network,
-    Networks,
-    blocks_of,
-    find_networks,
-    paired_anew,
-    with_clear_layouts,
-)
+from ticketguard.verification.networks import Network, Networks, blocks_of, find_networks
 from ticketguard.verification.planted_graph.evidence import evidence_of
+from ticketguard.verification.planted_graph.ordering import Ordered, Seen, best_order
 from ticketguard.verification.planted_graph.passages import Passage, Sighting
 from ticketguard.verification.readings import READINGS, Layers
 from ticketguard.verification.verdict import Evidence
 
 # As stored, and aligned.
 PASSES = 2
-# How often layers are paired anew, each time by the order of channels that was found before.
-MOST_PAIRINGS = 3
-# What was seen of a network.
-Seen: TypeAlias = tuple[Sighting, Network]
 
 
 def examine_networks(
@@ -71,15 +55,16 @@ def examine_networks(
         groups: Channel groups of the reference's layers that the commitment binds; without any, every axis is aligned
             for itself.
         threshold_log10_p: What the verdict asks for.
-        thorough: Read aligned even where what is stored is enough.
+        thorough: Read aligned even where what is stored is enough, and look for an order of channels in all layers even
+            where a few of them show nothing of the reference.
         memory: Keeps the owner's secret edges for the next suspect.
 
     Raises:
         UnverifiableError: They share no layer that can be read, or too many networks fit.
         FileError: The file is gone or has changed.
     """
-    examination = Examination(suspect, reference, parameters, groups=groups)
-    return examination.evidence(binding, threshold_log10_p=threshold_log10_p, thorough=thorough, memory=memory)
+    examination = Examination(suspect, reference, parameters, groups=groups, thorough=thorough)
+    return examination.evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
 
 
 class Examination:
@@ -92,6 +77,8 @@ class Examination:
         reference: The unmarked ticket.
         parameters: Of the claim's planted graph.
         groups: Channel groups of the reference's layers that the commitment binds.
+        thorough: Read aligned even where what is stored is enough, and look for an order of channels in all layers even
+            where a few of them show nothing of the reference.
 
     Raises:
         UnverifiableError: They share no layer that can be read, or too many networks fit.
@@ -105,11 +92,13 @@ class Examination:
         parameters: PlantedParameters,
         *,
         groups: Sequence[ChannelGroup],
+        thorough: bool = False,
     ) -> None:
         self._suspect = suspect
         self._reference = reference
         self._parameters = parameters
         self._groups = groups
+        self._thorough = thorough
         self._found = find_networks(suspect, reference, blocks=blocks_of(groups))
 
     @property
@@ -136,14 +125,13 @@ class Examination:
         return tuple(each for each in seen if each is not None)
 
     @functools.cached_property
-    def _orders(self) -> tuple[_Ordered, ...]:
+    def _orders(self) -> tuple[Ordered, ...]:
         return tuple(
-            _best_order(self._suspect, network, self._reference, self._groups) for network in self._found.readable
+            best_order(self._suspect, network, self._reference, self._groups, thorough=self._thorough)
+            for network in self._found.readable
         )
 
-    def evidence(
-        self, binding: Binding, *, threshold_log10_p: float, thorough: bool = False, memory: Memory | None = None
-    ) -> Evidence:
+    def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
         """Count for one key: as stored and, if that is not enough, aligned.
 
         Both are paid for, so whether the second is made changes p, and never what a verdict says: more readings only
@@ -152,13 +140,12 @@ class Examination:
         Args:
             binding: The owner's key.
             threshold_log10_p: What the verdict asks for.
-            thorough: Count aligned even where what is stored is enough.
             memory: Keeps the owner's secret edges for the next suspect.
         """
         passages = [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.stored]
         smallest = min((passage.log10_p for passage, _ in passages), default=0.0)
         alignments: list[Alignment] = []
-        if thorough or not passages or smallest + math.log10(self.looks) > threshold_log10_p:
+        if self._thorough or not passages or smallest + math.log10(self.looks) > threshold_log10_p:
             alignments = [ordered.alignment for ordered in self._orders]
             passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
         best = min(passages, key=lambda passage: passage[0].log10_p)
@@ -182,99 +169,6 @@ def _as_stored(suspect: Checkpoint, network: Network, reference: Mask, parameter
         return None
     layers = Layers(read=suspect.read, names=network.as_stored, layouts=network.conventions[0])
     return Sighting.of(layers, reference.only(network.as_stored), parameters), network
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Ordered:
-    """A network in an order in which it resembles the reference.
-
-    Attributes:
-        suspect: The checkpoint.
-        network: The network, its layers where they were found.
-        layouts: How its tensors are read as layers.
-        alignment: Where its channels lie.
-    """
-
-    suspect: Checkpoint
-    network: Network
-    layouts: Mapping[str, Layout]
-    alignment: Alignment
-
-    def layers(self, shapes: Mapping[str, Shape]) -> Layers:
-        """Return the network's layers in the reference's order and *shapes*."""
-        return Layers(
-            read=self.suspect.read,
-            names=self.network.names,
-            layouts=self.layouts,
-            alignment=self.alignment,
-            shapes=shapes,
-        )
-
-    def view(self, shapes: Mapping[str, Shape]) -> View:
-        """Return what puts any tensor, taken as a layer of some name, into the reference's order."""
-        return lambda name, layer: self.alignment.apply(name, layer, shapes.get(name))
-
-    def read(self, stored: Network, reference: Mask, parameters: PlantedParameters) -> Seen | None:
-        """Read it; None where that would only repeat what the network showed as *stored*."""
-        is_same = (self.network.names, self.layouts) == (stored.as_stored, stored.conventions[0])
-        # What could not be aligned reads as it is stored, but for layers that could only be read so.
-        if stored.as_stored and ((is_same and self.alignment.changes_nothing) or not self.alignment.is_found):
-            return None
-        present = reference.only(self.network.names)
-        layers = self.layers({name: present.shape(name) for name in present})
-        layout = ", ".join(sorted({layout.name for layout in self.layouts.values()}))
-        return Sighting.of(layers, present, parameters, layout=layout), self.network
-
-
-def _best_order(
-    suspect: Checkpoint, network: Network, reference: Reference, groups: Sequence[ChannelGroup]
-) -> _Ordered:
-    """Align a network, its tensors read and paired in the way in which it resembles the reference most."""
-    network = with_clear_layouts(suspect, reference, network)
-    shapes = {name: reference.mask.shape(name) for name in reference.mask}
-    # All ways to read a network share what it is worth.
-    budget = Budget.of(shapes, {name: suspect.shape(network.names[name]) for name in network.names})
-    best = _aligned(suspect, network, reference, groups, budget)
-    for _ in range(MOST_PAIRINGS):
-        if best.alignment.is_clear:
-            break
-        view = best.view(shapes) if best.alignment.is_found else None
-        anew = paired_anew(suspect, reference, best.network, blocks=blocks_of(groups), view=view)
-        if anew is None:
-            break
-        other = _aligned(suspect, anew, reference, groups, budget)
-        if other.alignment.deviations <= best.alignment.deviations:
-            break
-        best = other
-    return best
-
-
-def _aligned(
-    suspect: Checkpoint, network: Network, reference: Reference, groups: Sequence[ChannelGroup], budget: Budget
-) -> _Ordered:
-    """Align a network, in the layout in which it resembles the reference most."""
-    best: _Ordered | None = None
-    for layouts in _likeliest_first(network, reference, groups):
-        stored = Layers(read=suspect.read, names=network.names, layouts=layouts)
-        alignment = align(stored, reference, groups, budget=budget)
-        if best is None or alignment.deviations > best.alignment.deviations:
-            best = _Ordered(suspect=suspect, network=network, layouts=layouts, alignment=alignment)
-        if alignment.is_clear:
-            break
-    assert best is not None  # a match has a convention at least
-    return best
-
-
-def _likeliest_first(
-    network: Network, reference: Reference, groups: Sequence[ChannelGroup]
-) -> list[Mapping[str, Layout]]:
-    """Return a network's conventions, those first in which most axes of a group have one number of channels."""
-    wanted = {name: reference.mask.shape(name) for name in network.names}
-
-    def streams(layouts: Mapping[str, Layout]) -> int:
-        return len(loosened_streams(groups, wanted, {name: layouts[name].shape for name in network.names}))
-
-    return sorted(network.conventions, key=streams)
 
 
 def _what_was_read(
