@@ -71,6 +71,21 @@ def test_headers_that_would_fill_the_memory_are_refused(on: Callable[[Path], str
     assert peak < 5 * len(header)
 
 
+def test_a_petabyte_that_a_header_claims_is_refused(on: Callable[[Path], str], tmp_path: Path) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[1000000000,250000],"data_offsets":[0,1000000000000000]}}'
+    (tmp_path / "s.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
+    (line,) = on(tmp_path / "s.safetensors").strip().splitlines()
+    assert "is not a whole safetensors file" in line
+
+
+def test_more_tensors_than_any_network_has_are_refused(on: Callable[[Path], str], tmp_path: Path) -> None:
+    tensor = b'{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    header = b"{" + b",".join(b'"%d":%s' % (index, tensor) for index in range(60_000)) + b"}"
+    (tmp_path / "s.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (line,) = on(tmp_path / "s.safetensors").strip().splitlines()
+    assert "has 60000 tensors, expected at most 50000" in line
+
+
 @pytest.mark.parametrize("name", ["s.pt", "s.safetensors"])
 def test_inspect_holds_one_tensor_at_a_time(name: str, tmp_path: Path) -> None:
     state = {f"{index}.weight": torch.ones(256, 512) for index in range(12)}

@@ -195,6 +195,22 @@ def test_names_dealt_out_to_tensors_of_other_shapes_are_seen_through() -> None:
         assert anew.match.resized == ()
 
 
+def test_layers_that_are_not_compared_stay_where_their_names_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of a quarter of the channels is no other network, and one of too many layers neither."""
+    reference, trained = reference_of({"a": (200, 60), "b": (40, 200)})
+    narrow = tg.Checkpoint({"a": trained["a"][:50], "b": trained["b"][:, :50]})
+    (network,) = find_networks(narrow, reference).readable
+    assert network.match.resized == ("a", "b")
+    assert paired_anew(narrow, reference, network) is None
+
+    reference, trained = reference_of(LINEAR)
+    exchanged = tg.Checkpoint(dict(zip(LINEAR, [*trained.values()][::-1], strict=True)))
+    (network,) = find_networks(exchanged, reference).readable
+    assert paired_anew(exchanged, reference, network) is not None
+    monkeypatch.setattr(by_content, "MOST_PAIRS", 15)
+    assert paired_anew(exchanged, reference, network) is None
+
+
 def test_layers_in_one_tensor_stay_there() -> None:
     shapes: dict[str, Shape] = {f"h.{index}.attn.{one}.weight": (24, 24) for index in range(2) for one in "qkvo"}
     reference, trained = reference_of(shapes)

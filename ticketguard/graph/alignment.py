@@ -11,6 +11,7 @@ both survive training, pruning, regrowth, and positive rescaling of channels.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -63,7 +64,7 @@ class Alignment:
     is_part: bool = False
     complete: bool = True
 
-    @property
+    @functools.cached_property
     def placed(self) -> Placed:
         """Where the channels lie."""
         return Placed(streams=self.streams, orders=self.orders, turn=self.turn, layers=self.layers)

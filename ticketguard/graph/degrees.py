@@ -18,8 +18,10 @@ Floats = npt.NDArray[np.float64]
 
 # Above this the product is not near enough: odds, not probabilities, multiply.
 SPARSE = 0.1
-# Kinds of rows, columns and places that are told apart, and rounds of fitting; what is left is a few thousandths.
-MOST_LEVELS, ROUNDS = 32, 12
+# Kinds of rows, columns and places that are told apart.
+MOST_LEVELS = 32
+# Fitting ends when sums are off by less than this share, or after so many rounds.
+CLOSE, ROUNDS = 0.002, 12
 # Keeps the odds of full and of empty rows finite.
 HALF = 0.5
 
@@ -67,15 +69,25 @@ def _fitted(levels: tuple[tuple[bytes, bytes], ...], total: int) -> Floats:
     """
     sizes, sums = ([np.frombuffer(level[part]) for level in levels] for part in (0, 1))
     cells = np.einsum("i,j,k->ijk", *sizes)
-    size = cells.sum()
-    base = np.log((total + HALF) / (size - total + HALF))
-    odds = np.full(cells.shape, base)
-    for axis, (rows, edges) in enumerate(zip(sizes, sums, strict=True)):
-        share = np.log((edges + HALF) / (rows * (size / rows.sum()) - edges + HALF))
-        odds += np.expand_dims(share - base, tuple(other for other in range(3) if other != axis))
+    size = float(cells.sum())
+    others = [tuple(other for other in range(3) if other != axis) for axis in range(3)]
+    most = [rows * (size / rows.sum()) for rows in sizes]
+    overall = _odds(total, size)
+    odds = np.full(cells.shape, overall)
+    for axis, edges in enumerate(sums):
+        odds *= np.expand_dims(_odds(edges, most[axis]) / overall, others[axis])
     for _ in range(ROUNDS):
+        is_close = True
         for axis, edges in enumerate(sums):
-            others = tuple(other for other in range(3) if other != axis)
-            found = (cells / (1 + np.exp(-odds))).sum(axis=others)
-            odds += np.expand_dims(np.log((edges + HALF) / (found + HALF)), others)
-    return np.asarray(1 / (1 + np.exp(-odds)))
+            found: Floats = (cells * (odds / (1 + odds))).sum(axis=others[axis])
+            if (np.abs(found - edges) > CLOSE * (edges + 1)).any():
+                is_close = False
+                # Too short a step where the odds of a row differ, and never too long.
+                odds *= np.expand_dims(_odds(edges, most[axis]) / _odds(found, most[axis]), others[axis])
+        if is_close:
+            break
+    return np.asarray(odds / (1 + odds))
+
+
+def _odds(edges: Floats | float, positions: Floats | float) -> Floats:
+    return np.asarray((edges + HALF) / (positions - edges + HALF))

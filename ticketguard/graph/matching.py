@@ -29,8 +29,8 @@ STAY_BONUS = 1e-6
 # what a network of this size has, several times over, and no more. Of its own, each part of a stream costs as much as
 # this many steps.
 FREE_STEPS, STEPS_A_POSITION, STEPS_A_MEMBER = 2 * 10**9, 4096, 300_000
-# So does looking at one layer in one turn.
-STEPS_A_TURN = 100_000
+# So does looking at one layer, to see how much of it agrees.
+STEPS_A_LOOK = 100_000
 FREE_CELLS, CELLS_A_POSITION = 2**23, 4
 
 # Edges of which more is kept than where they are, a few dozen bytes each: large layers are worth their time without it.
@@ -44,16 +44,22 @@ Orders = Sequence[Order | None]
 
 
 class Budget:
-    """Work that is left; shared by everything that is tried for one suspect."""
+    """Work that is left; shared by everything that is tried for one network: conventions, turns, starts, pairings.
 
-    def __init__(self, positions: int) -> None:
-        self._left = FREE_STEPS + STEPS_A_POSITION * positions
+    Args:
+        positions: Positions of its layers.
+        networks: How many networks the suspect has. What is free is divided among them: none can use up another's.
+    """
+
+    def __init__(self, positions: int, *, networks: int = 1) -> None:
+        self._left = FREE_STEPS // networks + STEPS_A_POSITION * positions
         self.kept = True
 
     @classmethod
-    def of(cls, reference: Mapping[str, Shape], suspect: Mapping[str, Shape]) -> Budget:
-        """Return what layers of these shapes are worth."""
-        return cls(sum(math.prod(shape) for shape in (*reference.values(), *suspect.values())) // 2)
+    def of(cls, reference: Mapping[str, Shape], suspect: Mapping[str, Shape], *, networks: int = 1) -> Budget:
+        """Return what layers of these shapes are worth, in one of some *networks*."""
+        positions = sum(math.prod(shape) for shape in (*reference.values(), *suspect.values())) // 2
+        return cls(positions, networks=networks)
 
     @property
     def is_left(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, GroupMember, IndexArray
 from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS, Ends, Likeness, split
-from ticketguard.graph.matching import PASSES, STEPS_A_TURN, Budget, LaidOut, Matching, Order
+from ticketguard.graph.matching import PASSES, STEPS_A_LOOK, Budget, LaidOut, Matching, Order
 from ticketguard.graph.similarity import Edges
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
 from ticketguard.graph.turns import UNTURNED, KernelTurn, orbits, turns_of
@@ -47,15 +48,22 @@ class Placed:
         """
         along = np.arange(size, dtype=np.int64)
         along[found:] = -1
+        for member, other, order in self._members.get((name, axis), ()):
+            there = other.positions()[:, self.turn.block_came_from(member.block)]
+            found_at = np.where((order >= 0)[:, None], there[np.maximum(order, 0)], -1)
+            # Another tensor that may be this layer can be shorter.
+            found_at[found_at >= found] = -1
+            along[member.positions().reshape(-1)] = found_at.reshape(-1)
+        return along
+
+    @functools.cached_property
+    def _members(self) -> Mapping[tuple[str, int], Sequence[tuple[GroupMember, GroupMember, IndexArray]]]:
+        """By layer and axis, what lies there of streams: in the reference, in the suspect, and its order."""
+        members: dict[tuple[str, int], list[tuple[GroupMember, GroupMember, IndexArray]]] = {}
         for stream, order in zip(self.streams, self.orders, strict=True):
             for member, other in zip(stream.reference, stream.suspect, strict=True):
-                if (member.tensor, member.axis) == (name, axis):
-                    there = other.positions()[:, self.turn.block_came_from(member.block)]
-                    found_at = np.where((order >= 0)[:, None], there[np.maximum(order, 0)], -1)
-                    # Another tensor that may be this layer can be shorter.
-                    found_at[found_at >= found] = -1
-                    along[member.positions().reshape(-1)] = found_at.reshape(-1)
-        return along
+                members.setdefault((member.tensor, member.axis), []).append((member, other, order))
+        return members
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +117,7 @@ class Search:
         for found in self._tried():
             if best is None or found.likeness.excess > best.likeness.excess:
                 best = found
-            if best.likeness.is_clear:
+            if best.likeness.is_clear or not self._budget.is_left:
                 break
         assert best is not None
         if not best.likeness.is_found:
@@ -176,8 +184,8 @@ class Search:
         return self._swept(self._turned_best(self._solution(matching, turn, start)))
 
     def _swept(self, best: Found) -> Found:
-        """Go on: a sweep, and more where there is anything to follow."""
-        if best.likeness.is_clear:  # and swept to the end with all edges
+        """Go on: a sweep, and more where there is anything to follow, while there is work left."""
+        if best.likeness.is_clear or not self._budget.is_left:  # what is clear is swept to the end with all edges
             return best
         once = self._solution(best.matching, best.turn, best.matching.converge(best.orders, passes=1))
         best = max(best, once, key=lambda found: found.likeness.excess)
@@ -191,11 +199,11 @@ class Search:
         """Return a solution in the turn that it agrees best in; its own, where it is clear."""
         if found.likeness.is_clear:
             return found
-        cost = STEPS_A_TURN * len(self._suspect)
+        cost = STEPS_A_LOOK * len(self._suspect)
         turns = [turn for turn in self._turns if turn != found.turn and self._budget.spend(cost)]
         streams = found.matching.streams
         if any(member.block > 1 for stream in streams for member in stream.suspect):
-            others = [self._solution(self._matching(turn, streams), turn, found.orders) for turn in turns]
+            others = [self._look(self._matching(turn, streams), turn, found.orders) for turn in turns]
             return max([found, *others], key=lambda one: one.likeness.excess)
         unturned = found.matching if found.turn.is_none else self._matching(UNTURNED, streams)
         places = [self._places(turn) for turn in turns]
@@ -228,6 +236,10 @@ class Search:
         return Matching(seen, turned, streams, self._budget, self._laid_out)
 
     def _solution(self, matching: Matching, turn: KernelTurn, orders: Sequence[Order]) -> Found:
+        self._budget.spend(STEPS_A_LOOK * len(self._suspect))
+        return self._look(matching, turn, orders)
+
+    def _look(self, matching: Matching, turn: KernelTurn, orders: Sequence[Order]) -> Found:
         likeness = Likeness.of(self._held_out, self._aligned(matching, orders))
         return Found(matching=matching, turn=turn, orders=orders, likeness=likeness)
 

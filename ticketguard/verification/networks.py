@@ -19,6 +19,10 @@ from ticketguard.graph import ChannelGroup
 from ticketguard.ticket import FloatArray, Reference
 from ticketguard.verification.by_content import CLEAR_GAIN, LEAST_GAIN, SURE_GAIN, View, clear_layouts, pair_by_content
 
+# A tensor with more weights than this, and with more than so many times those of the layers that it stands for, is not
+# read: what a thief adds to a layer costs him what it costs to run, and reading takes some 40 bytes a weight.
+FREE_WEIGHTS, MOST_TIMES = 2**26, 16
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
@@ -134,7 +138,7 @@ def with_clear_layouts(suspect: Checkpoint, reference: Reference, network: Netwo
         FileError: The file is gone or has changed.
     """
     match = network.match
-    in_doubt = [layer for layer in match.pairs if len({one[layer] for one in match.conventions}) > 1]
+    in_doubt = [layer for layer in network.names if len({one[layer] for one in match.conventions}) > 1]
     said = clear_layouts(suspect, reference, {layer: (match.pairs[layer], match.layouts[layer]) for layer in in_doubt})
     if not said:
         return network
@@ -245,7 +249,10 @@ def _paired(
     # Where layers are left over, a tensor that merely has the shape of one is nobody's.
     complete = len(found) == len(layers)
     found = {layer: item for layer, item in found.items() if complete or item.clear or layer in expected}
-    pairs = dict(sorted({**kept, **{layer: item.name for layer, item in found.items()}}.items()))
+    used = {item.name for item in found.values()}
+    # What was not compared, because of its size or because there is too much, stays where names and the order say.
+    stay = {layer: name for layer, name in expected.items() if layer not in found and name not in used}
+    pairs = dict(sorted({**kept, **stay, **{layer: item.name for layer, item in found.items()}}.items()))
     moved = {layer for layer, item in found.items() if match.pairs.get(layer) != item.name}
     anew = dataclasses.replace(
         match,
@@ -272,7 +279,11 @@ def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], re
 
 
 def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]) -> Network:
-    wrong = suspect.unreadable(dict.fromkeys(match.pairs.values()))
+    too_large = _too_large(suspect, match, shapes)
+    wrong = {
+        **suspect.unreadable(dict.fromkeys(name for name in match.pairs.values() if name not in too_large)),
+        **too_large,
+    }
     packed = suspect.packed()
     unknown = {layer: packed.get(match.network + layer) for layer in shapes if layer not in match.pairs}
     return Network(
@@ -285,6 +296,20 @@ def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]
         is_doubtful=bool(match.by_order or match.by_content)
         or _names_contradict(suspect, match, map(math.prod, shapes.values())),
     )
+
+
+def _too_large(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """Return what is wrong with tensors that hold far more than the layers that they stand for, by tensor."""
+    wanted: Counter[str] = Counter()
+    for layer, name in match.pairs.items():
+        wanted[name] += math.prod(shapes[layer])
+    held = {name: math.prod(suspect.shape(name)) for name in wanted}
+    most = {name: max(FREE_WEIGHTS, MOST_TIMES * weights) for name, weights in wanted.items()}
+    return {
+        name: f"has {held[name]} weights, expected at most {most[name]} for {wanted[name]} of the reference's"
+        for name in wanted
+        if held[name] > most[name]
+    }
 
 
 def _nothing_to_read(suspect: Checkpoint, network: Network) -> str:

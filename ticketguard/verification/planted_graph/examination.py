@@ -127,7 +127,14 @@ class Examination:
     @functools.cached_property
     def _orders(self) -> tuple[Ordered, ...]:
         return tuple(
-            best_order(self._suspect, network, self._reference, self._groups, thorough=self._thorough)
+            best_order(
+                self._suspect,
+                network,
+                self._reference,
+                self._groups,
+                networks=len(self._found.readable),
+                thorough=self._thorough,
+            )
             for network in self._found.readable
         )
 

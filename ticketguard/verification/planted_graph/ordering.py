@@ -7,7 +7,7 @@ rest begins.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
@@ -79,15 +79,19 @@ def best_order(
     reference: Reference,
     groups: Sequence[ChannelGroup],
     *,
+    networks: int = 1,
     thorough: bool = False,
 ) -> Ordered:
     """Align a network, its tensors read and paired in the way in which it resembles the reference most.
+
+    All ways to read it share what it is worth, its part of what the suspect is worth.
 
     Args:
         suspect: The checkpoint.
         network: The network, as it was found.
         reference: The unmarked ticket.
         groups: Channel groups of the reference's layers that the commitment binds.
+        networks: How many networks the suspect has.
         thorough: Look at all layers, even where a few of them show nothing of the reference.
 
     Raises:
@@ -95,10 +99,17 @@ def best_order(
     """
     shapes = {name: reference.mask.shape(name) for name in network.names}
     few = few_layers(shapes, {name: reference.mask.count(name) for name in shapes}, groups)
-    ordering = _Ordering(suspect=suspect, reference=reference, groups=groups)
-    if len(few) == len(shapes):
+    is_whole = len(few) == len(shapes)
+
+    def budget(layers: Iterable[str]) -> Budget:
+        stored = {name: suspect.shape(network.names[name]) for name in layers}
+        return Budget.of({name: shapes[name] for name in layers}, stored, networks=networks * (1 if is_whole else 2))
+
+    ordering = _Ordering(suspect=suspect, reference=reference, groups=groups, budget=budget(shapes))
+    if is_whole:
         return ordering.best(network)
-    first = dataclasses.replace(ordering, reference=reference.only(few), is_part=True).best(network.only(few))
+    part = dataclasses.replace(ordering, reference=reference.only(few), budget=budget(few), is_part=True)
+    first = part.best(network.only(few))
     if first.alignment.is_traced:
         return ordering.continued(network, first)
     if thorough:
@@ -115,19 +126,20 @@ class _Ordering:
         suspect: The checkpoint.
         reference: The unmarked ticket, or some of its layers.
         groups: Channel groups.
+        budget: Work that is left for all of it.
         is_part: Whether these are a few layers of a larger network.
     """
 
     suspect: Checkpoint
     reference: Reference
     groups: Sequence[ChannelGroup]
+    budget: Budget
     is_part: bool = False
 
     def best(self, network: Network) -> Ordered:
         """Align a network, its tensors read and paired in the way in which it resembles the reference most."""
         network = with_clear_layouts(self.suspect, self.reference, network)
-        budget = self._budget(network)
-        best = self._aligned(network, budget)
+        best = self._aligned(network)
         shapes = {name: self.reference.mask.shape(name) for name in self.reference.mask}
         for _ in range(MOST_PAIRINGS):
             if best.alignment.is_clear:
@@ -139,11 +151,13 @@ class _Ordering:
             )
             if anew is None:
                 break
-            other = self._aligned(anew, budget)
+            other = self._aligned(anew)
             if other.alignment.deviations <= best.alignment.deviations:
                 break
             best = other
-        return best
+        # Whatever was cut short after the best was found might have been better.
+        alignment = dataclasses.replace(best.alignment, complete=self.budget.kept)
+        return dataclasses.replace(best, alignment=alignment)
 
     def continued(self, network: Network, first: Ordered) -> Ordered:
         """Align a network of which some layers were ordered *first*."""
@@ -155,23 +169,17 @@ class _Ordering:
             self._likeliest_first(agreeing),
             key=lambda layouts: sum(layouts[layer] == layout for layer, layout in first.layouts.items()),
         )
-        budget = self._budget(network)
-        found = self._in_layouts(agreeing, likeliest, budget, start=first.alignment)
+        found = self._in_layouts(agreeing, likeliest, start=first.alignment)
         if found.alignment.is_clear:
             return found
         best = self.best(network)
         return max(found, best, key=lambda ordered: ordered.alignment.deviations)
 
-    def _budget(self, network: Network) -> Budget:
-        """Return what all ways to read a network may cost together."""
-        shapes = {name: self.reference.mask.shape(name) for name in self.reference.mask}
-        return Budget.of(shapes, {name: self.suspect.shape(network.names[name]) for name in network.names})
-
-    def _aligned(self, network: Network, budget: Budget) -> Ordered:
+    def _aligned(self, network: Network) -> Ordered:
         """Align a network, in the layout in which it resembles the reference most."""
         best: Ordered | None = None
         for layouts in self._likeliest_first(network):
-            found = self._in_layouts(network, layouts, budget)
+            found = self._in_layouts(network, layouts)
             if best is None or found.alignment.deviations > best.alignment.deviations:
                 best = found
             if found.alignment.is_clear:
@@ -179,11 +187,9 @@ class _Ordering:
         assert best is not None  # a match has a convention at least
         return best
 
-    def _in_layouts(
-        self, network: Network, layouts: Mapping[str, Layout], budget: Budget, start: Alignment | None = None
-    ) -> Ordered:
+    def _in_layouts(self, network: Network, layouts: Mapping[str, Layout], start: Alignment | None = None) -> Ordered:
         stored = Layers(read=self.suspect.read, names=network.names, layouts=layouts)
-        alignment = align(stored, self.reference, self.groups, budget=budget, start=start, is_part=self.is_part)
+        alignment = align(stored, self.reference, self.groups, budget=self.budget, start=start, is_part=self.is_part)
         return Ordered(suspect=self.suspect, network=network, layouts=layouts, alignment=alignment)
 
     def _likeliest_first(self, network: Network) -> list[Mapping[str, Layout]]:

@@ -1,0 +1,202 @@
+"""Suspects that no training gives: each gets a verdict, or an error of one line, in bounded memory and work."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tracemalloc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ticketguard as tg
+from tests.verification.claims import evidence, marked_weights, planted_mark, signed, unmarked_ticket
+from tests.verification.rebuilding import permuted
+from tests.verification.rebuilt import INPUTS, Marked, State, flattened, marked
+from ticketguard.errors import UnverifiableError
+from ticketguard.verification import networks
+
+Shapes = Mapping[str, tuple[int, ...]]
+Groups = list[list[list[object]]]
+# Of the marked network below, the second convolution: a thirtieth of all weights.
+ONE = "3.weight"
+
+
+@pytest.fixture(scope="module")
+def net() -> Marked:
+    return marked(flattened(), INPUTS[flattened])
+
+
+@pytest.fixture(scope="module")
+def untouched(net: Marked) -> float:
+    return float(evidence(net.state, net.credential).log10_p)
+
+
+def every(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[State], State]:
+    return lambda state: {name: change(array).astype(np.float32) for name, array in state.items()}
+
+
+def spoiled(value: float) -> Callable[[State], State]:
+    def theft(state: State) -> State:
+        layer = state[ONE].copy()
+        layer.flat[5] = value
+        return {**state, ONE: layer}
+
+    return theft
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "why"),
+    [
+        (every(np.zeros_like), "inconclusive", "nothing of the reference is recognisable"),
+        (every(np.ones_like), "inconclusive", "nothing of the reference is recognisable"),
+        (every(lambda array: np.full_like(array, -3.0)), "inconclusive", "nothing of the reference is recognisable"),
+        (every(np.sign), "supported", None),
+        (every(lambda array: array * np.float32(1e-40)), "supported", None),
+        (every(lambda array: np.sign(array) * np.float32(3e38)), "supported", None),
+        (spoiled(np.nan), "supported", None),
+        (spoiled(np.inf), "supported", None),
+    ],
+    ids=["zero", "one", "minus three", "equal sizes", "hardly above zero", "hardly finite", "a NaN", "an infinity"],
+)
+@pytest.mark.parametrize("is_permuted", [False, True])
+def test_weights_that_are_all_alike_or_not_numbers_get_a_verdict(
+    net: Marked, change: Callable[[State], State], status: str, why: str | None, is_permuted: bool
+) -> None:
+    state = change(dict(net.state))
+    found = evidence(permuted(state, net.groups, np.random.default_rng(0)) if is_permuted else state, net.credential)
+    assert found.status == status
+    assert why is None or why in found.details["why"][0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_layer_that_cannot_be_read_is_named_and_the_others_are_read(
+    net: Marked, untouched: float, value: float
+) -> None:
+    found = evidence(spoiled(value)(net.state), net.credential)
+    (unreadable,) = found.details["unreadable_layers"]
+    assert unreadable == {"layer": ONE, "reason": "has values that are NaN or infinite (in float32)"}
+    assert 0.5 * untouched > found.log10_p > untouched
+
+
+def test_a_group_a_hundred_times_as_wide_is_searched_for_its_channels(net: Marked) -> None:
+    """The linear layer's neurons among a hundred times as many that take in much the same, and give nothing."""
+    rows, columns = net.state["8.weight"], net.state["10.weight"]
+    neurons = 100 * len(rows)
+    generator = np.random.default_rng(0)
+    at = generator.choice(neurons, len(rows), replace=False)
+    wide = generator.choice(rows.reshape(-1), (neurons, rows.shape[1]))
+    wide[at] = rows
+    given = np.zeros((len(columns), neurons), np.float32)
+    given[:, at] = columns
+    state = {**net.state, "8.weight": wide, "10.weight": given}
+    state |= {"8.bias": np.zeros(neurons, np.float32)}
+    found = evidence(state, net.credential, thorough=True)
+    assert (found.status, found.details["channels_missing"]) == ("supported", 0)
+    assert found.details["channels_added"] == neurons - len(rows)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> tg.Credential:
+    ticket = unmarked_ticket()
+    monkeypatch.setattr(networks, "FREE_WEIGHTS", 16 * 40 * 200 - 1)
+    return signed(planted_mark(reference=ticket.reference()), reference=ticket.reference())
+
+
+@pytest.mark.parametrize(("rows", "is_read"), [(16 * 40, True), (16 * 40 + 1, False)])
+def test_a_tensor_with_far_more_weights_than_its_layer_is_not_read(
+    small: tg.Credential, rows: int, is_read: bool
+) -> None:
+    weights = unmarked_ticket().weights
+    wide = np.random.default_rng(0).normal(size=(rows, 200)).astype(np.float32)
+    found = evidence({**weights, "fc2.weight": wide}, small)
+    assert found.status == "inconclusive"
+    reason = "has 128200 weights, expected at most 128000 for 8000 of the reference's"
+    unreadable = [] if is_read else [{"layer": "fc2.weight", "reason": reason}]
+    assert found.details["unreadable_layers"] == unreadable
+
+
+def test_a_file_of_nothing_but_such_tensors_is_an_error(small: tg.Credential) -> None:
+    huge = {"fc1.weight": np.ones((4000, 60), np.float32), "fc2.weight": np.ones((40, 5000), np.float32)}
+    with pytest.raises(UnverifiableError, match="has no layer that can be read: 'fc1.weight' has 240000 weights"):
+        evidence(huge, small)
+
+
+def test_a_suspect_wider_than_memory_is_not_read_into_it(net: Marked, untouched: float, tmp_path: Path) -> None:
+    """A third of a terabyte on a disk that holds next to none of it: all but one layer is the stolen network."""
+    stored = {name: array for name, array in net.state.items() if array.ndim > 1 and name != ONE}
+    shape = (10**9, 80)
+    header, content = {ONE: {"dtype": "F32", "shape": shape, "data_offsets": (0, 4 * shape[0] * shape[1])}}, b""
+    first = begin = 4 * shape[0] * shape[1]
+    for name, array in stored.items():
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (begin, begin + array.nbytes)}
+        content, begin = content + array.tobytes(), begin + array.nbytes
+    text = json.dumps(header).encode()
+    path = tmp_path / "wide.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.seek(first, 1)
+        file.write(content)
+    tracemalloc.start()
+    try:
+        found = evidence(tg.Checkpoint(path), net.credential)
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert (found.status, found.details["missing_layers"]) == ("supported", [ONE])
+    assert found.log10_p < 0.5 * untouched
+
+
+def owned(shapes: Shapes, groups: Groups | None = None, *, density: float = 0.2) -> tuple[tg.Credential, State]:
+    """Return a credential for a network of some shapes, and the marked network."""
+    ticket = unmarked_ticket(shapes, density=density)
+    made = planted_mark(reference=ticket.reference(), groups=groups)
+    return signed(made, reference=ticket.reference(), groups=groups), marked_weights(made, ticket)
+
+
+def test_a_group_of_half_an_axis_moves_that_half() -> None:
+    credential, weights = owned({"a": (200, 60), "b": (40, 200)}, [[["a", 0, 1, 0, 100], ["b", 1, 1, 0, 100]]])
+    order = np.r_[np.random.default_rng(0).permutation(100), np.arange(100, 200)]
+    plain = evidence(weights, credential)
+    found = evidence({"a": weights["a"][order], "b": weights["b"][:, order]}, credential, thorough=True)
+    assert (found.status, found.log10_p) == ("supported", pytest.approx(plain.log10_p, rel=0.02))
+    assert found.details["channels_out_of_place"] == np.count_nonzero(order != np.arange(200))
+
+
+@pytest.mark.parametrize("keep", [range(100), range(100, 200), range(0, 200, 2)])
+def test_what_is_left_of_an_axis_whose_half_is_a_group_is_looked_for(keep: range) -> None:
+    credential, weights = owned({"a": (200, 60), "b": (40, 200)}, [[["a", 0, 1, 0, 100], ["b", 1, 1, 0, 100]]])
+    rows = np.random.default_rng(0).permutation(np.array(keep))
+    found = evidence({"a": weights["a"][rows], "b": weights["b"][:, rows]}, credential)
+    assert found.status == "supported"
+    assert found.details["channels_missing"] > 0
+
+
+def test_kernels_of_eight_axes_are_read() -> None:
+    credential, weights = owned({"a": (20, 4, *(2,) * 6), "b": (4, 20, *(2,) * 6)})
+    order = np.random.default_rng(0).permutation(20)
+    found = evidence({"a": weights["a"][order], "b": weights["b"][:, order]}, credential)
+    assert found.status == "supported"
+    # Nobody's layer has more: it is read as it is stored, or not at all.
+    credential, weights = owned({"a": (20, 4, *(2,) * 8), "b": (20, 40)})
+    assert evidence(weights, credential).status == "supported"
+
+
+def test_layers_of_size_one_are_no_trouble() -> None:
+    shapes: Shapes = {"big": (60, 80), **{f"one{index}": (1, 1, 1, 1) for index in range(100)}}
+    credential, weights = owned(shapes)
+    order = np.random.default_rng(0).permutation(60)
+    stolen = {**weights, "big": weights["big"][order]}
+    found = evidence(stolen, credential)
+    assert found.status == "supported"
+    assert evidence(weights, credential).status == "supported"
+
+
+def test_a_layer_without_channels_hides_nothing() -> None:
+    credential, weights = owned({"a": (100, 60), "b": (40, 100)})
+    found = evidence({"a": weights["a"], "b": np.zeros((0, 100), np.float32)}, credential)
+    assert (found.status, found.details["missing_layers"]) == ("supported", ["b"])
+    with pytest.raises(UnverifiableError, match="in other shapes"):
+        evidence({"a": np.zeros((0, 60), np.float32)}, credential)

@@ -1,0 +1,106 @@
+"""All matching of one suspect together does no more work than its size is worth, counted in steps, not in seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.verification.claims import evidence, planted_mark, signed, unmarked_ticket
+from ticketguard.graph import matching, search
+from ticketguard.graph.likeness import Likeness
+from ticketguard.graph.matching import STEPS_A_LOOK, STEPS_A_MEMBER, Budget, Matching
+
+# Square, so that two conventions fit; with kernels, so that there are eight turns.
+SHAPES = {**{f"conv{index}": (12, 12, 3, 3) for index in range(6)}, **{f"fc{index}": (16, 16) for index in range(6)}}
+TICKET = unmarked_ticket(SHAPES, density=0.2)
+CREDENTIAL = signed(planted_mark(reference=TICKET.reference()), reference=TICKET.reference())
+
+
+class Work:
+    """Counts steps that budgets grant, and the work that is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free_steps: int) -> None:
+        monkeypatch.setattr(matching, "FREE_STEPS", free_steps)
+        monkeypatch.setattr(matching, "STEPS_A_POSITION", 0)
+        self.done: Counter[str] = Counter()
+        self.granted = 0
+        spend, match, of, align = Budget.spend, Matching._match, Likeness.of, search.Search.best
+
+        def spending(budget: Budget, steps: int) -> bool:
+            is_granted = spend(budget, steps)
+            self.granted += steps * is_granted
+            return is_granted
+
+        def matched(self_: Matching, index: int, *arguments: Any) -> Any:
+            self.done["members"] += len(self_.streams[index].reference)
+            return match(self_, index, *arguments)
+
+        def compared(held_out: Any, aligned: Any) -> Likeness:
+            self.done["looks"] += len(held_out)
+            return of(held_out, aligned)
+
+        def aligned(search: Any) -> Any:
+            self.done["alignments"] += 1
+            return align(search)
+
+        monkeypatch.setattr(Budget, "spend", spending)
+        monkeypatch.setattr(Matching, "_match", matched)
+        monkeypatch.setattr(Likeness, "of", compared)
+        monkeypatch.setattr(search.Search, "best", aligned)
+
+    @property
+    def steps(self) -> int:
+        """What was done takes at least."""
+        return self.done["looks"] * STEPS_A_LOOK + self.done["members"] * STEPS_A_MEMBER
+
+
+def strangers(seeds: Sequence[int]) -> dict[str, np.ndarray]:
+    networks = {seed: unmarked_ticket(SHAPES, density=0.2, seed=seed).weights for seed in seeds}
+    return {f"net{seed}.{name}": layer for seed, network in networks.items() for name, layer in network.items()}
+
+
+@pytest.mark.parametrize("networks", [1, 4])
+def test_conventions_turns_starts_pairings_and_networks_share_one_budget(
+    networks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 200_000_000
+    work = Work(monkeypatch, free)
+    found = evidence(strangers(range(5, 5 + networks)), CREDENTIAL)
+    assert (found.status, found.details["networks"]) == ("inconclusive", networks)
+    assert any("cut short" in reason for reason in found.details["why"])
+    assert work.done["alignments"] > networks  # several conventions
+    assert 0.5 * free < work.granted <= free
+    # Every layout is looked at once, whatever is left, and what begins with some steps left is done.
+    once = len(SHAPES) * (STEPS_A_LOOK * work.done["alignments"] + STEPS_A_MEMBER * networks)
+    assert work.steps <= free + once
+
+
+def test_without_a_limit_there_would_be_more_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch, 10**11)
+    found = evidence(strangers([5]), CREDENTIAL)
+    assert work.granted > 2 * 200_000_000
+    assert not any("cut short" in reason for reason in found.details["why"])
+
+
+def test_a_network_that_uses_up_its_work_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two networks beside the stolen one, permuted, which comes last."""
+    weights = dict(TICKET.weights)
+    generator = np.random.default_rng(0)
+    stolen = {
+        f"zzz.{name}": layer[generator.permutation(len(layer))][:, generator.permutation(layer.shape[1])]
+        for name, layer in weights.items()
+    }
+    Work(monkeypatch, 1_500_000_000)
+    found = evidence({**strangers([5, 6]), **stolen}, CREDENTIAL)
+    assert (found.details["network"], found.details["networks"]) == ("zzz.", 3)
+    assert found.details["alignment_deviations"] > 10
+
+
+def test_what_a_network_is_worth_grows_with_it() -> None:
+    small, large = (Budget.of({"w": (size, size)}, {"w": (size, 2 * size)}) for size in (10, 1000))
+    assert large._left - small._left == matching.STEPS_A_POSITION * 3 * (1000**2 - 10**2) // 2
+    assert Budget(0, networks=4)._left == matching.FREE_STEPS // 4
