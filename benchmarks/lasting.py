@@ -39,6 +39,7 @@ from ticketguard.models import load_arrays
 from ticketguard.models.answers import answers_of
 from ticketguard.ticket import Array, Ticket
 from ticketguard.training import TrainingConfig, train
+from ticketguard.verification.verdict import level_log10
 
 SEEDS = (0, 1, 2)
 FOLDER = TICKETS / "lasting"
@@ -247,7 +248,11 @@ class Seed:
             snapshot_steps=[epoch * number for number in range(1, int(training.recipe.epochs))],
         )  # fmt: skip
         states = [result.snapshots[step] for step in sorted(result.snapshots)] + [result.state]
-        return {"after_epoch": [self.what(state) for state in states]}
+        told: dict[str, Any] = {"after_epoch": [self.what(state) for state in states]}
+        if case.training in INFORMED:
+            # Whoever is rid of the triggers is still to be judged by weights.
+            told["log10_p"] = self.log10_p(states[-1])
+        return told
 
     def rows(self, chosen: Sequence[Case]) -> list[dict[str, Any]]:
         """Measure cases, those aside that were measured before."""
@@ -334,6 +339,9 @@ def bars_of(table: Table) -> dict[str, Bar]:
     for training in INFORMED:
         bars[f"triggers left, {training}, lowest seed"] = Bar(
             value=min(left("usual", FACTOR, training)), bound=0.9, at_most=False
+        )
+        bars[f"log10 p of the weights, {training}, weakest seed"] = Bar(
+            value=max(table.per_seed("usual", FACTOR, training, "log10_p")), bound=level_log10(64), at_most=True
         )
     return bars
 
