@@ -1,12 +1,19 @@
-"""Cost: a masked step against a dense one, white-box verification of a ResNet-50, its parts, start-up.
+"""Cost: a masked step against a dense one, verification of suspects of all kinds and sizes, its parts, start-up.
 
 Step times are medians of steps that alternate in one run. Verification runs in its own process, as a user runs it,
 with a vault that is opened by a key: opening one by passphrase spends about a second and 256 MiB on scrypt by design,
 and is measured beside it.
+
+Suspects of one network (as released, permuted, unrelated, every hole filled) are measured in turn, on one thread, in
+CPU seconds of the whole process: a shared machine slows all alike, so ratios hold. Chains of square layers in half
+precision, up to 10^9 weights, show how time and memory grow.
+
+``python -m benchmarks.cost`` takes a quarter of an hour; ``--quick`` is for a trial, and writes nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import statistics
@@ -23,6 +30,7 @@ import numpy as np
 import torch
 
 import ticketguard as tg
+from benchmarks.shared.cost_of_suspects import kinds_of_suspects, screening, sizes_of_suspects
 from benchmarks.shared.results import Bar, write_result
 from ticketguard.keyed import KeyedStream
 from ticketguard.marking.plan import prepare
@@ -33,6 +41,8 @@ from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 STEPS = 60
 # A network of 10^8 weights of which 5% are kept and 1% secret, in layers of sizes that differ as a ResNet's do.
 WEIGHTS, LAYERS, KEPT, SECRET = 10**8, 160, 0.05, 0.01
+# Chains of so many layers of 2048 by 2048: 1.3·10^7, 10^8 and 10^9 weights; permuted ones take a minute at 10^8.
+LAYERS_OF_CHAINS, PERMUTED_UP_TO = (3, 24, 240), 24
 VERIFY = """
 import json, sys, time
 begin = time.perf_counter()
@@ -180,8 +190,57 @@ def help_seconds() -> list[float]:
     return seconds
 
 
+def suspects(folder: Path, *, quick: bool) -> dict[str, Any]:
+    """Return what different suspects cost, and suspects of different sizes."""
+    model, runs, layers = ("resnet18", 1, (2, 8)) if quick else ("resnet18", 5, LAYERS_OF_CHAINS)
+    kinds = folder / "kinds"
+    kinds.mkdir()
+    return {
+        "kinds": {"model": model, **kinds_of_suspects(kinds, model=model, runs=runs)},
+        "sizes": sizes_of_suspects(folder, layers, permuted_up_to=PERMUTED_UP_TO),
+        "screening": screening(5 if quick else 50),
+    }
+
+
+def bars_of_suspects(found: dict[str, Any]) -> dict[str, Bar]:
+    """Return what different suspects may cost."""
+    ratios = found["kinds"]["over_copy"]
+    sizes = [found["sizes"][key] for key in sorted(found["sizes"], key=int)]
+    largest, before = sizes[-1], sizes[-2]
+    copies = [row["copy"] for row in sizes]
+    middle = next((row for row in reversed(sizes) if "permuted" in row), before)
+    scale = WEIGHTS / middle["weights"]
+    return {
+        "CPU time of an unrelated network over a copy's": Bar(value=ratios["innocent"], bound=2.0, at_most=True),
+        "CPU time of a permuted copy over a copy's": Bar(value=ratios["permuted"], bound=3.0, at_most=True),
+        "CPU time of a refilled copy over a copy's": Bar(value=ratios["refilled"], bound=2.0, at_most=True),
+        "CPU seconds of a copy of 10^8 weights": Bar(value=middle["copy"]["cpu_s"] * scale, bound=2.5, at_most=True),
+        "CPU seconds of a permuted copy of 10^8 weights": Bar(
+            value=middle["permuted"]["cpu_s"] * scale, bound=30.0, at_most=True
+        ),
+        "time a weight, largest over next": Bar(
+            value=largest["ns_a_weight"] / before["ns_a_weight"], bound=1.2, at_most=True
+        ),
+        "peak memory over file size, copies of 10^8 weights and more": Bar(
+            value=max(copy["peak_ratio"] for copy in copies[1:]), bound=1.2, at_most=True
+        ),
+        "milliseconds to screen a credential that does not fit": Bar(
+            value=found["screening"]["first_ms"], bound=10.0, at_most=True
+        ),
+    }
+
+
 def main() -> None:
     """Measure and write results/cost.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="measure suspects of small sizes once, and write nothing")
+    quick = parser.parse_args().quick
+    with tempfile.TemporaryDirectory() as folder:
+        found = suspects(Path(folder), quick=quick)
+    if quick:
+        for name, bar in bars_of_suspects(found).items():
+            print(f"{name}: {bar.value:.4g} (bound {bar.bound:g})")
+        return
     with tempfile.TemporaryDirectory() as folder:
         verified = verification(Path(folder))
     step, parts, started = masked_step_ratio(), parts_of_a_verdict(), help_seconds()
@@ -198,8 +257,9 @@ def main() -> None:
         ),
         "seconds of the tail of 10^8 weights": Bar(value=parts["tail_s"], bound=0.05, at_most=True),
         "seconds of --help": Bar(value=statistics.median(started), bound=0.3, at_most=True),
+        **bars_of_suspects(found),
     }
-    raw = {"step": step, "verification": verified, "parts": parts, "help_s": started}
+    raw = {"suspects": found, "step": step, "verification": verified, "parts": parts, "help_s": started}
     setting = {
         "steps": STEPS,
         "threads": torch.get_num_threads(),

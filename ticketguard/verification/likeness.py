@@ -108,9 +108,10 @@ def look(layer: FloatArray, layout: Layout, wanted: Mapping[str, Wanted]) -> See
     edges = sorted(item.edges for item in wanted.values())
     strength = np.abs(balanced(layer) if alive > DENSE * edges[-1] else layer).reshape(-1)
     counts = sorted({min(count, alive) for count in edges} - {0})
-    # Every threshold in one pass.
-    ranks = [strength.size - count for count in counts]
-    split = np.partition(strength, ranks) if ranks else strength
+    # Every threshold in one pass, over what is not zero.
+    there = strength[strength > 0]
+    ranks = [there.size - count for count in counts]
+    split = np.partition(there, ranks) if ranks else there
     threshold = {
         count: max(float(split[rank]), np.finfo(np.float32).tiny) for count, rank in zip(counts, ranks, strict=True)
     }
