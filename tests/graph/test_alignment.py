@@ -280,6 +280,7 @@ def test_flattened_maps_that_lie_in_parts_of_an_axis_are_turned_where_they_lie()
     found = align(turned, reference, groups)
     assert found.is_clear
     assert (found.turn.axes, found.turn.mirrored) == ((0, 1), (False, True))
+    assert found.moved == 0  # no place was matched for itself
     for name, layer in weights.items():
         assert np.array_equal(found.apply(name, turned[name]), layer)
 
