@@ -139,7 +139,7 @@ def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> t
     # A sparse layer is its few weights; a list of a dense one's positions would be larger than the layer.
     where = np.flatnonzero(is_alive) if alive < SPARSE * weights.size else None
     keeps = [alive] * len(READINGS)
-    kept = np.zeros(layer.size, dtype=np.uint8)
+    some: list[tuple[int, IndexArray]] = []
     for is_relative in (False, True):
         bits = [bit for bit, reading in enumerate(READINGS) if reading.relative == is_relative]
         # Where no more weights are alive than are asked for, their sizes do not matter.
@@ -151,12 +151,11 @@ def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> t
             share = READINGS[bit].share_of_reference
             keeps[bit] = alive if share is None else min(alive, round(share * wanted))
         positions = strongest(magnitudes, [keeps[bit] for bit in bits if keeps[bit] < alive])
-        for bit in bits:
-            if keeps[bit] < alive:
-                found = positions[keeps[bit]]
-                kept[found if where is None else where[found]] |= np.uint8(1 << bit)
-    is_alive *= np.uint8(sum(1 << bit for bit, keep in enumerate(keeps) if keep == alive))
-    kept |= is_alive
+        some += [(bit, positions[keeps[bit]]) for bit in bits if keeps[bit] < alive]
+    kept = is_alive
+    kept *= np.uint8(sum(1 << bit for bit, keep in enumerate(keeps) if keep == alive))
+    for bit, found in some:
+        kept[found if where is None else where[found]] |= np.uint8(1 << bit)
     return keeps, kept
 
 
