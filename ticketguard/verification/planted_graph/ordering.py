@@ -167,7 +167,7 @@ class _Ordering:
             agreeing = paired_anew(self.suspect, self.reference, network, blocks=blocks) or network
         likeliest = max(
             self._likeliest_first(agreeing),
-            key=lambda layouts: sum(layouts[layer] == layout for layer, layout in first.layouts.items()),
+            key=lambda layouts: sum(layouts.get(layer) == layout for layer, layout in first.layouts.items()),
         )
         found = self._in_layouts(agreeing, likeliest, start=first.alignment)
         if found.alignment.is_clear:
