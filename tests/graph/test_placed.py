@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ticketguard.graph import Alignment, GroupMember
+from ticketguard.graph import Alignment, GroupMember, matching
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import Budget, Matching, in_place, inverse
 from ticketguard.graph.search import Found, Placed, _carried_over, _read_off
@@ -108,3 +108,12 @@ def test_an_order_is_read_off_the_layers_that_were_compared() -> None:
     assert order is not None
     assert order.tolist() == ORDER.tolist()
     assert _read_off(stream((whole("v", 0, 4), whole("v", 0, 6))), start, *shapes) is None
+
+
+def test_nobody_is_guessed_without_work_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = matching_of(ROWS, stream((whole("w", 1, 3), whole("w", 1, 3))))
+    known = np.array([2, 0, 1])
+    assert one.guessed([None, known], np.arange)[1] is known
+    monkeypatch.setattr(matching, "STEPS_A_MEMBER", 10**12)
+    monkeypatch.setattr(matching, "fingerprints", None)
+    assert [order.tolist() for order in one.guessed([None, known], np.arange)] == [[0, 1, 2, 3], [2, 0, 1]]

@@ -7,6 +7,7 @@ from torch import nn
 
 from drawn_nets import SEEDS, SIDE, Drawn, agree, chains, changes, drawn, is_undone, residual
 from ticketguard.graph.symmetries import Grid, Turn, square_grids
+from ticketguard.graph.turns import UNTURNED, orbits, turns_of
 
 FEW = settings(max_examples=12, deadline=None)
 
@@ -62,3 +63,30 @@ def test_what_does_not_fit_is_not_turned() -> None:
         Turn.every(state, kernels=["weight"])[1].apply(state)
     with pytest.raises(ValueError, match=r"axis 1 of 'head' has 7 positions, which is not a grid of \(2, 2\)"):
         Turn.every(state, grids=[Grid(tensor="head", axis=1, shape=(2, 2))])[1].apply(state)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "count"),
+    [
+        ([(3,)], 2),
+        ([(3, 3), (5, 5), (1, 1)], 8),
+        ([(3, 5)], 4),
+        ([(3, 5), (3, 3)], 4),
+        ([(2, 2, 2)], 48),
+        ([(2, 2, 2, 2)], 1),  # and there would be 384
+        ([(3, 3), (3,)], 1),
+        ([(1, 1), (3, 3, 3)], 48),
+        ([(1, 1), ()], 1),
+        ([], 1),
+    ],
+)
+def test_turns_are_those_that_every_kernel_could_have_been_given(kernels: list[tuple[int, ...]], count: int) -> None:
+    turns = turns_of(kernels)
+    assert len({(turn.axes, turn.mirrored) for turn in turns}) == len(turns) == count
+    assert turns[0].is_none
+
+
+def test_places_that_turns_bring_to_each_other_have_one_number() -> None:
+    assert orbits(turns_of([(3, 3)]), 9).tolist() == [0, 1, 0, 1, 2, 1, 0, 1, 0]
+    assert orbits(turns_of([(4,)]), 4).tolist() == [0, 1, 1, 0]
+    assert orbits([UNTURNED], 3).tolist() == [0, 1, 2]

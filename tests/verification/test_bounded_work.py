@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.verification.claims import evidence, planted_mark, signed, unmarked_ticket
-from ticketguard.graph import matching, search
+from ticketguard.graph import align, matching, search
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import STEPS_A_LOOK, STEPS_A_MEMBER, Budget, Matching
 
@@ -28,7 +28,7 @@ class Work:
         monkeypatch.setattr(matching, "STEPS_A_POSITION", 0)
         self.done: Counter[str] = Counter()
         self.granted = 0
-        spend, match, of, align = Budget.spend, Matching._match, Likeness.of, search.Search.best
+        spend, match, of, best = Budget.spend, Matching._match, Likeness.of, search.Search.best
 
         def spending(budget: Budget, steps: int) -> bool:
             is_granted = spend(budget, steps)
@@ -45,7 +45,7 @@ class Work:
 
         def aligned(search: Any) -> Any:
             self.done["alignments"] += 1
-            return align(search)
+            return best(search)
 
         monkeypatch.setattr(Budget, "spend", spending)
         monkeypatch.setattr(Matching, "_match", matched)
@@ -84,6 +84,18 @@ def test_without_a_limit_there_would_be_more_to_try(monkeypatch: pytest.MonkeyPa
     found = evidence(strangers([5]), CREDENTIAL)
     assert work.granted > 2 * 200_000_000
     assert not any("cut short" in reason for reason in found.details["why"])
+
+
+def test_a_look_is_paid_for_and_where_nothing_is_left_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {"a": (30, 20), "b": (10, 30)}
+    reference, stranger = (unmarked_ticket(shapes, seed=seed) for seed in (0, 1))
+    work = Work(monkeypatch, 10**9)
+    assert align(stranger.weights, reference.reference(), ()).complete
+    assert work.done["looks"] > len(shapes)
+    work.done.clear()
+    monkeypatch.setattr(search, "STEPS_A_LOOK", 10**9 + 1)
+    assert not align(stranger.weights, reference.reference(), ()).complete
+    assert work.done["looks"] == len(shapes)
 
 
 def test_a_network_that_uses_up_its_work_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
