@@ -30,6 +30,9 @@ from ticketguard.ticket import FloatArray, Reference
 TRACED = 0.5
 # Share of a suspect's weights that is compared with a full layer of the reference.
 FULL_SHARE = 0.25
+# A mask with up to so many times the reference's edges is compared whole: where the edges are says more then than
+# which of them are strong.
+MOST_GROWN = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,10 @@ class Alignment:
 
     Attributes:
         streams: The axes that were matched together.
-        orders: Per stream; channel c of the reference is the suspect's channel ``orders[s][c]``, or -1 if it has none.
+        orders: Per stream; channel c of the reference is the suspect's channel ``orders[s][c]``, or -1 if it has none
+            that is recognised.
+        unrecognised: Number of the reference's channels for which the suspect has one left over that shares no more
+            edges with it than chance gives.
         turn: How the suspect's kernels are turned first.
         overlap: Share of the reference's edges that were held out of the matching and that the aligned suspect has
             among its strongest, of those that it could have, in [0, 1].
@@ -54,6 +60,7 @@ class Alignment:
 
     streams: tuple[Stream, ...]
     orders: tuple[IndexArray, ...]
+    unrecognised: int = 0
     turn: KernelTurn = UNTURNED
     overlap: float
     chance: float = 0.0
@@ -78,7 +85,7 @@ class Alignment:
     @property
     def changes_nothing(self) -> bool:
         """Whether everything is where it is stored."""
-        return not (self.moved or self.missing or self.added) and self.turn.is_none
+        return not (self.moved or self.missing or self.added or self.unrecognised) and self.turn.is_none
 
     @property
     def moved(self) -> int:
@@ -88,15 +95,13 @@ class Alignment:
     @property
     def missing(self) -> int:
         """Number of the reference's channels that the suspect does not have."""
-        return sum(int((order < 0).sum()) for order in self.orders)
+        return sum(int((order < 0).sum()) for order in self.orders) - self.unrecognised
 
     @property
     def added(self) -> int:
         """Number of the suspect's channels that the reference does not have."""
-        return sum(
-            stream.suspect_channels - int((order >= 0).sum())
-            for stream, order in zip(self.streams, self.orders, strict=True)
-        )
+        used = sum(int((order >= 0).sum()) for order in self.orders)
+        return sum(stream.suspect_channels for stream in self.streams) - used - self.unrecognised
 
     def apply(self, name: str, layer: FloatArray, shape: Shape | None = None) -> FloatArray:
         """Return one suspect layer in the reference's order of channels, zero where the suspect has none.
@@ -163,15 +168,19 @@ def align(
         more = max(1.0, layer.size / kept.size)
         edges[name] = (
             kept_edges(kept, reference.kept_weights[name]),
-            strongest_edges(layer, round(more * count)),
+            strongest_edges(layer, _compared(layer, round(more * count))),
         )
     wanted = {name: reference.mask.shape(name) for name in names}
     budget = budget or Budget.of(wanted, shapes)
     placed = None if start is None else start.placed
-    best = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part).best()
+    search = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part)
+    best = search.best()
+    # Of a part, all orders are starts for the rest.
+    orders = best.orders if is_part or not best.likeness.is_found else search.recognised(best)
     return Alignment(
         streams=best.matching.streams,
-        orders=tuple(best.orders),
+        orders=tuple(orders),
+        unrecognised=sum(int((one != other).sum()) for one, other in zip(orders, best.orders, strict=True)),
         turn=best.turn,
         overlap=best.likeness.overlap,
         chance=best.likeness.chance,
@@ -181,6 +190,15 @@ def align(
         layers=tuple(names),
         complete=budget.kept,
     )
+
+
+def _compared(layer: FloatArray, count: int) -> int:
+    """Return how many of a suspect's weights are compared with *count* edges of the reference.
+
+    Where a mask was grown at random, leaving out the smaller half leaves out half of the reference's edges.
+    """
+    there = int(np.count_nonzero(layer))
+    return there if there <= MOST_GROWN * count else count
 
 
 def _require_kernel(name: str, found: Shape, wanted: Shape) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, GroupMember, IndexArray
 from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS, Ends, Likeness, split
 from ticketguard.graph.matching import PASSES, STEPS_A_LOOK, Budget, LaidOut, Matching, Order
+from ticketguard.graph.recognition import recognised
 from ticketguard.graph.similarity import Edges
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
 from ticketguard.graph.turns import UNTURNED, KernelTurn, orbits, turns_of
@@ -122,8 +123,26 @@ class Search:
         assert best is not None
         if not best.likeness.is_found:
             return best
+        best = self._unbound(best)
         matching = self._matching(best.turn, best.matching.streams, self._whole)
         return dataclasses.replace(best, orders=matching.converge(best.orders))
+
+    def recognised(self, best: Found) -> list[Order]:
+        """Return the orders of a solution without the channels that share no more with the reference's than others."""
+        matching = self._matching(best.turn, best.matching.streams, self._whole)
+        aligned = {name: matching.aligned(name, best.orders) for name in self._whole}
+        known = recognised(self._whole, aligned, [stream.reference for stream in matching.streams])
+        return [np.where(there, order, -1) for there, order in zip(known, best.orders, strict=True)]
+
+    def _unbound(self, found: Found) -> Found:
+        """Return a solution with the groups' ties undone, where more is in its place then: classes permuted, say."""
+        loose = loosened_streams(self._groups, *self._shapes)
+        if found.matching.streams == loose:
+            return found
+        matching = self._matching(found.turn, loose)
+        orders = matching.converge([_carried_over(stream, found) for stream in loose], passes=PASSES_AT_ONCE)
+        other = self._solution(matching, found.turn, orders)
+        return other if other.likeness.excess > found.likeness.excess else found
 
     def _tried(self) -> Iterator[Found]:
         """Give solutions, the likeliest and cheapest first."""

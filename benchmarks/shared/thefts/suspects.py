@@ -58,7 +58,9 @@ def exact_suspects(owned: Owned, other: Callable[[], State], manner: Manner) -> 
         return owned.disguised("exact", released) if manner == DISGUISED else released
 
     def changed(row: str, change: Change) -> State:
-        layers = prunable_layers(owned.setting.build(0))
+        model = owned.setting.build(0)
+        prunable = prunable_layers(model)
+        layers = tuple(name for name, _ in model.named_parameters() if name in prunable)
         draw = generator_of(owned.bench.seed, row)
         return change(Base(state=state(), groups=_groups(owned), layers=layers, other=other(), generator=draw))
 
