@@ -157,3 +157,16 @@ def test_of_an_untouched_copy_every_channel_is_recognised(seed: int) -> None:
     found = align(suspect, reference, GROUPS)
     assert found.unrecognised == 0
     assert all(map(np.array_equal, found.orders, orders))
+
+
+def test_classes_that_were_permuted_are_found_where_all_else_is_in_its_place() -> None:
+    reference, state = a_network()
+    order = np.random.default_rng(4).permutation(10)
+    found = align({**state, "c": state["c"][order]}, reference, GROUPS)
+    (classes,) = (
+        there
+        for stream, there in zip(found.streams, found.orders, strict=True)
+        if (stream.reference[0].tensor, stream.reference[0].axis) == ("c", 0)
+    )
+    assert (classes == np.argsort(order)).all()
+    assert (found.moved, found.unrecognised) == (10 - int((order == np.arange(10)).sum()), 0)
