@@ -8,11 +8,12 @@ import pytest
 import ticketguard as tg
 from tests.verification.claims import unmarked_ticket
 from ticketguard.checkpoints.matching import Shape
+from ticketguard.graph import groups_from_json
 from ticketguard.graph.symmetries import Renaming
 from ticketguard.ticket import Reference
 from ticketguard.verification import by_content
 from ticketguard.verification.by_content import clear_layouts, pair_by_content
-from ticketguard.verification.networks import find_networks, paired_anew
+from ticketguard.verification.networks import blocks_of, find_networks, paired_anew
 
 CONVOLUTIONS: dict[str, Shape] = {f"conv{index}.weight": (16, 16, 3, 3) for index in range(6)}
 LINEAR: dict[str, Shape] = {f"fc{index}.weight": (48, 48) for index in range(4)}
@@ -270,3 +271,39 @@ def test_no_more_tensors_are_put_in_order_than_an_alignment_is_worth(monkeypatch
     options = {"layers": list(LINEAR), "tensors": list(LINEAR), "expected": {}}
     assert pair_by_content(suspect, reference, **options, view=view) == {}  # type: ignore[arg-type]
     assert seen == []
+
+
+def test_names_are_doubtful_where_they_do_not_say_where_a_layer_is() -> None:
+    shapes: dict[str, Shape] = {"a.weight": (30, 20), "b.weight": (10, 30)}
+    reference, trained = reference_of(shapes)
+    a, b = trained.values()
+    for names, is_doubtful in (({"a.weight": a, "b.weight": b}, False), ({"x": a, "y": b}, True)):
+        (network,) = find_networks(tg.Checkpoint(names), reference).readable
+        assert network.is_doubtful == is_doubtful
+    # Each under the other's name: there is a tensor of every shape, and yet none has its own.
+    (network,) = find_networks(tg.Checkpoint({"a.weight": b, "b.weight": a}), reference).readable
+    assert network.is_doubtful
+    (network,) = find_networks(tg.Checkpoint({"a.weight": a[:20], "b.weight": b[:, :20]}), reference).readable
+    assert not network.is_doubtful
+
+
+def test_an_order_of_channels_is_asked_for_only_of_tensors_of_its_size() -> None:
+    reference, trained = reference_of({"a": (48, 40), "b": (48, 40), "c": (48, 40)})
+    suspect = tg.Checkpoint({"a": trained["a"], "b": trained["b"][:40], "c": trained["c"][:40]})
+    (network,) = find_networks(suspect, reference).readable
+    asked: set[tuple[str, Shape]] = set()
+
+    def view(layer: str, tensor: np.ndarray) -> np.ndarray:
+        asked.add((layer, tensor.shape))
+        return tensor
+
+    paired_anew(suspect, reference, network, view=view)
+    assert asked
+    assert asked <= {("a", (48, 40)), ("b", (40, 40)), ("c", (40, 40))}
+
+
+def test_blocks_are_those_of_the_axis_that_takes_channels() -> None:
+    groups = groups_from_json(
+        [[["conv", 0, 1, 0, 4], ["head", 1, 9, 0, 4]], [["query", 0, 8, 0, 4], ["out", 1, 1, 0, 4]]]
+    )
+    assert blocks_of(groups) == {"head": 9}
