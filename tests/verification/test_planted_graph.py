@@ -55,10 +55,11 @@ def judged(
     looks: int = len(READINGS),
     missing: Sequence[str] = (),
     alignment: Alignment = FOUND,
+    beside: Sequence[Alignment] = (),
 ) -> Evidence:
     return evidence_of(
         [passage],
-        [alignment],
+        [alignment, *beside],
         binding,
         PARAMETERS,
         threshold_log10_p=THRESHOLD,
@@ -343,6 +344,23 @@ def test_all_readings_of_a_passage_are_told() -> None:
 def test_what_could_not_be_aligned_does_not_acquit(alignment: Alignment, word: str | None) -> None:
     ticket, _ = tickets()
     found = judged(passage_of(dict(ticket.weights), ticket.mask), alignment=alignment)
+    assert found.status == ("inconclusive" if word else "not_supported")
+    assert (word or "") in " ".join(found.details.get("why", [""]))
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (FOUND, None),
+        (dataclasses.replace(FOUND, is_found=False, is_clear=False), "one of the suspect's networks could not be"),
+        (dataclasses.replace(FOUND, is_clear=False), "only part of the reference is recognised"),
+    ],
+)
+def test_a_relative_beside_a_network_that_could_not_be_aligned_does_not_acquit_it(
+    other: Alignment, word: str | None
+) -> None:
+    ticket, _ = tickets()
+    found = judged(passage_of(dict(ticket.weights), ticket.mask), beside=[other])
     assert found.status == ("inconclusive" if word else "not_supported")
     assert (word or "") in " ".join(found.details.get("why", [""]))
 

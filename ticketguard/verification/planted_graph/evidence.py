@@ -30,6 +30,9 @@ NOT_ALIGNED = (
     "unrelated model looks like this, and so does one that was rebuilt in a way that is not undone here: verify from "
     "its answers as well"
 )
+ONE_NOT_ALIGNED = (
+    "one of the suspect's networks could not be aligned, and it may be the copy: verify from its answers as well"
+)
 PARTLY_ALIGNED = (
     "only part of the reference is recognised in the suspect, and a copy might show the mark in the rest: verify from "
     "its answers as well"
@@ -122,7 +125,9 @@ def _doubts(status: Status, alignments: Sequence[Alignment], *, is_short: bool, 
     doubts = []
     if not any(alignment.is_found for alignment in alignments):
         doubts.append(NOT_ALIGNED)
-    elif not any(alignment.is_clear for alignment in alignments):
+    elif not all(alignment.is_found for alignment in alignments):
+        doubts.append(ONE_NOT_ALIGNED)
+    elif not all(alignment.is_clear for alignment in alignments):
         doubts.append(PARTLY_ALIGNED)
     if doubts and any(not alignment.complete for alignment in alignments):
         doubts.append(CUT_SHORT)
