@@ -55,7 +55,8 @@ def test_channels_at_random_places_are_not_recognised_and_the_others_are() -> No
 def test_what_was_pruned_away_or_grown_beside_does_not_make_a_channel_unknown() -> None:
     luck = np.random.default_rng(3)
     reference, other = drawn(0.1), drawn(0.1, seed=1)
-    suspect = {name: (mask & (luck.random(mask.shape) < 0.5)) | other[name] for name, mask in reference.items()}
+    few = {name: mask & (luck.random(mask.shape) < 0.3) for name, mask in other.items()}
+    suspect = {name: (mask & (luck.random(mask.shape) < 0.7)) | few[name] for name, mask in reference.items()}
     suspect["a"][7], suspect["b"][:, 7] = False, False
     found = known(reference, suspect)
     assert found[7]  # without edges there is nothing to be wrong about
@@ -86,18 +87,37 @@ def test_layers_of_which_the_reference_has_all_say_nothing() -> None:
 
 
 def test_so_many_nats_have_to_speak_against_a_channel() -> None:
-    """Every other channel shares nine of ten edges; at one that shares none each edge says log((1 − r)/(1 − q))."""
+    """Fisher's law by hand: a channel that shares nothing, beside 39 that share four of five edges."""
     reference = {"a": np.zeros((40, 60), dtype=bool), "b": np.zeros((50, 40), dtype=bool)}
     suspect = {name: mask.copy() for name, mask in reference.items()}
-    reference["a"][:, :10] = True
-    suspect["a"][1:, 1:11] = True
-    shared = 9 * 39
-    for beside in range(1, 6):
+    reference["a"][:, :5] = True
+    suspect["a"][1:, 1:6] = True
+    seen = []
+    for beside in (1, 2):
         suspect["a"][0, 20 : 20 + beside] = True
-        share, chance = shared / (10 * 39 + beside), 10 / 60
-        against = beside * math.log((1 - share) / (1 - chance))
-        assert known(reference, suspect)[0] == (against >= -DOUBT)
-    assert not known(reference, suspect)[0]
+        shared, extra, lost = 4 * 39, 39 + beside, 39 + 5
+        neither = 40 * 60 - shared - extra - lost
+        odds = (shared + 0.5) * (neither + 0.5) / ((extra + 0.5) * (lost + 0.5))
+        against = min(beside * math.log(1 + 5 / 60 * (odds - 1)), 5 * math.log(1 + beside / 60 * (odds - 1)))
+        seen.append(against <= DOUBT)
+        assert known(reference, suspect)[0] == seen[-1]
+    assert seen == [True, False]
+
+
+def test_channels_with_few_edges_of_their_own_under_noise_are_recognised() -> None:
+    """Noise comes to all rows alike: a channel of two edges keeps both, and they are a small share of what it has."""
+    luck = np.random.default_rng(0)
+    reference = drawn(0.2)
+    reference["a"][:10] = luck.random((10, 60)) < 0.04
+    suspect = {name: mask | (luck.random(mask.shape) < 0.1) for name, mask in reference.items()}
+    assert known(reference, suspect).all()
+
+
+def test_where_most_edges_are_the_thiefs_no_channel_is_left_out() -> None:
+    reference, other = drawn(0.1), drawn(0.1, seed=1)
+    suspect = {name: mask | other[name] for name, mask in reference.items()}
+    suspect["a"][:10], suspect["b"][:, :10] = other["a"][:10], other["b"][:, :10]
+    assert known(reference, suspect).all()
 
 
 def a_network(seed: int = 0) -> tuple[Reference, dict[str, np.ndarray]]:
@@ -170,3 +190,17 @@ def test_classes_that_were_permuted_are_found_where_all_else_is_in_its_place() -
     )
     assert (classes == np.argsort(order)).all()
     assert (found.moved, found.unrecognised) == (10 - int((order == np.arange(10)).sum()), 0)
+
+
+def test_weak_edges_do_not_hide_the_strong_ones() -> None:
+    """They are free to lay: a thief evens out with them what channels are known by."""
+    luck = np.random.default_rng(1)
+    layer = np.where(luck.random((40, 60)) < 0.2, luck.choice([-1.0, 1.0], (40, 60)), 0.0)
+    weak = np.where(luck.random((40, 60)) < 0.3, 1e-7, layer)
+    weak = np.where(layer != 0, layer, weak).astype(np.float32)
+    count = int(np.count_nonzero(layer))
+    assert set(strongest_edges(weak, count, grown=3).flat()) == set(np.flatnonzero(layer))
+    grown = np.where(weak == np.float32(1e-7), 0.9, weak).astype(np.float32)
+    assert set(strongest_edges(grown, count, grown=3).flat()) == set(np.flatnonzero(grown))
+    assert len(strongest_edges(grown, count).values) == count
+    assert len(strongest_edges(luck.normal(size=(40, 60)), 1000, grown=3).values) == 1000

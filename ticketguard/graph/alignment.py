@@ -31,7 +31,7 @@ TRACED = 0.5
 # Share of a suspect's weights that is compared with a full layer of the reference.
 FULL_SHARE = 0.25
 # A mask with up to so many times the reference's edges is compared whole: where the edges are says more then than
-# which of them are strong.
+# which of them are strong. Of one that was doubled at random the stronger half has half of the reference's.
 MOST_GROWN = 3
 
 
@@ -168,7 +168,7 @@ def align(
         more = max(1.0, layer.size / kept.size)
         edges[name] = (
             kept_edges(kept, reference.kept_weights[name]),
-            strongest_edges(layer, _compared(layer, round(more * count))),
+            strongest_edges(layer, round(more * count), grown=MOST_GROWN),
         )
     wanted = {name: reference.mask.shape(name) for name in names}
     budget = budget or Budget.of(wanted, shapes)
@@ -190,15 +190,6 @@ def align(
         layers=tuple(names),
         complete=budget.kept,
     )
-
-
-def _compared(layer: FloatArray, count: int) -> int:
-    """Return how many of a suspect's weights are compared with *count* edges of the reference.
-
-    Where a mask was grown at random, leaving out the smaller half leaves out half of the reference's edges.
-    """
-    there = int(np.count_nonzero(layer))
-    return there if there <= MOST_GROWN * count else count
 
 
 def _require_kernel(name: str, found: Shape, wanted: Shape) -> None:

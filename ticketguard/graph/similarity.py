@@ -20,6 +20,9 @@ SPARSE = 0.25
 BALANCING_ROUNDS = 3
 # Values beyond this many standard deviations say no more than one at it.
 VALUE_LIMIT = 2.5
+# Edges with less than this share of the size that the strongest ones have are free for a thief to lay anywhere; where
+# more of the weights than this are there, they are no mask.
+WEAK, MOST_FULL = 0.1, 0.8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class Edges:
         return (out.astype(np.int64) * self.shape[1] + given) * self.shape[2] + self.kernel
 
 
-def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None) -> Edges:
+def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None, *, grown: float = 1) -> Edges:
     """Return a layer's *count* strongest weights, or all that are *kept*.
 
     Strength is relative to the weight's row and column, so that scaling channels by positive factors changes nothing.
@@ -61,6 +64,7 @@ def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None
         layer: Weights, shape (out, in, *kernel).
         count: How many to take; fewer where the layer has fewer that are not zero.
         kept: Takes exactly these instead; shape of *layer*.
+        grown: Takes all that are not weak, if they are up to so many times as many and leave the layer a mask.
     """
     shape = (layer.shape[0], layer.shape[1] if layer.ndim > 1 else 1, math.prod(layer.shape[2:]))
     chosen = np.flatnonzero(layer if kept is None else kept)
@@ -69,8 +73,13 @@ def strongest_edges(layer: FloatArray, count: int, kept: BoolArray | None = None
     else:
         values = balanced(layer).reshape(-1)[chosen]
     if kept is None and len(chosen) > count:
+        sizes = np.abs(values)
         weakest = len(chosen) - count
-        strongest = np.sort(np.argpartition(np.abs(values), min(weakest, len(chosen) - 1))[weakest:])
+        if grown > 1 and count and len(chosen) <= MOST_FULL * layer.size:
+            strong = np.count_nonzero(sizes >= WEAK * np.median(np.partition(sizes, weakest)[weakest:]))
+            if count < strong <= grown * count:
+                weakest = len(chosen) - int(strong)
+        strongest = np.sort(np.argpartition(sizes, min(weakest, len(chosen) - 1))[weakest:])
         chosen, values = chosen[strongest], values[strongest]
     return _edges(chosen, values, shape)
 

@@ -27,8 +27,9 @@ Rows: TypeAlias = Iterator[tuple[str, Record]]
 INNOCENT_SEEDS = 1
 HOW_MADE = (
     "the perceptron's suspects on an accelerator, without graphs of steps and kept in half precision; the residual "
-    "network's tickets there too, and its thefts on a processor, as many as there was time for. What is missing is "
-    "made by 'python -m benchmarks.survival --make FOLDER --device cuda --no-candidates', which goes on where it ended"
+    "network's tickets there too, and its thefts on a processor, as many as there was time for: each row tells its "
+    "seeds. What is missing is made by 'python -m benchmarks.survival --make FOLDER --device cuda --no-candidates', "
+    "which goes on where it ended"
 )
 
 
