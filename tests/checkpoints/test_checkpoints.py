@@ -134,6 +134,15 @@ def test_values_that_are_not_finite_are_refused_by_name(value: float, kind: str,
         suspect.read("fc.weight")
 
 
+def test_float64_below_float32_is_refused_and_not_read_as_nothing() -> None:
+    """Layers can be multiplied by 10^-60 at no cost: what is then read must not be an empty layer."""
+    tiny = {"weight": np.full((3, 3), 1e-60), "other": np.ones(3)}
+    with pytest.raises(TensorError, match="has values that are too small for float32"):
+        Checkpoint(tiny).read("weight")
+    few = np.array([1.0, 2.0, 1e-60, 0.0, 0.0])
+    assert Checkpoint({"weight": few}).read("weight").tolist() == [1.0, 2.0, 0.0, 0.0, 0.0]
+
+
 def test_float64_beyond_float32_is_refused() -> None:
     with pytest.raises(TensorError, match="NaN or infinite \\(in float32\\)"):
         Checkpoint({"w": np.full((2, 2), 1e300)}).read("w")

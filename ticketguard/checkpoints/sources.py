@@ -91,14 +91,22 @@ def to_float32(array: Array, *, name: str) -> Array:
     """Return a new array: float32 if *array* is floating, else a copy as it is.
 
     Raises:
-        TensorError: The elements are not numbers.
+        TensorError: The elements are not numbers, or most of them are too small for float32.
     """
     if array.dtype.kind not in "fiub":
         raise unreadable_type(name, str(array.dtype))
     if array.dtype.kind != "f":
         return np.array(array)
-    with np.errstate(over="ignore"):  # Too large for float32 becomes infinite, and infinity is refused by name.
-        return np.array(array, dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        # Too large for float32 becomes infinite, and infinity is refused by name.
+        result = np.array(array, dtype=np.float32)
+    if array.dtype.itemsize > result.dtype.itemsize and 2 * np.count_nonzero(result) < np.count_nonzero(array):
+        raise TensorError(
+            name=name,
+            reason="has values that are too small for float32",
+            hint="multiply it by a power of two; behind a rectifier or a normalisation another layer can be divided",
+        )
+    return result
 
 
 def unreadable_type(name: str, type_name: str) -> TensorError:
