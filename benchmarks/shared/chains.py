@@ -16,20 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 import ticketguard as tg
-from ticketguard.credentials.canonical import canonical_json
-from ticketguard.credentials.channel_groups import groups_digest
-from ticketguard.credentials.claim import Claim, MarkClaim, read_claim, sign_claim
-from ticketguard.credentials.vault import Vault
+from benchmarks.shared.planted_claims import claimed
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planted_graph import PlantedGraph
-from ticketguard.keyed import commit
 from ticketguard.ticket import Mask, Reference, Ticket, TicketInfo
 from ticketguard.ticket.bits import PackedLayer, PackedLayers, pack_bits
 
 Layer = npt.NDArray[np.float32]
 KEPT, CORRELATION = 0.05, 0.7
 SECRET = bytes(range(32))
-LEVEL_BITS = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,38 +63,12 @@ class Chain:
             [[one, 0, 1, 0, width], [other, 1, 1, 0, width]] for one, other in itertools.pairwise(names)
         ]
         owner = tg.Owner.generate("benchmark")
-        parameters = {"secret_ppm": 10_000, "share_ppm": 50_000, "channel_groups_digest": groups_digest(groups)}
-        commitment = commit(
-            secret=SECRET,
-            owner_public_key=owner.public_key,
-            reference_digest=reference.digest(),
-            scheme=PlantedGraph.scheme,
-            version=PlantedGraph.version,
-            level_bits=LEVEL_BITS,
-            parameters=canonical_json(parameters),
-        )
-        mark = MarkClaim(
-            scheme=PlantedGraph.scheme,
-            version=PlantedGraph.version,
-            level_bits=LEVEL_BITS,
-            parameters=parameters,
-            commitment=commitment,
-            merkle_root=None,
-        )
-        claim = Claim(
-            owner_name=owner.name,
-            owner_public_key=owner.public_key,
-            created="2026-01-31T12:00:00Z",
-            mask_digest=reference.mask.digest(),
-            weights_digest=bytes(32),
-            marks=(mark,),
-        )
-        vault = Vault(secret=SECRET, reference=reference.to_bytes(), channel_groups=groups, notes={})
+        parameters = {"secret_ppm": 10_000, "share_ppm": 50_000}
+        credential = claimed(reference, SECRET, parameters, owner=owner, groups=groups)
         key = tg.VaultKey.generate()
         key.save(folder / "vault.key")
-        credential = tg.Credential(claim=read_claim(sign_claim(claim, owner)), vault=vault)
         credential.save(folder / "claim.json", folder / "vault", owner=owner, recipient=key.recipient)
-        binding = Binding(secret=SECRET, commitment=commitment)
+        binding = Binding(secret=SECRET, commitment=credential.claim.marks[0].commitment)
         return cls(folder=folder, layers=layers, width=width, groups=groups, reference=reference, binding=binding)
 
     def copies(self) -> Iterator[tuple[str, Layer]]:

@@ -14,15 +14,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 import ticketguard as tg
+from benchmarks.shared.planted_claims import claimed
 from benchmarks.shared.quick_tickets import Quick, State
-from ticketguard.credentials.canonical import canonical_json
-from ticketguard.credentials.claim import Claim, MarkClaim, read_claim, sign_claim
-from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters, secret_edges
 from ticketguard.errors import CredentialError
 from ticketguard.graph import groups_from_json
-from ticketguard.keyed import commit
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.planted_graph.examination import examine_networks
 from ticketguard.verification.verdict import level_log10
@@ -111,30 +108,4 @@ def _claimed(reference: Reference, secret: bytes, parameters: PlantedParameters)
     """Return an honest claim to a reference."""
     forger = tg.Owner.generate("forger")
     stated = {"secret_ppm": parameters.secret_ppm, "share_ppm": parameters.share_ppm}
-    commitment = commit(
-        secret=secret,
-        owner_public_key=forger.public_key,
-        reference_digest=reference.digest(),
-        scheme=tg.PlantedGraph.scheme,
-        version=tg.PlantedGraph.version,
-        level_bits=64,
-        parameters=canonical_json(stated),
-    )
-    mark = MarkClaim(
-        scheme=tg.PlantedGraph.scheme,
-        version=tg.PlantedGraph.version,
-        level_bits=64,
-        parameters=stated,
-        commitment=commitment,
-        merkle_root=None,
-    )
-    claim = Claim(
-        owner_name=forger.name,
-        owner_public_key=forger.public_key,
-        created="2026-01-31T12:00:00Z",
-        mask_digest=reference.mask.digest(),
-        weights_digest=bytes(32),
-        marks=(mark,),
-    )
-    vault = Vault(secret=secret, reference=reference.to_bytes(), channel_groups=None, notes={})
-    return tg.Credential(claim=read_claim(sign_claim(claim, forger)), vault=vault)
+    return claimed(reference, secret, stated, owner=forger)

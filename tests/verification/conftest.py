@@ -1,14 +1,18 @@
-"""A claim to a trigger set and its labels, and patience that does not wait."""
+"""A claim to a trigger set and its labels, patience that does not wait, and a count of what is read."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
 import ticketguard as tg
 from tests.cli.conftest import network, unmarked_ticket
 from tests.verification.questioning import CLASSES, COUNT
+from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.embedding.interface import Binding
 from ticketguard.predictors import patience
+from ticketguard.ticket import FloatArray
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +33,17 @@ def labels(credential: tg.Credential) -> list[int]:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "sleep", lambda seconds: None)
     monkeypatch.setattr(patience, "monotonic", lambda: 0.0)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count how often each tensor of any checkpoint is read."""
+    made: Counter[str] = Counter()
+    read = Checkpoint.read
+
+    def counted(self: Checkpoint, name: str) -> FloatArray:
+        made[name] += 1
+        return read(self, name)
+
+    monkeypatch.setattr(Checkpoint, "read", counted)
+    return made

@@ -13,7 +13,6 @@ from tests.verification.claims import evidence
 from tests.verification.rebuilding import EXACT, permuted, removed, renamed
 from tests.verification.rebuilt import Marked, State, marked, trained, unmarked
 from tests.verification.stolen import pruned, regrown, rewired
-from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.graph import few
 from ticketguard.ticket import FloatArray
 from ticketguard.verification.planted_graph import ordering
@@ -71,16 +70,8 @@ def test_a_permuted_copy_is_ordered_from_a_few_layers_on(net: Marked, untouched:
 
 
 def test_of_an_unrelated_network_only_a_few_layers_are_read_again(
-    net: Marked, stranger: State, compared: list[int], monkeypatch: pytest.MonkeyPatch
+    net: Marked, stranger: State, compared: list[int], reads: Counter[str]
 ) -> None:
-    reads: Counter[str] = Counter()
-    read = Checkpoint.read
-
-    def counted(self: Checkpoint, name: str) -> FloatArray:
-        reads[name] += 1
-        return read(self, name)
-
-    monkeypatch.setattr(Checkpoint, "read", counted)
     found = evidence(stranger, net.credential)
     assert found.status == "inconclusive"
     assert found.details["why"][0].startswith("could not be aligned")

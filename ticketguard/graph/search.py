@@ -131,9 +131,8 @@ class Search:
 
     def recognised(self, best: Found) -> list[Order]:
         """Return the orders of a solution without the channels that share no more with the reference's than others."""
-        matching = self._matching(best.turn, best.matching.streams, self._whole)
-        aligned = {name: matching.aligned(name, best.orders) for name in self._whole}
-        known = recognised(self._whole, aligned, [stream.reference for stream in matching.streams])
+        aligned = self._aligned(best.matching, best.orders)
+        known = recognised(self._whole, aligned, [stream.reference for stream in best.matching.streams])
         return [np.where(there, order, -1) for there, order in zip(known, best.orders, strict=True)]
 
     def _unbound(self, found: Found) -> Found:
