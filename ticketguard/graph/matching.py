@@ -8,7 +8,7 @@ left over; where it has fewer, some of the reference's stay without a counterpar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -176,11 +176,28 @@ class Matching:
                 steps += 2 * WIDTH * len(stream.reference) * stream.channels * stream.suspect_channels
         return steps
 
-    def converge(self, start: Sequence[Order], passes: int = PASSES) -> list[Order]:
-        """Match every stream again and again until nothing changes."""
+    def matched(self, start: Sequence[Order], indices: Iterable[int]) -> list[Order]:
+        """Match some of the streams once, each by what is known of all others at the start."""
+        found = list(start)
+        for index in indices:
+            if not self._is_left_out[index] and self._budget.is_left:
+                found[index] = self._match(index, start)
+        return found
+
+    def converge(
+        self, start: Sequence[Order], passes: int = PASSES, *, only: Iterable[int] | None = None
+    ) -> list[Order]:
+        """Match every stream again and again until nothing changes.
+
+        Args:
+            start: Where channels lie so far.
+            passes: Sweeps at most.
+            only: Streams to match at first; the others are, where they lie beside something that moved.
+        """
         current: list[Order] = list(start)
         # Only what lies beside something that moved can find anything new.
-        waiting = {index for index, out in enumerate(self._is_left_out) if not out}
+        first = range(len(self.streams)) if only is None else only
+        waiting = {index for index in first if not self._is_left_out[index]}
         for sweep in range(passes):
             order = range(len(self.streams))
             for index in order if sweep % 2 else reversed(order):

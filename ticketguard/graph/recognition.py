@@ -86,7 +86,8 @@ class _Layer:
     def __init__(self, reference: Edges, aligned: Ends, numbers: Sequence[IndexArray]) -> None:
         out, given, kernel = aligned
         flat = dataclasses.replace(reference, kernel=kernel).flat((out, given))
-        self._is_shared = np.isin(flat, reference.flat())
+        # A byte a position: sorting edges would take longer than all else here.
+        self._is_shared = np.isin(flat, reference.flat(), kind="table")
         self.edges, self.shared = len(flat), int(self._is_shared.sum())
         self._numbers = numbers
         self._kernel = reference.shape[2]

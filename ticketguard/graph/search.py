@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -123,11 +123,15 @@ class Search:
             if best.likeness.is_clear or not self._budget.is_left:
                 break
         assert best is not None
-        if not best.likeness.is_found:
+        # A part is a start for the rest, which are matched with it.
+        if not best.likeness.is_found or self._is_part:
             return best
-        best = self._unbound(self._converged(best))
-        matching = self._matching(best.turn, best.matching.streams, self._whole)
-        return dataclasses.replace(best, orders=matching.converge(best.orders))
+        return self._unbound(self._fitted(best))
+
+    def _fitted(self, found: Found, *, only: Collection[int] | None = None) -> Found:
+        """Return a solution that was swept to the end with all edges; at first *only* some streams, if given."""
+        matching = self._matching(found.turn, found.matching.streams, self._whole)
+        return dataclasses.replace(found, orders=matching.converge(found.orders, only=only))
 
     def recognised(self, best: Found) -> list[Order]:
         """Return the orders of a solution without the channels that share no more with the reference's than others."""
@@ -138,13 +142,16 @@ class Search:
     def _unbound(self, found: Found) -> Found:
         """Return a solution with the groups' ties undone, where more is in its place then: classes permuted, say."""
         loose = loosened_streams(self._groups, *self._shapes)
-        if found.matching.streams == loose:
+        tied = [set(stream.pairs) for stream in found.matching.streams]
+        untied = [index for index, stream in enumerate(loose) if set(stream.pairs) not in tied]
+        if not untied:
             return found
         matching = self._matching(found.turn, loose)
-        orders = matching.converge([_carried_over(stream, found) for stream in loose], passes=PASSES_AT_ONCE)
+        orders = matching.matched([_carried_over(stream, found) for stream in loose], untied)
         other = self._solution(matching, found.turn, orders)
-        gain = sum(other.likeness.found.values()) - sum(found.likeness.found.values())
-        return other if gain >= LEAST_GAIN else found
+        bound = self._solution(found.matching, found.turn, found.orders)
+        gain = sum(other.likeness.found.values()) - sum(bound.likeness.found.values())
+        return self._fitted(other, only=untied) if gain >= LEAST_GAIN else found
 
     def _tried(self) -> Iterator[Found]:
         """Give solutions, the likeliest and cheapest first."""

@@ -10,7 +10,7 @@ axis that is in no group is a stream of its own. They follow from the bound grou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, GroupMember, group_channels
 
@@ -40,6 +40,11 @@ class Stream:
     def suspect_channels(self) -> int:
         """Channels that the suspect has."""
         return group_channels(self.suspect)
+
+    @property
+    def pairs(self) -> Iterator[tuple[GroupMember, GroupMember]]:
+        """What lies where in the reference and in the suspect."""
+        return zip(self.reference, self.suspect, strict=True)
 
 
 def bound_streams(
