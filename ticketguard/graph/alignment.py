@@ -50,6 +50,8 @@ class Alignment:
             among its strongest, of those that it could have, in [0, 1].
         chance: The overlap to expect of an unrelated suspect.
         deviations: Standard deviations by which the overlap is above chance.
+        surplus: Held-out edges found beyond chance: the more, the likelier this is how the suspect's layers are to be
+            read. Deviations would say that of fewer layers, too.
         is_found: Whether it is beyond what chance gives: of the reference something is recognised.
         is_clear: Whether every layer is where it belongs.
         layers: The layers that were compared.
@@ -65,6 +67,7 @@ class Alignment:
     overlap: float
     chance: float = 0.0
     deviations: float = 0.0
+    surplus: float = 0.0
     is_found: bool = False
     is_clear: bool = False
     layers: tuple[str, ...] = ()
@@ -185,6 +188,7 @@ def align(
         overlap=best.likeness.overlap,
         chance=best.likeness.chance,
         deviations=best.likeness.deviations,
+        surplus=best.likeness.surplus,
         is_found=best.likeness.is_found,
         is_clear=best.likeness.is_clear,
         layers=tuple(names),

@@ -154,12 +154,17 @@ class Likeness:
     def excess(self) -> float:
         """Share of what is beyond chance that it has: 0 for an unrelated suspect, 1 for the reference itself."""
         beyond = sum(self.most.values()) - sum(self.expected.values())
-        return (sum(self.found.values()) - sum(self.expected.values())) / max(1.0, beyond)
+        return self.surplus / max(1.0, beyond)
+
+    @property
+    def surplus(self) -> float:
+        """Edges that it shares beyond what chance gives."""
+        return sum(self.found.values()) - sum(self.expected.values())
 
     @property
     def deviations(self) -> float:
         """Standard deviations above chance."""
-        return (sum(self.found.values()) - sum(self.expected.values())) / math.sqrt(max(1.0, self.variance))
+        return self.surplus / math.sqrt(max(1.0, self.variance))
 
     @property
     def is_found(self) -> bool:

@@ -142,7 +142,8 @@ class _Ordering:
         best = self._aligned(network)
         shapes = {name: self.reference.mask.shape(name) for name in self.reference.mask}
         for _ in range(MOST_PAIRINGS):
-            if best.alignment.is_clear:
+            # A layer that nothing was paired with may be what another one is taken for.
+            if best.alignment.is_clear and not (best.network.match.missing or best.network.match.wrong_shapes):
                 break
             view = best.view(shapes) if best.alignment.is_found else None
             blocks = blocks_of(self.groups)
@@ -152,7 +153,7 @@ class _Ordering:
             if anew is None:
                 break
             other = self._aligned(anew)
-            if other.alignment.deviations <= best.alignment.deviations:
+            if other.alignment.surplus <= best.alignment.surplus:
                 break
             best = other
         # Whatever was cut short after the best was found might have been better.
@@ -173,14 +174,14 @@ class _Ordering:
         if found.alignment.is_clear:
             return found
         best = self.best(network)
-        return max(found, best, key=lambda ordered: ordered.alignment.deviations)
+        return max(found, best, key=lambda ordered: ordered.alignment.surplus)
 
     def _aligned(self, network: Network) -> Ordered:
         """Align a network, in the layout in which it resembles the reference most."""
         best: Ordered | None = None
         for layouts in self._likeliest_first(network):
             found = self._in_layouts(network, layouts)
-            if best is None or found.alignment.deviations > best.alignment.deviations:
+            if best is None or found.alignment.surplus > best.alignment.surplus:
                 best = found
             if found.alignment.is_clear:
                 break
