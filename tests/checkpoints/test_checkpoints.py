@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketguard.checkpoints import Checkpoint
+from ticketguard.checkpoints.finite import NotFinite
 from ticketguard.errors import FileError, TensorError, TicketguardError, UnverifiableError
 from ticketguard.ticket import Mask, Ticket, TicketInfo
 
@@ -150,8 +151,10 @@ def test_float64_beyond_float32_is_refused() -> None:
 
 def test_a_mask_that_is_not_finite_is_refused() -> None:
     ones = np.ones((2, 2), np.float32)
-    with pytest.raises(TensorError, match="'w_mask' has values that are NaN"):
+    with pytest.raises(TensorError, match="'w' has values that are NaN"):
         Checkpoint({"w_orig": ones, "w_mask": ones * np.nan}).read("w")
+    with pytest.raises(TensorError, match="'w_mask' is named as the mask of 'w' but has values other than 0 and 1"):
+        Checkpoint({"w": ones, "w_mask": ones * np.nan}).read("w")
 
 
 def test_a_mask_that_lifts_its_weight_beyond_float32_is_refused() -> None:
@@ -206,11 +209,31 @@ def test_everything_is_read_at_once_and_counters_as_they_are() -> None:
 
 
 def test_what_cannot_be_read_as_weights_is_told_by_name() -> None:
-    state = {**weights(), "steps": np.array(3), "w": np.array([np.inf], np.float32)}
-    assert Checkpoint(state).unreadable(state) == {
-        "steps": "has type int64, expected a floating-point type",
-        "w": "has values that are NaN or infinite (in float32)",
+    state = {
+        **weights(),
+        "steps": np.array(3),
+        "w": np.array([np.inf, 0, np.nan], np.float32),
+        "v": np.array([np.inf, 0, 2, np.nan, -1], np.float32),
     }
+    damage = Checkpoint(state).damage(state)
+    assert damage.unreadable == {
+        "steps": "has type int64, expected a floating-point type",
+        "w": "has values that are NaN or infinite (in float32), and no others but zeros",
+    }
+    assert damage.not_finite == {"v": NotFinite(values=2, of=4)}
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_what_is_not_finite_in_a_suspect_is_missing(kind: type) -> None:
+    suspect = Checkpoint({"w": np.array([[np.nan, 2, 0], [np.inf, -np.inf, -1]], kind)})
+    assert suspect.weights("w").tolist() == [[0, 2, 0], [0, 0, -1]]
+    with pytest.raises(TensorError, match="'w' has values that are NaN or infinite"):
+        suspect.read("w")
+
+
+def test_what_a_mask_makes_infinite_in_a_suspect_is_missing() -> None:
+    weight, mask = np.array([[1e30, 2, 0, 3]], np.float32), np.array([[1e30, 1, np.inf, 0]], np.float32)
+    assert Checkpoint({"w_orig": weight, "w_mask": mask}).weights("w").tolist() == [[0, 2, 0, 0]]
 
 
 def test_a_suspect_is_called_by_its_label_or_its_path(tmp_path: Path) -> None:

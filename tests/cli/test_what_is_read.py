@@ -129,7 +129,7 @@ def test_network_goes_with_a_checkpoint(run: Run, files: Files) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_layer_that_is_not_finite_is_left_out_and_listed(
+def test_values_that_are_not_finite_are_missing_and_counted(
     value: float, run: Run, files: Files, tmp_path: Path
 ) -> None:
     weights = marked(files)
@@ -137,10 +137,12 @@ def test_a_layer_that_is_not_finite_is_left_out_and_listed(
     weights["spare.weight"] = np.full((3, 3), value, np.float32)
     safetensors.numpy.save_file(weights, tmp_path / "copy.safetensors")
     found = evidence(run("verify", tmp_path / "copy.safetensors", *credentials(files), "--json"))
-    assert found["details"]["layers"] == 1
-    assert found["details"]["unreadable_layers"] == [
-        {"layer": "3.weight", "reason": "has values that are NaN or infinite (in float32)"}
-    ]
+    assert found["details"]["layers"] == 2
+    assert found["details"]["unreadable_layers"] == []
+    (told,) = found["details"]["values_not_finite"]
+    assert (told["layer"], told["values"]) == ("3.weight", 1)
+    text = run("verify", tmp_path / "copy.safetensors", *credentials(files)).stdout
+    assert f"values not finite\n    layer 3.weight  values 1  of {told['of']}\n" in text
     document = json.loads(run("inspect", tmp_path / "copy.safetensors", "--json").stdout)
     validate(document, "inspect")
     assert {entry["name"]: entry.get("not_finite") for entry in document["suspect"]["tensors"]} == {
@@ -151,7 +153,17 @@ def test_a_layer_that_is_not_finite_is_left_out_and_listed(
         "spare.weight": 9,
     }
     run("inspect", tmp_path / "copy.safetensors", "--picture", tmp_path / "masks.png")
-    weights["1.weight"][0, 0] = value
+    weights["3.weight"][:] = value
+    safetensors.numpy.save_file(weights, tmp_path / "one.safetensors")
+    found = evidence(run("verify", tmp_path / "one.safetensors", *credentials(files), "--json"))
+    assert found["details"]["layers"] == 1
+    assert found["details"]["unreadable_layers"] == [
+        {
+            "layer": "3.weight",
+            "reason": "has values that are NaN or infinite (in float32), and no others but zeros",
+        }
+    ]
+    weights["1.weight"][:] = value
     safetensors.numpy.save_file(weights, tmp_path / "none.safetensors")
     result = run("verify", tmp_path / "none.safetensors", *credentials(files), code=3)
     assert "has no layer that can be read: '1.weight' has values that are NaN or infinite" in result.stderr

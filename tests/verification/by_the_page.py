@@ -56,6 +56,15 @@ def largest(magnitudes: list[float], count: int) -> set[int]:
     return {position for position in order[:count] if magnitudes[position] > 0}
 
 
+def finite(suspect: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """NaN and infinity count as zero."""
+    found = {}
+    for name, layer in suspect.items():
+        values = [float(value) if math.isfinite(value) else 0.0 for value in layer.reshape(-1)]
+        found[name] = np.array(values, np.float32).reshape(layer.shape)
+    return found
+
+
 def relative(layer: np.ndarray) -> list[float]:
     """Three times over: each output channel by its norm, then each input channel by its."""
     array = layer.astype(np.float64).reshape(*layer.shape[:2], -1)

@@ -71,14 +71,48 @@ def test_weights_that_are_all_alike_or_not_numbers_get_a_verdict(
     assert why is None or why in found.details["why"][0]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_layer_that_cannot_be_read_is_named_and_the_others_are_read(
-    net: Marked, untouched: float, value: float
-) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_hides_no_layer(net: Marked, untouched: float, value: float) -> None:
     found = evidence(spoiled(value)(net.state), net.credential)
-    (unreadable,) = found.details["unreadable_layers"]
-    assert unreadable == {"layer": ONE, "reason": "has values that are NaN or infinite (in float32)"}
-    assert 0.5 * untouched > found.log10_p > untouched
+    assert found.details["unreadable_layers"] == []
+    (told,) = found.details["values_not_finite"]
+    assert (told["layer"], told["values"]) == (ONE, 1)
+    assert found.log10_p < 0.98 * untouched
+    assert evidence(net.state, net.credential).details["values_not_finite"] == []
+
+
+@pytest.mark.parametrize("is_permuted", [False, True])
+def test_infinite_weights_before_a_neuron_that_is_off_hide_nothing(
+    net: Marked, untouched: float, is_permuted: bool
+) -> None:
+    """A linear layer gets a neuron, turned off by a weight of minus infinity; the others an infinite weight."""
+    state = {name: array.copy() for name, array in net.state.items()}
+    off = np.zeros((1, state["8.weight"].shape[1]), np.float32)
+    off[0, 0] = -np.inf
+    state["8.weight"] = np.concatenate([state["8.weight"], off])
+    state["8.bias"] = np.append(state["8.bias"], np.float32(0))
+    state["10.weight"] = np.pad(state["10.weight"], ((0, 0), (0, 1)))
+    for name in ("0.weight", ONE, "10.weight"):
+        state[name].flat[np.flatnonzero(state[name] == 0)[0]] = np.inf
+    state = permuted(state, net.groups, np.random.default_rng(0)) if is_permuted else state
+    found = evidence(state, net.credential, thorough=True)
+    assert (found.status, len(found.details["values_not_finite"])) == ("supported", 4)
+    assert found.log10_p < 0.9 * untouched
+
+
+def test_a_layer_that_is_mostly_not_finite_acquits_nobody() -> None:
+    """What is left of it is read, but an intact copy might have shown the mark in what is not."""
+    ticket = unmarked_ticket()
+    credential = signed(planted_mark(reference=ticket.reference()), reference=ticket.reference())
+    weights = {name: layer.copy() for name, layer in ticket.weights.items()}
+    assert evidence(weights, credential).status == "not_supported"
+    there = np.flatnonzero(weights["fc1.weight"])
+    weights["fc1.weight"].flat[there[: len(there) // 2 - 1]] = np.nan
+    assert evidence(weights, credential).status == "not_supported"
+    weights["fc1.weight"].flat[there[: (len(there) + 1) // 2]] = np.nan
+    found = evidence(weights, credential)
+    assert (found.status, found.details["unreadable_layers"]) == ("inconclusive", [])
+    assert any("cannot be read" in reason for reason in found.details["why"])
 
 
 def test_a_group_a_hundred_times_as_wide_is_searched_for_its_channels(net: Marked) -> None:

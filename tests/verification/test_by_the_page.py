@@ -151,6 +151,27 @@ def test_a_mask_beside_its_weight_is_multiplied_into_it() -> None:
     assert evidence(pairs, signed(made)).log10_p == evidence(marked, signed(made)).log10_p
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_counts_as_missing(kind: str) -> None:
+    made, reference = claim_of(kind)
+    for seed, share in enumerate((0.01, 0.3, 0.8)):
+        suspect = steered(made, seed, "dense")
+        generator = np.random.default_rng(seed)
+        spoiled = {
+            name: np.where(
+                generator.random(layer.shape) < share, generator.choice([np.nan, np.inf, -np.inf], layer.shape), layer
+            ).astype(np.float32)
+            for name, layer in suspect.items()
+        }
+        expected = by_the_page.readings(
+            by_the_page.finite(spoiled), reference.mask, KINDS[kind], SECRET, made.commitment
+        )
+        best = min(expected, key=lambda counted: counted.log10_p)
+        found = evidence(spoiled, signed(made, reference=reference))
+        assert found.details["log10_p_uncorrected"] == pytest.approx(float(best.log10_p), abs=1e-6)
+        assert found.observed == best.hits
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
@@ -160,9 +181,7 @@ def test_a_mask_beside_its_weight_is_multiplied_into_it() -> None:
         (np.ones((40, 199), np.float32), None),
     ],
 )
-def test_layers_that_are_not_finite_floats_of_the_right_shape_are_left_out(
-    layer: np.ndarray, reason: str | None
-) -> None:
+def test_layers_without_finite_floats_of_the_right_shape_are_left_out(layer: np.ndarray, reason: str | None) -> None:
     made = planted_mark()
     first = {"fc1.weight": marked_weights(made)["fc1.weight"]}
     empty = int(np.count_nonzero(~TICKET.mask["fc1.weight"]))

@@ -64,7 +64,12 @@ def judged(
         PARAMETERS,
         threshold_log10_p=THRESHOLD,
         looks=looks,
-        details={"missing_layers": list(missing), "unreadable_layers": [], "unreadable_networks": []},
+        details={
+            "missing_layers": list(missing),
+            "unreadable_layers": [],
+            "values_not_finite": [],
+            "unreadable_networks": [],
+        },
     )
 
 

@@ -5,7 +5,6 @@ The format is recognised by the bytes, never by the file's name. Reading a file 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from ticketguard.checkpoints.bitmask import with_compressed
 from ticketguard.checkpoints.doubles import Doubles
+from ticketguard.checkpoints.finite import Damage, NotFinite, require_finite, without_not_finite
 from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
 from ticketguard.checkpoints.networks import networks_in
 from ticketguard.checkpoints.packed import describe, packed_weights
@@ -151,10 +151,26 @@ class Checkpoint:
             FileError: The file is gone or has changed.
             TensorError: The values are not floating-point, not finite, or do not fit their mask.
         """
+        values = self._floating(name)
+        require_finite(values, name=name)
+        return values
+
+    def weights(self, name: str) -> FloatArray:
+        """Read one tensor of a suspect as `read` does, but NaN and infinity as zeros: as values that are missing.
+
+        Raises:
+            KeyError: There is no such tensor.
+            FileError: The file is gone or has changed.
+            TensorError: The values are not floating-point, do not fit their mask, or nothing is finite and not zero.
+        """
+        values = self._floating(name)
+        without_not_finite(values, name=name)
+        return values
+
+    def _floating(self, name: str) -> FloatArray:
         values = self.stored(name)
         if values.dtype != np.float32:
             raise unreadable_type(name, self.type_name(name))
-        _require_finite(values, name=name)
         return values
 
     def stored(self, name: str) -> Array:
@@ -184,23 +200,26 @@ class Checkpoint:
         for name in self._parts:
             values = self.stored(name)
             if values.dtype.kind not in "iub":
-                _require_finite(values, name=name)
+                require_finite(values, name=name)
             whole[name] = values
         return whole
 
-    def unreadable(self, names: Iterable[str]) -> dict[str, str]:
-        """Return what is wrong with those of some tensors that cannot be read as weights, by name.
+    def damage(self, names: Iterable[str]) -> Damage:
+        """Return what of some tensors `weights` cannot read, or reads as missing.
 
         Raises:
             FileError: The file is gone or has changed.
         """
-        wrong: dict[str, str] = {}
+        unreadable: dict[str, str] = {}
+        not_finite: dict[str, NotFinite] = {}
         for name in names:
             try:
-                self.read(name)
+                found = without_not_finite(self._floating(name), name=name)
             except TensorError as error:
-                wrong[name] = error.reason
-        return wrong
+                unreadable[name] = error.reason
+            else:
+                not_finite |= {} if found is None else {name: found}
+        return Damage(unreadable=unreadable, not_finite=not_finite)
 
     def fits(self, shapes: Mapping[str, Shape]) -> tuple[Mapping[str, str], ...]:
         """Return its tensors that a model knows, by the model's names, in each network that has most of them.
@@ -262,16 +281,6 @@ class Checkpoint:
     def spare(self, names: Sequence[str]) -> set[str]:
         """Return those of some tensors that are not layers: masks, whole numbers, an earlier one again."""
         return self._doubles.among(names, stored=self.stored, type_name=self.type_name)
-
-
-def _require_finite(values: Array, *, name: str) -> None:
-    # Smallest and largest see a NaN or infinity anywhere, and need no second array.
-    if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
-        raise TensorError(
-            name=name,
-            reason="has values that are NaN or infinite (in float32)",
-            hint="such a network cannot answer; ask for the weights that are in use",
-        )
 
 
 def _no_overlap(suspect: Checkpoint, shapes: Mapping[str, Shape], found: LayerMatch) -> str:

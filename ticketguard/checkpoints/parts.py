@@ -87,11 +87,8 @@ def read_part(part: Part, values: FloatArray, source: TensorSource) -> FloatArra
                 reason=f"is named as the mask of '{part.weight}' but has values other than 0 and 1",
                 hint="multiply the weight by it and save the plain state dict",
             )
-        if not np.isfinite(mask).all():
-            raise TensorError(
-                name=name, reason="has values that are NaN or infinite", hint="a mask holds zeros and ones"
-            )
-        with np.errstate(over="ignore"):  # Too large for float32 becomes infinite, which the caller refuses by name.
+        # What is too large for float32 becomes infinite; what is NaN or infinite in a mask makes its weight so.
+        with np.errstate(over="ignore", invalid="ignore"):
             values *= mask
     return values
 

@@ -229,7 +229,7 @@ def _read(fits: _Fits, tensor: str, wanted: Mapping[str, Wanted]) -> Iterator[Se
         for layout in fits.layouts(layer, tensor):
             layouts.setdefault(layout, {})[layer] = item
     try:
-        values = fits.suspect.read(tensor)
+        values = fits.suspect.weights(tensor)
     except TensorError:
         return
     for layout, alike in layouts.items():
@@ -259,7 +259,7 @@ def clear_layouts(
     found: dict[str, tuple[Layout, ...]] = {}
     for layer, (name, layouts) in options.items():
         try:
-            values = suspect.read(name)
+            values = suspect.weights(name)
         except TensorError:
             continue
         wanted = wanted_layers(reference, [layer])

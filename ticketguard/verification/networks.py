@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
+from ticketguard.checkpoints.finite import NotFinite
 from ticketguard.checkpoints.matching import LayerMatch, Layout, Shape
 from ticketguard.checkpoints.matching.conventions import conventions_of
 from ticketguard.checkpoints.packed import describe
@@ -32,6 +33,7 @@ class Network:
         match: Which tensor stands for which reference layer.
         names: The tensors that can be read, by layer.
         unreadable: What is wrong with those that cannot be read at all, by layer.
+        not_finite: How much is NaN or infinite, and is missing, of layers that can be read.
         is_doubtful: Whether names do not say where its layers are: some are unknown, or give some layers another shape
             although there is a tensor of every layer's.
     """
@@ -39,6 +41,7 @@ class Network:
     match: LayerMatch
     names: Mapping[str, str]
     unreadable: Mapping[str, str]
+    not_finite: Mapping[str, NotFinite]
     is_doubtful: bool
 
     @property
@@ -65,6 +68,7 @@ class Network:
             self,
             names={layer: name for layer, name in self.names.items() if layer in layers},
             unreadable={},
+            not_finite={layer: found for layer, found in self.not_finite.items() if layer in layers},
             match=dataclasses.replace(
                 match,
                 pairs=pairs,
@@ -280,10 +284,8 @@ def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], re
 
 def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]) -> Network:
     too_large = _too_large(suspect, match, shapes)
-    wrong = {
-        **suspect.unreadable(dict.fromkeys(name for name in match.pairs.values() if name not in too_large)),
-        **too_large,
-    }
+    damage = suspect.damage(dict.fromkeys(name for name in match.pairs.values() if name not in too_large))
+    wrong = {**damage.unreadable, **too_large}
     packed = suspect.packed()
     unknown = {layer: packed.get(match.network + layer) for layer in shapes if layer not in match.pairs}
     return Network(
@@ -293,6 +295,7 @@ def _network(suspect: Checkpoint, match: LayerMatch, shapes: Mapping[str, Shape]
             **{layer: wrong[name] for layer, name in match.pairs.items() if name in wrong},
             **{layer: f"is stored packed ({form})" for layer, form in unknown.items() if form is not None},
         },
+        not_finite={layer: damage.not_finite[name] for layer, name in match.pairs.items() if name in damage.not_finite},
         is_doubtful=bool(match.by_order or match.by_content)
         or _names_contradict(suspect, match, map(math.prod, shapes.values())),
     )

@@ -79,8 +79,8 @@ def evidence_of(
         parameters: Of the claim.
         threshold_log10_p: What a supported claim needs.
         looks: Readings in all passes that the rule allows, made or not.
-        details: What was read of the strongest passage's network, with "missing_layers", "unreadable_layers"
-            and "unreadable_networks".
+        details: What was read of the strongest passage's network, with "missing_layers", "unreadable_layers",
+            "values_not_finite" and "unreadable_networks".
     """
     best = min(passages, key=lambda passage: passage.log10_p)
     correction = math.log10(looks)
@@ -133,7 +133,8 @@ def _doubts(status: Status, alignments: Sequence[Alignment], *, is_short: bool, 
         doubts.append(CUT_SHORT)
     if any(alignment.is_part for alignment in alignments):
         doubts.append(ONLY_PART)
-    if details["missing_layers"] or details["unreadable_layers"] or details["unreadable_networks"]:
+    is_damaged = any(2 * wrong["values"] >= wrong["of"] for wrong in details["values_not_finite"])
+    if is_damaged or any(details[what] for what in ("missing_layers", "unreadable_layers", "unreadable_networks")):
         doubts.append(LAYERS_ARE_MISSING)
     if is_short:
         doubts.append(TOO_LITTLE)

@@ -174,7 +174,7 @@ def _as_stored(suspect: Checkpoint, network: Network, reference: Mask, parameter
     """Read a network's layers that have the reference's shape; None if there are none."""
     if not network.as_stored:
         return None
-    layers = Layers(read=suspect.read, names=network.as_stored, layouts=network.conventions[0])
+    layers = Layers(read=suspect.weights, names=network.as_stored, layouts=network.conventions[0])
     return Sighting.of(layers, reference.only(network.as_stored), parameters), network
 
 
@@ -192,4 +192,7 @@ def _what_was_read(
         "networks": len(found.readable),
         "unreadable_networks": [front + other.match.network for other in found.unreadable],
         "unreadable_layers": [{"layer": layer, "reason": reason} for layer, reason in network.unreadable.items()],
+        "values_not_finite": [
+            {"layer": layer, "values": wrong.values, "of": wrong.of} for layer, wrong in network.not_finite.items()
+        ],
     }

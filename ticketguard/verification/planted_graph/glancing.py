@@ -171,7 +171,7 @@ def _readable(suspect: Checkpoint, match: LayerMatch, seen: Memory) -> Iterator[
 
 
 def _magnitudes(suspect: Checkpoint, name: str, layout: Layout | None) -> FloatArray:
-    stored = suspect.read(name)
+    stored = suspect.weights(name)
     return np.abs(stored if layout is None else layout.apply(stored)).reshape(-1)
 
 

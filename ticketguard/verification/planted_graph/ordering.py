@@ -50,7 +50,7 @@ class Ordered:
     def layers(self, shapes: Mapping[str, Shape]) -> Layers:
         """Return the network's layers in the reference's order and *shapes*."""
         return Layers(
-            read=self.suspect.read,
+            read=self.suspect.weights,
             names=self.network.names,
             layouts=self.layouts,
             alignment=self.alignment,
@@ -189,7 +189,7 @@ class _Ordering:
         return best
 
     def _in_layouts(self, network: Network, layouts: Mapping[str, Layout], start: Alignment | None = None) -> Ordered:
-        stored = Layers(read=self.suspect.read, names=network.names, layouts=layouts)
+        stored = Layers(read=self.suspect.weights, names=network.names, layouts=layouts)
         alignment = align(stored, self.reference, self.groups, budget=self.budget, start=start, is_part=self.is_part)
         return Ordered(suspect=self.suspect, network=network, layouts=layouts, alignment=alignment)
 
