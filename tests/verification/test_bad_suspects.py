@@ -100,6 +100,12 @@ def test_infinite_weights_before_a_neuron_that_is_off_hide_nothing(
     assert found.log10_p < 0.9 * untouched
 
 
+def test_holes_filled_with_doubles_too_small_to_matter_hide_nothing(net: Marked, untouched: float) -> None:
+    state = {name: np.where(array == 0, 1e-60, array.astype(np.float64)) for name, array in net.state.items()}
+    found = evidence(state, net.credential)
+    assert (found.status, found.log10_p, found.details["unreadable_layers"]) == ("supported", untouched, [])
+
+
 def test_a_layer_that_is_mostly_not_finite_acquits_nobody() -> None:
     """What is left of it is read, but an intact copy might have shown the mark in what is not."""
     ticket = unmarked_ticket()

@@ -92,7 +92,7 @@ def to_float32(array: Array, *, name: str) -> Array:
     """Return a new array: float32 if *array* is floating, else a copy as it is.
 
     Raises:
-        TensorError: The elements are not numbers, or most of them are too small for float32.
+        TensorError: The elements are not numbers, or all that are not zero are too small for float32.
     """
     if array.dtype.kind not in "fiub":
         raise unreadable_type(name, str(array.dtype))
@@ -101,9 +101,10 @@ def to_float32(array: Array, *, name: str) -> Array:
     if array.dtype == np.float16:
         return decode_float16(array.view(np.uint16))
     with np.errstate(over="ignore", under="ignore"):
-        # Too large for float32 becomes infinite, and infinity is refused by name.
+        # Too large for float32 becomes infinite, and infinity is refused by name. Too small becomes zero.
         result = np.array(array, dtype=np.float32)
-    if array.dtype.itemsize > result.dtype.itemsize and 2 * np.count_nonzero(result) < np.count_nonzero(array):
+    # Beside others, what is so small is nothing: a thief can fill holes with it. A layer of nothing else was scaled.
+    if array.dtype.itemsize > result.dtype.itemsize and not result.any() and array.any():
         raise TensorError(
             name=name,
             reason="has values that are too small for float32",
