@@ -48,18 +48,18 @@ class Budget:
 
     Args:
         positions: Positions of its layers.
-        networks: How many networks the suspect has. What is free is divided among them: none can use up another's.
+        shares: In how many what is free is divided; this is one of them.
     """
 
-    def __init__(self, positions: int, *, networks: int = 1) -> None:
-        self._left = FREE_STEPS // networks + STEPS_A_POSITION * positions
+    def __init__(self, positions: int, *, shares: int = 1) -> None:
+        self._left = FREE_STEPS // shares + STEPS_A_POSITION * positions
         self.kept = True
 
     @classmethod
-    def of(cls, reference: Mapping[str, Shape], suspect: Mapping[str, Shape], *, networks: int = 1) -> Budget:
-        """Return what layers of these shapes are worth, in one of some *networks*."""
+    def of(cls, reference: Mapping[str, Shape], suspect: Mapping[str, Shape], *, shares: int = 1) -> Budget:
+        """Return what layers of these shapes are worth, with one of some *shares* of what is free."""
         positions = sum(math.prod(shape) for shape in (*reference.values(), *suspect.values())) // 2
-        return cls(positions, networks=networks)
+        return cls(positions, shares=shares)
 
     @property
     def is_left(self) -> bool:

@@ -37,7 +37,10 @@ PARTLY_ALIGNED = (
     "only part of the reference is recognised in the suspect, and a copy might show the mark in the rest: verify from "
     "its answers as well"
 )
-CUT_SHORT = "the alignment was cut short: channels that may be out of place were not looked for to the end"
+CUT_SHORT = (
+    "the alignment was cut short: channels that may be out of place were not looked for to the end. Of a file with "
+    "several networks, verify thoroughly, and each is looked at for as long as one alone"
+)
 ONLY_PART = (
     "channels were looked for in a few of the layers, which show nothing of the reference: verify thoroughly, at all "
     "of them"

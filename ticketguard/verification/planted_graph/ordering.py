@@ -25,6 +25,9 @@ from ticketguard.verification.networks import Network, blocks_of, paired_anew, w
 from ticketguard.verification.planted_graph.passages import Sighting
 from ticketguard.verification.readings import Layers
 
+# What is free of the work is divided among the networks of a file, so that none can use up another's, but in so many
+# parts at most: networks that a thief puts beside a copy take no more from it. (There are 16 networks at most.)
+MOST_SHARES = 4
 # How often layers are paired anew, each time by the order of channels that was found before.
 MOST_PAIRINGS = 3
 # What was seen of a network.
@@ -84,7 +87,7 @@ def best_order(
 ) -> Ordered:
     """Align a network, its tensors read and paired in the way in which it resembles the reference most.
 
-    All ways to read it share what it is worth, its part of what the suspect is worth.
+    All ways to read it share what it is worth.
 
     Args:
         suspect: The checkpoint.
@@ -92,7 +95,8 @@ def best_order(
         reference: The unmarked ticket.
         groups: Channel groups of the reference's layers that the commitment binds.
         networks: How many networks the suspect has.
-        thorough: Look at all layers, even where a few of them show nothing of the reference.
+        thorough: Look at all layers, even where a few of them show nothing of the reference, and for as long as if this
+            were the only network.
 
     Raises:
         FileError: The file is gone or has changed.
@@ -100,10 +104,11 @@ def best_order(
     shapes = {name: reference.mask.shape(name) for name in network.names}
     few = few_layers(shapes, {name: reference.mask.count(name) for name in shapes}, groups)
     is_whole = len(few) == len(shapes)
+    shares = (1 if thorough else min(networks, MOST_SHARES)) * (1 if is_whole else 2)
 
     def budget(layers: Iterable[str]) -> Budget:
         stored = {name: suspect.shape(network.names[name]) for name in layers}
-        return Budget.of({name: shapes[name] for name in layers}, stored, networks=networks * (1 if is_whole else 2))
+        return Budget.of({name: shapes[name] for name in layers}, stored, shares=shares)
 
     ordering = _Ordering(suspect=suspect, reference=reference, groups=groups, budget=budget(shapes))
     if is_whole:
