@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 import torch.nn.utils.prune
 from hypothesis import given, settings
@@ -261,6 +262,24 @@ def test_floating_tensors_in_memory_read_as_float32(dtype: torch.dtype) -> None:
     read = Checkpoint({"w": values.to(dtype).requires_grad_()}).read("w")
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, values.numpy())
+
+
+@pytest.mark.parametrize("kept", [None, ".safetensors", ".pt"])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.float8_e4m3fn]
+)
+def test_a_number_alone_is_an_array_too(dtype: torch.dtype, kept: str | None, tmp_path: Path) -> None:
+    """Such as the scale of a CLIP model: whoever loads the tensors into another framework needs one of no axes."""
+    state = {"scale": torch.tensor(1.5).to(dtype), "w": torch.ones(2, 2)}
+    if kept == ".safetensors":
+        safetensors.torch.save_file(state, tmp_path / f"c{kept}")
+    elif kept == ".pt":
+        torch.save(state, tmp_path / f"c{kept}")
+    elif dtype == torch.float16:
+        state["scale"] = state["scale"].numpy()  # type: ignore[assignment]
+    read = Checkpoint(state if kept is None else tmp_path / f"c{kept}").read("scale")
+    assert isinstance(read, np.ndarray)
+    assert (read.shape, read.dtype, float(read)) == ((), np.float32, 1.5)
 
 
 @pytest.mark.parametrize(
