@@ -146,6 +146,22 @@ def test_weights_say_which_way_round_they_are() -> None:
     assert clear_layouts(broken, reference, {name: (name, match.layouts[name]) for name in LINEAR}) == {}
 
 
+def test_a_quarter_of_the_edges_says_which_way_round_they_are_and_none_of_them_nothing() -> None:
+    reference, trained = reference_of(LINEAR)
+    quarter = {
+        name: np.where(np.abs(layer) >= np.quantile(np.abs(layer[layer != 0]), 0.75), layer, 0)
+        for name, layer in trained.items()
+    }
+    # To have none of them is as far from chance, and is not to be like them.
+    beside = {name: (~reference.mask[name]).astype(np.float32) for name in LINEAR}
+    empty = {name: np.zeros_like(layer) for name, layer in trained.items()}
+    layouts = tg.Checkpoint(trained).match(LINEAR).layouts
+    for state, clear in ((quarter, set(LINEAR)), (beside, set()), (empty, set())):
+        found = clear_layouts(tg.Checkpoint(state), reference, {name: (name, layouts[name]) for name in LINEAR})
+        assert set(found) == clear
+        assert not any(layout.in_first for (layout,) in found.values())
+
+
 def test_names_that_were_exchanged_are_seen_through_once_asked() -> None:
     reference, trained = reference_of({**CONVOLUTIONS, **LINEAR})
     exchanged = {}

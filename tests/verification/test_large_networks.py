@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.verification.rebuilding import EXACT, permuted, removed, renamed
 from tests.verification.rebuilt import Marked, State, marked, trained, unmarked
 from tests.verification.stolen import pruned, regrown, rewired
 from ticketguard.graph import few
+from ticketguard.graph.likeness import Ends, Likeness
 from ticketguard.ticket import FloatArray
 from ticketguard.verification.planted_graph import ordering
 
@@ -67,6 +69,24 @@ def test_a_permuted_copy_is_ordered_from_a_few_layers_on(net: Marked, untouched:
     assert (found.status, found.log10_p) == ("supported", untouched)
     assert compared == [3, DEPTH + 2]
     assert found.details["read_to_the_end"]
+
+
+@pytest.mark.parametrize("theft", ["ends", "split", "dead"])
+def test_the_few_layers_say_where_the_channels_of_all_are(
+    net: Marked, theft: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all layers one order is looked at: what follows from the order that the few were found in."""
+    looks: list[int] = []
+    of = Likeness.of
+
+    def counted(held_out: Mapping[str, object], aligned: Mapping[str, Ends]) -> Likeness:
+        looks.append(len(held_out))
+        return of(held_out, aligned)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Likeness, "of", counted)
+    found = evidence(EXACT[theft](net, np.random.default_rng(0)), net.credential)
+    assert found.status == "supported"
+    assert (looks.count(DEPTH + 2), set(looks)) == (1, {3, DEPTH + 2})
 
 
 def test_of_an_unrelated_network_only_a_few_layers_are_read_again(

@@ -118,7 +118,7 @@ def look(layer: FloatArray, layout: Layout, wanted: Mapping[str, Wanted]) -> See
     nats = {}
     for name, item in wanted.items():
         count = min(item.edges, alive)
-        if item.shape != layer.shape or not count or not len(item.samples):
+        if item.shape != layer.shape or not count:
             continue
         hits = int(np.count_nonzero(strength[item.samples] >= threshold[count]))
         nats[name] = _log_likelihood_ratio(hits, len(item.samples), count / strength.size)
@@ -141,7 +141,7 @@ def look(layer: FloatArray, layout: Layout, wanted: Mapping[str, Wanted]) -> See
 def _log_likelihood_ratio(hits: int, samples: int, chance: float) -> float:
     """Return the log likelihood ratio of the observed rate of hits to chance; 0 where there are fewer."""
     rate = hits / samples
-    if rate <= chance or chance >= 1:
+    if rate <= chance:
         return 0.0
     misses = 0.0 if rate == 1 else (1 - rate) * math.log((1 - rate) / (1 - chance))
     return samples * (rate * math.log(rate / chance) + misses)
