@@ -12,7 +12,7 @@ from tests.verification.questioning import CLASSES, COUNT
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.embedding.interface import Binding
 from ticketguard.predictors import patience
-from ticketguard.ticket import FloatArray
+from ticketguard.ticket import Array
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count how often each tensor of any checkpoint is read."""
     made: Counter[str] = Counter()
-    read = Checkpoint.read
+    stored = Checkpoint.stored
 
-    def counted(self: Checkpoint, name: str) -> FloatArray:
+    def counted(self: Checkpoint, name: str) -> Array:
         made[name] += 1
-        return read(self, name)
+        return stored(self, name)
 
-    monkeypatch.setattr(Checkpoint, "read", counted)
+    monkeypatch.setattr(Checkpoint, "stored", counted)
     return made
