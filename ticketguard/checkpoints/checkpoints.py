@@ -5,6 +5,7 @@ The format is recognised by the bytes, never by the file's name. Reading a file 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,10 +15,12 @@ import numpy as np
 from ticketguard.checkpoints.bitmask import with_compressed
 from ticketguard.checkpoints.doubles import Doubles
 from ticketguard.checkpoints.finite import Damage, NotFinite, require_finite, without_not_finite
+from ticketguard.checkpoints.joined import blocks_in, with_blocks
 from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
 from ticketguard.checkpoints.networks import networks_in
+from ticketguard.checkpoints.overlap import no_overlap
 from ticketguard.checkpoints.packed import describe, packed_weights
-from ticketguard.checkpoints.parts import effective_parts, read_part
+from ticketguard.checkpoints.parts import Part, effective_parts, read_part
 from ticketguard.checkpoints.sharded import open_checkpoint
 from ticketguard.checkpoints.sources import MappingSource, TensorSource, unreadable_type
 from ticketguard.errors import ConfigurationError, FileError, TensorError, UnverifiableError
@@ -133,7 +136,7 @@ class Checkpoint:
         Raises:
             KeyError: There is no such tensor.
         """
-        return self._source.shape(self._parts[name].weight)
+        return self._parts[name].shape(self._source)
 
     def type_name(self, name: str) -> str:
         """Return the element type a tensor is stored in, as its format calls it.
@@ -182,11 +185,18 @@ class Checkpoint:
             TensorError: The element type cannot be read, or its mask does not fit.
         """
         part = self._parts[name]
+        blocks = [self._stored(name, one) for one in (part, *part.more)]
+        for one, block in zip((part, *part.more), blocks, strict=True):
+            if block.dtype != blocks[0].dtype:
+                raise unreadable_type(name, self._source.type_name(one.weight))
+        return np.concatenate(blocks, axis=part.axis) if part.more else blocks[0]
+
+    def _stored(self, name: str, part: Part) -> Array:
         values = self._source.read(part.weight)
         if not part.masks:
             return values
         if values.dtype != np.float32:
-            raise unreadable_type(name, self.type_name(name))
+            raise unreadable_type(name, self._source.type_name(part.weight))
         return read_part(part, values, self._source)
 
     def state(self) -> dict[str, Array]:
@@ -253,7 +263,8 @@ class Checkpoint:
         """
         found = self.possible_matches(shapes, blocks=blocks)
         if not found[0].pairs:
-            raise UnverifiableError(_no_overlap(self, shapes, found[0]))
+            stored = {name: self.shape(name) for name in self.layer_names()}
+            raise UnverifiableError(no_overlap(self.label, shapes, found[0], stored=stored, packed=self.packed()))
         return tuple(match for match in found if match.pairs)
 
     def possible_matches(
@@ -278,28 +289,31 @@ class Checkpoint:
             )
         return found
 
+    def joined(self, shapes: Mapping[str, Shape], *, blocks: Mapping[str, int] | None = None) -> Checkpoint:
+        """Return itself or, where layers are stored as blocks of rows or columns, itself with these in one tensor each.
+
+        Tensors that have the name of a layer are no blocks.
+
+        Args:
+            shapes: Shapes of the reference's layers.
+            blocks: Positions of one input channel, of the linear layers behind a flattened feature map.
+
+        Raises:
+            UnverifiableError: Too many networks fit.
+        """
+        stored = {name: self.shape(name) for name in self.layer_names()}
+        if not blocks_in(stored, shapes, block=blocks):
+            return self
+        matches = self.possible_matches(shapes, blocks=blocks)
+        named = {name for match in matches for layer, name in match.pairs.items() if layer not in match.by_order}
+        free = {name: shape for name, shape in stored.items() if name not in named}
+        found = blocks_in(free, shapes, block=blocks)
+        if not found:
+            return self
+        whole = copy.copy(self)
+        whole._doubles, whole._parts = Doubles(), with_blocks(self._parts, found)
+        return whole
+
     def spare(self, names: Sequence[str]) -> set[str]:
         """Return those of some tensors that are not layers: masks, whole numbers, an earlier one again."""
         return self._doubles.among(names, stored=self.stored, type_name=self.type_name)
-
-
-def _no_overlap(suspect: Checkpoint, shapes: Mapping[str, Shape], found: LayerMatch) -> str:
-    wanted = ", ".join(f"'{name}' {tuple(shapes[name])}" for name in sorted(shapes)[:3])
-    if found.wrong_shapes:
-        has = ", ".join(f"'{name}' {shape}" for name, shape in list(found.wrong_shapes.values())[:3])
-        return (
-            f"'{suspect.label}' has the reference's tensors in other shapes: expected {wanted}, got {has}: it is "
-            f"another architecture, or was restructured; verify from its answers instead"
-        )
-    if packed := suspect.packed():
-        return (
-            f"'{suspect.label}' holds {describe(packed)}, which is not read: load it with the library that wrote it "
-            "and save the weights as floating-point numbers, or verify from its answers"
-        )
-    has = (
-        ", ".join(f"'{name}' {suspect.shape(name)}" for name in suspect.layer_names()[:3]) or "no tensor with two axes"
-    )
-    return (
-        f"'{suspect.label}' and the reference have no tensor in common: expected {wanted}, got {has}: "
-        "check that it is the suspect you meant, or verify from its answers"
-    )

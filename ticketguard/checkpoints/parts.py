@@ -29,11 +29,21 @@ class Part:
         weight: Stored name of its values.
         masks: Stored names of the masks that they are multiplied by.
         soft: Whether the masks may hold other values than 0 and 1, as ``torch.nn.utils.prune`` allows.
+        more: What is stored in tensors of their own, joined to it along *axis*.
+        axis: Of rows or of columns.
     """
 
     weight: str
     masks: tuple[str, ...] = ()
     soft: bool = False
+    more: tuple[Part, ...] = ()
+    axis: int = 0
+
+    def shape(self, source: TensorSource) -> tuple[int, ...]:
+        """Return the shape of all of it."""
+        first = source.shape(self.weight)
+        size = first[self.axis] + sum(part.shape(source)[self.axis] for part in self.more) if self.more else 0
+        return (*first[: self.axis], size, *first[self.axis + 1 :]) if self.more else first
 
 
 def effective_parts(names: Sequence[str], source: TensorSource) -> dict[str, Part]:

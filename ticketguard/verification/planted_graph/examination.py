@@ -94,12 +94,13 @@ class Examination:
         groups: Sequence[ChannelGroup],
         thorough: bool = False,
     ) -> None:
-        self._suspect = suspect
+        blocks = blocks_of(groups)
+        self._suspect = suspect.joined({name: reference.mask.shape(name) for name in reference.mask}, blocks=blocks)
         self._reference = reference
         self._parameters = parameters
         self._groups = groups
         self._thorough = thorough
-        self._found = find_networks(suspect, reference, blocks=blocks_of(groups))
+        self._found = find_networks(self._suspect, reference, blocks=blocks)
 
     @property
     def looks(self) -> int:

@@ -57,6 +57,7 @@ def glance(
     """
     shapes = {name: reference.mask.shape(name) for name in reference.mask}
     blocks = blocks_of(groups)
+    suspect = suspect.joined(shapes, blocks=blocks)
     credential = _Positions(reference=reference.mask, binding=binding, parameters=parameters, memory=memory)
     counts = [
         count

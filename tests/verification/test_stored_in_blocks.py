@@ -1,0 +1,147 @@
+"""Copies whose layers are stored as several tensors, blocks of rows or columns, and what a verdict says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import ticketguard as tg
+from tests.verification.claims import evidence, marked_weights, planted_mark, signed, unmarked_ticket
+from ticketguard.checkpoints.joined import blocks_in
+
+SHAPES = {
+    "conv1.weight": (20, 3, 3, 3),
+    "conv2.weight": (30, 20, 3, 3),
+    "fc1.weight": (40, 30),
+    "fc2.weight": (40, 40),
+    "fc3.weight": (10, 40),
+}
+TICKET = unmarked_ticket(SHAPES, density=0.15)
+REFERENCE = TICKET.reference()
+MADE = planted_mark(reference=REFERENCE)
+CREDENTIAL = signed(MADE, reference=REFERENCE)
+MARKED = marked_weights(MADE, TICKET)
+State = dict[str, np.ndarray]
+
+
+def numbered(name: Callable[[str, int], str], axis: int = 0, count: int = 3) -> Callable[[State], State]:
+    def store(state: State) -> State:
+        return {
+            name(layer.removesuffix(".weight"), index): np.ascontiguousarray(part)
+            for layer, array in state.items()
+            for index, part in enumerate(np.array_split(array, count, axis=axis))
+        }
+
+    return store
+
+
+def masked(state: State) -> State:
+    stored = {}
+    for name, block in numbered("{}.{}.weight".format)(state).items():
+        stored[f"{name}_orig"] = np.where(block == 0, 1, block)
+        stored[f"{name}_mask"] = (block != 0).astype(np.float32)
+    return stored
+
+
+STORES = {
+    "modules": numbered("{}.{}.weight".format),
+    "suffixes": numbered("{}_{}".format),
+    "parameters": numbered("net.{}.weight.{}".format),
+    "columns": numbered("{}.{}.weight".format, axis=1),
+    "rows, one each": numbered("{}.{}.weight".format, count=10),
+    "other names": numbered(lambda layer, index: f"blob{list(SHAPES).index(f'{layer}.weight')}_{index}"),
+    "transposed": lambda state: numbered("{}.{}.weight".format)(
+        {name: array.T if array.ndim == 2 else array for name, array in state.items()}
+    ),
+    "masks beside": masked,
+}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_copy_that_is_stored_in_blocks_is_read_as_one_that_is_not(store: str) -> None:
+    plain, found = evidence(MARKED, CREDENTIAL), evidence(STORES[store](MARKED), CREDENTIAL)
+    assert (found.status, found.log10_p) == ("supported", plain.log10_p)
+    assert (found.details["missing_layers"], found.details["looks"]) == ([], plain.details["looks"])
+    assert evidence(STORES[store](TICKET.weights), CREDENTIAL).status == "not_supported"  # type: ignore[arg-type]
+    (seen,) = tg.Judge({"own": CREDENTIAL}).screen(tg.Checkpoint(STORES[store](MARKED))).candidates
+    assert seen.glance is not None
+    assert seen.glance.log10_p < -20
+
+
+def test_blocks_beside_a_whole_network_are_a_network_of_their_own() -> None:
+    innocent = unmarked_ticket(SHAPES, density=0.15, seed=5).weights
+    blocks = {f"ema.{name}": block for name, block in STORES["modules"](MARKED).items()}
+    found = evidence({**innocent, **blocks}, CREDENTIAL)
+    assert (found.status, found.details["network"], found.details["networks"]) == ("supported", "ema.", 2)
+
+
+def test_a_cut_copy_in_blocks_is_joined_by_its_names() -> None:
+    kept = np.delete(np.arange(40), [3, 17])
+    cut = {**MARKED, "fc1.weight": MARKED["fc1.weight"][kept], "fc2.weight": MARKED["fc2.weight"][:, kept]}
+    blocks = STORES["modules"](cut)
+    joined = tg.Checkpoint(blocks).joined(SHAPES)
+    assert {name: joined.shape(name) for name in joined.names()} == {name: cut[name].shape for name in cut}
+    whole, found = evidence(cut, CREDENTIAL, thorough=True), evidence(blocks, CREDENTIAL, thorough=True)
+    assert (found.status, found.details) == ("supported", whole.details)
+
+
+def test_blocks_of_which_one_holds_whole_numbers_are_told() -> None:
+    blocks = STORES["modules"](MARKED)
+    blocks["fc1.1.weight"] = np.ones(blocks["fc1.1.weight"].shape, np.int8)
+    found = evidence(blocks, CREDENTIAL)
+    assert found.status == "supported"
+    assert found.details["unreadable_layers"] == [
+        {"layer": "fc1.weight", "reason": "has type int8, expected a floating-point type"}
+    ]
+
+
+def test_layers_that_are_numbered_are_not_blocks() -> None:
+    """Two layers of 20 by 40 are together as large as the third: all three have their names."""
+    shapes = {"fc.0.weight": (20, 40), "fc.1.weight": (20, 40), "head.weight": (40, 40)}
+    ticket = unmarked_ticket(shapes, density=0.15)
+    made = planted_mark(reference=ticket.reference())
+    credential = signed(made, reference=ticket.reference())
+    marked = marked_weights(made, ticket)
+    assert evidence(marked, credential).details["missing_layers"] == []
+    fronted = {f"module.{name}": layer for name, layer in marked.items()}
+    assert evidence(fronted, credential).details["missing_layers"] == []
+    del marked["head.weight"]
+    assert evidence(marked, credential).details["missing_layers"] == ["head.weight"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "found"),
+    [
+        ({"a.0": (4, 8), "a.1": (6, 8)}, {"a": (("a.0", "a.1"), 0)}),
+        ({"a.10": (4, 8), "a.9": (6, 8)}, {"a": (("a.9", "a.10"), 0)}),
+        ({"0.a": (10, 4), "1.a": (10, 4)}, {"a": (("0.a", "1.a"), 1)}),
+        ({"a.0": (4, 8), "a.1": (6, 8), "a": (3, 3)}, {}),  # the name is taken
+        ({"a.0": (4, 8), "a.1": (6, 7)}, {}),
+        ({"a.0": (4, 8), "a.1": (6, 8, 1)}, {}),
+        ({"a.0": (40,), "a.1": (40,)}, {}),
+        ({"a.0": (4, 8), "a.1": (5, 8)}, {}),  # 9 rows of 10, under no layer's name
+        ({"b.a.0": (4, 8), "b.a.1": (6, 8)}, {"b.a": (("b.a.0", "b.a.1"), 0)}),
+        ({"w.0": (4, 8), "w.1": (5, 8)}, {"w": (("w.0", "w.1"), 0)}),  # under one's name
+        ({"0": (4, 8), "1": (6, 8)}, {}),
+        ({"a" * 255 + ".0": (4, 8), "a" * 255 + ".1": (6, 8)}, {}),
+        # A tensor is in one layer only: the number that comes last is the block's.
+        (
+            {"1.a.0": (4, 8), "1.a.1": (6, 8), "2.a.0": (4, 8), "2.a.1": (6, 8)},
+            {"1.a": (("1.a.0", "1.a.1"), 0), "2.a": (("2.a.0", "2.a.1"), 0)},
+        ),
+    ],
+)
+def test_blocks_are_tensors_that_differ_in_a_number_and_make_a_layer(
+    tensors: dict[str, tuple[int, ...]], found: dict[str, tuple[tuple[str, ...], int]]
+) -> None:
+    blocks = blocks_in(tensors, {"w": (10, 8)})
+    assert {name: (one.names, one.axis) for name, one in blocks.items()} == found
+
+
+def test_as_many_numbered_tensors_as_a_hostile_file_has_are_looked_through_once() -> None:
+    tensors = dict.fromkeys((f"x.{index}.y_{index % 7}.0.1.2.3.4.5.6.7.8" for index in range(5_000)), (1, 8))
+    assert blocks_in(tensors, {"w": (10, 8)}) == {}
+    rows = dict.fromkeys((f"x.{index}" for index in range(5_000)), (1, 8))
+    assert len(blocks_in(rows, {"w": (5_000, 8)})["x"].names) == 5_000
