@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.verification.claims import evidence, marked_weights, planted_mark, signed, unmarked_ticket
-from ticketguard.graph import align, matching, search
+from ticketguard.graph import align, few, matching, search
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import STEPS_A_LOOK, STEPS_A_MEMBER, Budget, Matching
 from ticketguard.verification.planted_graph.ordering import MOST_SHARES
@@ -84,6 +84,17 @@ def test_conventions_turns_starts_pairings_and_networks_share_one_budget(
     # Every layout is looked at once, whatever is left, and what begins with some steps left is done.
     once = len(SHAPES) * (STEPS_A_LOOK * work.done["alignments"] + STEPS_A_MEMBER * networks)
     assert work.steps <= free + once
+
+
+def test_a_few_layers_and_all_of_them_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few, "AT_ONCE", 0)
+    monkeypatch.setattr(few, "LEAST_EDGES", 600)
+    free = 40_000_000
+    work = Work(monkeypatch, free)
+    found = evidence(strangers([5]), CREDENTIAL, thorough=True)
+    assert found.details["read_to_the_end"]
+    assert any("cut short" in reason for reason in found.details["why"])
+    assert 0.5 * free < work.granted <= free
 
 
 def test_without_a_limit_there_would_be_more_to_try(monkeypatch: pytest.MonkeyPatch) -> None:

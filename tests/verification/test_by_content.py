@@ -228,17 +228,21 @@ def test_layers_that_are_not_compared_stay_where_their_names_say(monkeypatch: py
     assert paired_anew(exchanged, reference, network) is None
 
 
-def test_layers_in_one_tensor_stay_there() -> None:
-    shapes: dict[str, Shape] = {f"h.{index}.attn.{one}.weight": (24, 24) for index in range(2) for one in "qkvo"}
+@pytest.mark.parametrize(
+    ("joined", "alone"), [(("attn.q", "attn.k", "attn.v"), "attn.o"), (("mlp.gate", "mlp.up"), "mlp.down")]
+)
+def test_layers_in_one_tensor_stay_there(joined: tuple[str, ...], alone: str) -> None:
+    """Although two of them together are no more than twice as wide as one, which a layer that grew may be."""
+    shapes: dict[str, Shape] = {f"h.{index}.{one}.weight": (24, 24) for index in range(2) for one in (*joined, alone)}
     reference, trained = reference_of(shapes)
-    fused = {f"h.{index}.attn.o.weight": trained[f"h.{1 - index}.attn.o.weight"] for index in range(2)}
+    fused = {f"h.{index}.{alone}.weight": trained[f"h.{1 - index}.{alone}.weight"] for index in range(2)}
     for index in range(2):
-        parts = [trained[f"h.{index}.attn.{one}.weight"] for one in "qkv"]
-        fused[f"h.{index}.attn.qkv.weight"] = np.concatenate(parts)
+        parts = [trained[f"h.{index}.{one}.weight"] for one in joined]
+        fused[f"h.{index}.{joined[0]}_all.weight"] = np.concatenate(parts)
     (network,) = find_networks(tg.Checkpoint(fused), reference).readable
     anew = paired_anew(tg.Checkpoint(fused), reference, network)
     assert anew is not None
-    assert anew.names["h.0.attn.o.weight"] == "h.1.attn.o.weight"
+    assert anew.names[f"h.0.{alone}.weight"] == f"h.1.{alone}.weight"
     for layer in shapes:
         tensor = fused[anew.names[layer]]
         np.testing.assert_array_equal(anew.conventions[0][layer].apply(tensor), trained[layer])

@@ -160,6 +160,7 @@ def test_shuffled_names_are_seen_through(change: Callable[[Weights], Weights]) -
     assert (found.status, found.log10_p) == ("supported", as_named.log10_p)
     assert set(found.details["layers_paired_by_content"]) | set(found.details["layers_paired_by_order"]) == set(ALIKE)
     assert len(found.details["layers_paired_by_content"]) > 4
+    assert not set(found.details["layers_paired_by_content"]) & set(found.details["layers_paired_by_order"])
 
 
 def test_shuffled_names_are_seen_through_beside_an_average() -> None:
@@ -285,6 +286,14 @@ def test_old_shapes_beside_a_cut_network_do_not_take_its_place(
     found = evidence({**cut, **{f"old.{name.replace('.', '-')}": layer for name, layer in decoys.items()}}, credential)
     assert (plain.status, found.status) == ("supported", "supported")
     assert found.log10_p <= 0.9 * plain.log10_p
+
+
+def test_an_unrelated_network_without_a_layer_of_its_size_is_not_recognised() -> None:
+    """Nothing of it can be read as it is stored, and it resembles the reference in no order either."""
+    narrow = {"fc1.weight": INNOCENT["fc1.weight"][:150, :50], "fc2.weight": INNOCENT["fc2.weight"][:30, :150]}
+    found = evidence(narrow, CREDENTIAL)
+    assert (found.status, found.details["missing_layers"]) == ("inconclusive", [])
+    assert found.details["why"][0].startswith("could not be aligned")
 
 
 def test_a_file_without_any_such_layer_is_still_an_error() -> None:
