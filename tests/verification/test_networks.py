@@ -94,6 +94,17 @@ def test_a_network_that_cannot_be_read_is_no_acquittal(stolen: str, other: str) 
     assert evidence(under(**{stolen: unreadable, other: MARKED}), CREDENTIAL).status == "supported"
 
 
+@pytest.mark.parametrize(("known", "other"), [("a", "b"), ("b", "a")])
+def test_a_network_that_was_recognised_does_not_speak_for_one_that_was_not(known: str, other: str) -> None:
+    """The unmarked ticket beside a stranger, which might be a copy that was rebuilt."""
+    credential = signed(planted_mark(groups=GROUPS), groups=GROUPS)
+    unmarked = dict(unmarked_ticket().weights)
+    assert evidence(unmarked, credential).status == "not_supported"
+    found = evidence(under(**{known: unmarked, other: INNOCENT}), credential)
+    assert found.status == "inconclusive"
+    assert found.details["why"][0].startswith("one of the suspect's networks could not be aligned")
+
+
 def test_a_network_under_unknown_names_is_found_beside_one_under_known_names() -> None:
     renamed = {f"blob.{index}": layer for index, layer in enumerate(MARKED.values())}
     found = evidence({**INNOCENT, **renamed}, CREDENTIAL)
