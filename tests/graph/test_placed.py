@@ -84,7 +84,7 @@ def matching_of(*streams: Stream) -> Matching:
 
 def test_edges_are_aligned_where_both_of_their_ends_are() -> None:
     columns = stream((whole("w", 1, 3), whole("w", 1, 3)))
-    out, given, _ = matching_of(ROWS, columns).aligned("w", [ORDER, np.array([2, -1, 0])])
+    out, given = matching_of(ROWS, columns).aligned("w", [ORDER, np.array([2, -1, 0])]).ends
     assert sorted(zip(out.tolist(), given.tolist(), strict=True)) == [
         (row, place) for row in (0, 2, 3) for place in (0, 2)
     ]

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ticketguard.graph.agreement import Agreement, channel_nats
 from ticketguard.graph.assignment import best_assignment
 from ticketguard.graph.fingerprints import ROUNDS, WIDTH, alike, fingerprints
 from ticketguard.graph.groups import GroupMember, IndexArray
@@ -82,6 +83,7 @@ class Matching:
         streams: What is matched.
         budget: Work that may be done.
         laid_out: Keeps how edges are laid out, for other ways to see the same suspect.
+        agreement: How the two agree, where most of the suspect is aligned already; all orders are known then.
     """
 
     def __init__(
@@ -91,9 +93,11 @@ class Matching:
         streams: Sequence[Stream],
         budget: Budget,
         laid_out: LaidOut | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
         self._reference, self._suspect, self.streams, self._budget = reference, suspect, tuple(streams), budget
         self._is_left_out = [self._is_too_large(stream) for stream in self.streams]
+        self._agreement = agreement
         self._rows: LaidOut = {} if laid_out is None else laid_out
         self._known: dict[GroupMember, Known] = {}
         self._touching: dict[tuple[str, int], list[tuple[int, int]]] = {}
@@ -260,7 +264,12 @@ class Matching:
             places = self.places(member.tensor, 1 - member.axis, current)
             size = len(places.unknown_reference)
             rows = (self._laid_out(reference, member, size), self._laid_out(suspect, other, size))
-            nats += member_similarity(rows[0], self._whole(member, rows[0], places), rows[1], places)
+            whole = self._whole(member, rows[0], places)
+            if self._agreement is None or whole is None:
+                nats += member_similarity(rows[0], whole, rows[1], places)
+            else:
+                moved = rows[1].known(places.places, rows[0].rarity)
+                nats += channel_nats(whole, moved, self._agreement.layers[member.tensor], member.axis)
         similarity = nats.astype(np.float64)
         if held is not None:
             here = np.flatnonzero(held >= 0)
@@ -302,15 +311,17 @@ class Matching:
         order[rows] = columns
         return order
 
-    def aligned(self, name: str, orders: Sequence[Order]) -> tuple[IndexArray, IndexArray, IndexArray]:
-        """Return the suspect's edges in a layer of the reference, those that have a place there.
-
-        Output, input and place of the kernel of each.
-        """
+    def aligned(self, name: str, orders: Sequence[Order]) -> Edges:
+        """Return the suspect's edges in a layer of the reference, where they lie there; those that have a place."""
         suspect = self._suspect[name]
         out, given = (self.places(name, axis, orders).places[suspect.ends[axis]] for axis in (0, 1))
         there = (out >= 0) & (given >= 0)
-        return out[there], given[there], suspect.kernel[there].astype(np.int64)
+        return Edges(
+            shape=self._reference[name].shape,
+            ends=(out[there], given[there]),
+            kernel=suspect.kernel[there],
+            values=suspect.values[there],
+        )
 
 
 def in_place(stream: Stream) -> Order:

@@ -14,9 +14,9 @@ from ticketguard.graph.groups import GroupMember, IndexArray
 from ticketguard.graph.similarity import Edges, channels_of
 from ticketguard.ticket import BoolArray, FloatArray
 
-# Training leaves a kept weight correlated with its rewind value; at correlation 0.5 two standard normal values x, y
-# carry a log likelihood ratio of about x·y·0.5/(1 − 0.5²).
-VALUE_WEIGHT = 0.5
+# Weight of the product of two shared edges' weights, in deviations: a little, since thieves flip signs. How far weights
+# agree is seen, and used, once most channels are in place.
+VALUE_WEIGHT = 0.05
 # Weight of a degree that agrees to within its sampling noise, against one shared edge.
 DEGREE_WEIGHT = 0.5
 # Up to so many multiplications a full matrix product is as fast as a sparse one.
@@ -54,7 +54,7 @@ class Rows:
     def __init__(self, edges: Edges, member: GroupMember, size: int) -> None:
         channel, inside = channels_of(edges, member)
         kernel = edges.shape[2]
-        self.edges, self.channels, self.places, self._kernel = edges, member.channels, member.block * kernel, kernel
+        self.edges, self.channels, self.places, self.kernel = edges, member.channels, member.block * kernel, kernel
         self.columns = self.places * size
         narrow = np.int32 if self.columns + 2 * kernel < 2**31 else np.int64
         column = (inside * (size * kernel) + edges.kernel).astype(narrow)
@@ -80,7 +80,7 @@ class Rows:
     def known(self, places: IndexArray, rarity: float) -> Known:
         """Return the edges whose other ends are known, in columns by the *places* of these and of the kernel."""
         place = places.astype(self._column.dtype)[self._others]
-        column = self._column + place * self._column.dtype.type(self._kernel)
+        column = self._column + place * self._column.dtype.type(self.kernel)
         if place.min(initial=0) >= 0:
             return Known(rows=self, first=self.first, column=column, values=self.values, rarity=rarity)
         there = place >= 0
@@ -119,22 +119,35 @@ class Known:
     values: FloatArray
     rarity: float
 
+    @property
+    def other_ends(self) -> IndexArray:
+        """Positions, in the reference, of what lies at the other ends of edges."""
+        rows = self.rows
+        ends: IndexArray = self.column // rows.kernel % (rows.columns // rows.places)
+        return ends
+
     @functools.cached_property
     def full(self) -> FloatArray:
         """Both factors of a similarity side by side: that there is an edge, and what it weighs."""
-        columns = self.rows.columns
-        channel = np.repeat(np.arange(self.rows.channels), np.diff(self.first))
-        matrix = np.zeros((self.rows.channels, 2 * columns), dtype=np.float32)
-        matrix[channel, self.column] = math.sqrt(self.rarity)
-        matrix[channel, columns + self.column] = math.sqrt(VALUE_WEIGHT) * self.values
-        return matrix
+        is_edge = np.full(len(self.column), math.sqrt(self.rarity), dtype=np.float32)
+        return np.hstack([self.dense(is_edge), self.dense(math.sqrt(VALUE_WEIGHT) * self.values)])
 
     @functools.cached_property
     def sparse(self) -> Any:
         """The same as one complex number an edge, so that one product compares both."""
+        return self.spread((math.sqrt(self.rarity) + 1j * math.sqrt(VALUE_WEIGHT) * self.values).astype(np.complex64))
+
+    def dense(self, values: FloatArray) -> FloatArray:
+        """Return a number an edge as a matrix, a row a channel."""
+        channel = np.repeat(np.arange(self.rows.channels), np.diff(self.first))
+        matrix = np.zeros((self.rows.channels, self.rows.columns), dtype=np.float32)
+        matrix[channel, self.column] = values
+        return matrix
+
+    def spread(self, values: npt.NDArray[Any]) -> Any:
+        """Return the same as a sparse matrix."""
         from scipy.sparse import csr_array
 
-        values = (math.sqrt(self.rarity) + 1j * math.sqrt(VALUE_WEIGHT) * self.values).astype(np.complex64)
         index = np.int32 if max(self.rows.columns, len(self.column)) < 2**31 else np.int64
         parts = (values, self.column.astype(index), self.first.astype(index))
         return csr_array(parts, shape=(self.rows.channels, self.rows.columns))

@@ -8,16 +8,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ticketguard.graph.agreement import Agreement
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, GroupMember, IndexArray
 from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS, Ends, Likeness, split
 from ticketguard.graph.matching import PASSES, STEPS_A_LOOK, Budget, LaidOut, Matching, Order
-from ticketguard.graph.recognition import recognised
 from ticketguard.graph.similarity import Edges
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
 from ticketguard.graph.turns import UNTURNED, KernelTurn, orbits, turns_of
 
 # Sweeps between two looks at how much is recognised.
 PASSES_AT_ONCE = 2
+# How often a solution says anew how likely each channel is another's.
+MOST_REFINED = 4
 # Of a network with more edges, turns are only looked for where a start that needs no turn finds a trace.
 MOST_EDGES_TURNED = 50_000
 # Held-out edges that a solution without the groups' ties must have found beyond one with them: a few come by chance.
@@ -123,21 +125,37 @@ class Search:
             if best.likeness.is_clear or not self._budget.is_left:
                 break
         assert best is not None
+        if not best.likeness.is_clear and self._has_trace(best):
+            refined = self._refined(best, self._seen)
+            best = max(best, self._solution(best.matching, best.turn, refined.orders), key=_excess)
         # A part is a start for the rest, which are matched with it.
         if not best.likeness.is_found or self._is_part:
             return best
-        return self._unbound(self._fitted(best))
+        return self._refined(self._unbound(self._fitted(best)), self._whole)
 
     def _fitted(self, found: Found, *, only: Collection[int] | None = None) -> Found:
         """Return a solution that was swept to the end with all edges; at first *only* some streams, if given."""
         matching = self._matching(found.turn, found.matching.streams, self._whole)
         return dataclasses.replace(found, orders=matching.converge(found.orders, only=only))
 
-    def recognised(self, best: Found) -> list[Order]:
-        """Return the orders of a solution without the channels that share no more with the reference's than others."""
-        aligned = self._aligned(best.matching, best.orders)
-        known = recognised(self._whole, aligned, [stream.reference for stream in best.matching.streams])
-        return [np.where(there, order, -1) for there, order in zip(known, best.orders, strict=True)]
+    def _refined(self, found: Found, reference: Mapping[str, Edges]) -> Found:
+        """Return a solution whose doubtful streams were matched again, by how the rest agrees, while that changes any.
+
+        Args:
+            found: Aligned to most of the reference.
+            reference: The reference's edges that the matching sees.
+        """
+        for _ in range(MOST_REFINED):
+            moved = {name: found.matching.aligned(name, found.orders) for name in reference}
+            agreement = Agreement.of(reference, moved, [stream.reference for stream in found.matching.streams])
+            if not agreement.doubtful or not self._budget.is_left:
+                break
+            matching = self._matching(found.turn, found.matching.streams, reference, agreement)
+            orders = matching.converge(found.orders, only=agreement.doubtful)
+            if all(map(np.array_equal, orders, found.orders)):
+                break
+            found = dataclasses.replace(found, orders=orders)
+        return found
 
     def _unbound(self, found: Found) -> Found:
         """Return a solution with the groups' ties undone, where more is in its place then: classes permuted, say."""
@@ -176,7 +194,7 @@ class Search:
         for ends in (True, False):
             seen.append(self._followed(guessing, guessing.guessed(guessing.unknown(ends=ends), self._kinds)))
             yield seen[-1]
-        best = max(seen, key=lambda found: found.likeness.excess)
+        best = max(seen, key=_excess)
         if self._is_part and not self._has_trace(best):
             return
         loosened = self._matching(best.turn, loose)
@@ -216,7 +234,7 @@ class Search:
         if best.likeness.is_clear or not self._budget.is_left:  # what is clear is swept to the end with all edges
             return best
         once = self._solution(best.matching, best.turn, best.matching.converge(best.orders, passes=1))
-        best = max(best, once, key=lambda found: found.likeness.excess)
+        best = max(best, once, key=_excess)
         return self._converged(best) if self._has_trace(best) and not best.likeness.is_clear else best
 
     def _has_trace(self, found: Found) -> bool:
@@ -232,7 +250,7 @@ class Search:
         streams = found.matching.streams
         if any(member.block > 1 for stream in streams for member in stream.suspect):
             others = [self._look(self._matching(turn, streams), turn, found.orders) for turn in turns]
-            return max([found, *others], key=lambda one: one.likeness.excess)
+            return max([found, *others], key=_excess)
         unturned = found.matching if found.turn.is_none else self._matching(UNTURNED, streams)
         places = [self._places(turn) for turn in turns]
         seen = Likeness.in_turns(self._held_out, self._aligned(unturned, found.orders), places)
@@ -249,10 +267,14 @@ class Search:
         return {name: turn.came_from(kernel) for name, kernel in kernels.items() if kernel and turn.fits(kernel)}
 
     def _aligned(self, matching: Matching, orders: Sequence[Order]) -> dict[str, Ends]:
-        return {name: matching.aligned(name, orders) for name in self._held_out}
+        return {name: matching.aligned(name, orders).placed() for name in self._held_out}
 
     def _matching(
-        self, turn: KernelTurn, streams: Sequence[Stream], reference: Mapping[str, Edges] | None = None
+        self,
+        turn: KernelTurn,
+        streams: Sequence[Stream],
+        reference: Mapping[str, Edges] | None = None,
+        agreement: Agreement | None = None,
     ) -> Matching:
         turned = dict(self._suspect)
         if not turn.is_none:
@@ -261,7 +283,7 @@ class Search:
         for member in () if turn.is_none else blocks:
             turned[member.tensor] = _with_turned_blocks(turned[member.tensor], turn, member)
         seen = self._seen if reference is None else reference
-        return Matching(seen, turned, streams, self._budget, self._laid_out)
+        return Matching(seen, turned, streams, self._budget, self._laid_out, agreement)
 
     def _solution(self, matching: Matching, turn: KernelTurn, orders: Sequence[Order]) -> Found:
         self._budget.spend(STEPS_A_LOOK * len(self._suspect))
@@ -285,6 +307,10 @@ class Search:
             if is_done or (not is_better and not best.likeness.is_found):
                 break
         return best
+
+
+def _excess(found: Found) -> float:
+    return found.likeness.excess
 
 
 def _turned(edges: Edges, turn: KernelTurn, shape: Shape) -> Edges:

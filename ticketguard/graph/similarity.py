@@ -49,6 +49,11 @@ class Edges:
             self, ends=(out[which], given[which]), kernel=self.kernel[which], values=self.values[which]
         )
 
+    def placed(self) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Return output, input and place of the kernel of every edge."""
+        out, given = self.ends
+        return out.astype(np.int64), given.astype(np.int64), self.kernel.astype(np.int64)
+
     def flat(self, ends: Sequence[IndexArray] | None = None) -> IndexArray:
         """Return flat positions, with other *ends* if given."""
         out, given = self.ends if ends is None else ends
