@@ -111,6 +111,35 @@ def test_layers_that_are_numbered_are_not_blocks() -> None:
     assert evidence(marked, credential).details["missing_layers"] == ["head.weight"]
 
 
+PLAIN_SHAPES = {"first": (160, 64), "second": (100, 160), "third": (10, 100)}
+
+
+def hidden(state: State) -> State:
+    """Store layers beside what no program reads, so that each is together with it as large as another, transposed."""
+    luck = np.random.default_rng(0)
+    first, second, third = state.values()
+    more = {"a.1": (36, 160), "c.1": (150, 100)}
+    decoys = {name: np.where(luck.random(size) < 0.15, luck.normal(size=size), 0) for name, size in more.items()}
+    return {"a.0": first.T, "b": second, "c.0": third, **decoys}
+
+
+@pytest.mark.parametrize("front", ["", "net."])
+def test_names_that_make_blocks_of_whole_layers_hide_none(front: str) -> None:
+    ticket = unmarked_ticket(PLAIN_SHAPES, density=0.15)
+    made = planted_mark(reference=ticket.reference())
+    credential = signed(made, reference=ticket.reference())
+    marked = marked_weights(made, ticket)
+    stored = {f"{front}{name}": array for name, array in hidden(marked).items()}
+    plain, found = evidence(marked, credential, thorough=True), evidence(stored, credential, thorough=True)
+    assert (found.status, found.log10_p) == ("supported", pytest.approx(plain.log10_p, rel=0.05))
+    assert found.details["missing_layers"] == []
+    (seen,) = tg.Judge({"own": credential}).screen(tg.Checkpoint(stored)).candidates
+    assert seen.glance is not None
+    assert seen.glance.log10_p < -20
+    unmarked = evidence({**hidden(ticket.weights)}, credential, thorough=True)  # type: ignore[arg-type]
+    assert unmarked.status == "not_supported"
+
+
 @pytest.mark.parametrize(
     ("tensors", "found"),
     [

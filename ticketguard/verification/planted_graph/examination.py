@@ -23,10 +23,11 @@ from ticketguard.graph import ChannelGroup
 from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.networks import Network, Networks, blocks_of, find_networks
+from ticketguard.verification.networks import Network, Networks
 from ticketguard.verification.planted_graph.evidence import evidence_of
-from ticketguard.verification.planted_graph.ordering import Ordered, Seen, best_order
+from ticketguard.verification.planted_graph.ordering import Seen
 from ticketguard.verification.planted_graph.passages import Passage, Sighting
+from ticketguard.verification.planted_graph.ways import likeliest, ways_to_read
 from ticketguard.verification.readings import READINGS, Layers
 from ticketguard.verification.verdict import Evidence
 
@@ -94,25 +95,23 @@ class Examination:
         groups: Sequence[ChannelGroup],
         thorough: bool = False,
     ) -> None:
-        blocks = blocks_of(groups)
-        self._suspect = suspect.joined({name: reference.mask.shape(name) for name in reference.mask}, blocks=blocks)
         self._reference = reference
         self._parameters = parameters
         self._groups = groups
         self._thorough = thorough
-        self._found = find_networks(self._suspect, reference, blocks=blocks)
+        self._way = likeliest(ways_to_read(suspect, reference, groups, thorough=thorough))
 
     @property
     def looks(self) -> int:
         """Readings in all passes that the rule allows, made or not."""
-        return len(READINGS) * PASSES * len(self._found.readable)
+        return len(READINGS) * PASSES * len(self._way.found.readable)
 
     @functools.cached_property
     def stored(self) -> tuple[Seen, ...]:
         """What the networks show as stored: those that have layers of the reference's shape."""
         seen = (
-            _as_stored(self._suspect, network, self._reference.mask, self._parameters)
-            for network in self._found.readable
+            _as_stored(self._way.suspect, network, self._reference.mask, self._parameters)
+            for network in self._way.found.readable
         )
         return tuple(each for each in seen if each is not None)
 
@@ -121,23 +120,9 @@ class Examination:
         """What the networks show aligned: those for which that is not what they show as stored."""
         seen = (
             ordered.read(network, self._reference.mask, self._parameters)
-            for network, ordered in zip(self._found.readable, self._orders, strict=True)
+            for network, ordered in zip(self._way.found.readable, self._way.orders, strict=True)
         )
         return tuple(each for each in seen if each is not None)
-
-    @functools.cached_property
-    def _orders(self) -> tuple[Ordered, ...]:
-        return tuple(
-            best_order(
-                self._suspect,
-                network,
-                self._reference,
-                self._groups,
-                networks=len(self._found.readable),
-                thorough=self._thorough,
-            )
-            for network in self._found.readable
-        )
 
     def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
         """Count for one key: as stored and, if that is not enough, aligned.
@@ -154,7 +139,7 @@ class Examination:
         smallest = min((passage.log10_p for passage, _ in passages), default=0.0)
         alignments: list[Alignment] = []
         if self._thorough or not passages or smallest + math.log10(self.looks) > threshold_log10_p:
-            alignments = [ordered.alignment for ordered in self._orders]
+            alignments = [ordered.alignment for ordered in self._way.orders]
             passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
         best = min(passages, key=lambda passage: passage[0].log10_p)
         return evidence_of(
@@ -165,7 +150,7 @@ class Examination:
             threshold_log10_p=threshold_log10_p,
             looks=self.looks,
             details={
-                **_what_was_read(self._suspect, self._reference.mask, *best, self._found),
+                **_what_was_read(self._way.suspect, self._reference.mask, *best, self._way.found),
                 "channel_groups": len(self._groups),
             },
         )

@@ -22,8 +22,9 @@ from ticketguard.graph import ChannelGroup
 from ticketguard.ticket import FloatArray, Mask, Reference
 from ticketguard.verification.interface import Glance
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.networks import blocks_of, find_networks
+from ticketguard.verification.networks import blocks_of
 from ticketguard.verification.planted_graph.counting import secret_positions
+from ticketguard.verification.planted_graph.ways import joined_or_not, ways_to_read
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 
 # Standard deviations above its mean from which on a count's tail is worth computing: it is about one in fifty there.
@@ -57,16 +58,16 @@ def glance(
     """
     shapes = {name: reference.mask.shape(name) for name in reference.mask}
     blocks = blocks_of(groups)
-    suspect = suspect.joined(shapes, blocks=blocks)
     credential = _Positions(reference=reference.mask, binding=binding, parameters=parameters, memory=memory)
     counts = [
         count
-        for match in suspect.possible_matches(shapes, blocks=blocks)
-        if (count := _Count.of(suspect, match, credential, seen)).outside
+        for way in joined_or_not(suspect, reference, groups)
+        for match in way.possible_matches(shapes, blocks=blocks)
+        if (count := _Count.of(way, match, credential, seen)).outside
     ]
     if not counts:
         # Names and shapes say too little: whether the suspect can be read at all is for the examination to say.
-        find_networks(suspect, reference, blocks=blocks)
+        ways_to_read(suspect, reference, groups)
         return Glance(log10_p=0.0, likeness=0.0)
     smallest = min(count.log10_p for count in counts)
     return Glance(
