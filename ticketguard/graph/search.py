@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -131,12 +131,9 @@ class Search:
         # A part is a start for the rest, which are matched with it.
         if not best.likeness.is_found or self._is_part:
             return best
-        return self._refined(self._unbound(self._fitted(best)), self._whole)
-
-    def _fitted(self, found: Found, *, only: Collection[int] | None = None) -> Found:
-        """Return a solution that was swept to the end with all edges; at first *only* some streams, if given."""
-        matching = self._matching(found.turn, found.matching.streams, self._whole)
-        return dataclasses.replace(found, orders=matching.converge(found.orders, only=only))
+        best = self._refined(best, self._whole)
+        untied = self._unbound(best)
+        return best if untied is best else self._refined(untied, self._whole)
 
     def _refined(self, found: Found, reference: Mapping[str, Edges]) -> Found:
         """Return a solution whose doubtful streams were matched again, by how the rest agrees, while that changes any.
@@ -169,7 +166,7 @@ class Search:
         other = self._solution(matching, found.turn, orders)
         bound = self._solution(found.matching, found.turn, found.orders)
         gain = sum(other.likeness.found.values()) - sum(bound.likeness.found.values())
-        return self._fitted(other, only=untied) if gain >= LEAST_GAIN else found
+        return other if gain >= LEAST_GAIN else found
 
     def _tried(self) -> Iterator[Found]:
         """Give solutions, the likeliest and cheapest first."""
