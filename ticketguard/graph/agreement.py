@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.graph.groups import ChannelGroup, group_channels
+from ticketguard.graph.groups import ChannelGroup, IndexArray, group_channels
 from ticketguard.graph.rows import CELLS_AT_ONCE, FULL_PRODUCT, Known
 from ticketguard.graph.similarity import Edges, channels_of
 from ticketguard.ticket import FloatArray
 
 # Keeps odds finite, and above those of unrelated networks.
 HALF, LEAST_ODDS = 0.5, 2.0
-# Beyond this, weights are taken to be no nearer: signs are fitted to them, and strong ones fit better than others.
+# Beyond this, weights are taken to be no nearer: those that are left of a pruned layer are its strong ones.
 MOST_CORRELATED = 0.7
 # Rounds in which signs of rows and of columns are fitted in turn.
 SIGN_ROUNDS = 5
@@ -78,9 +78,7 @@ class Agreement:
             streams: Where the reference's channels lie.
         """
         shared = {name: _Shared.of(reference[name], edges) for name, edges in aligned.items()}
-        products = sum(float(layer.products.sum()) for layer in shared.values())
-        squares = math.prod(sum(layer.squares[side] for layer in shared.values()) for side in (0, 1))
-        correlation = min(MOST_CORRELATED, max(0.0, products / math.sqrt(squares))) if squares > 0 else 0.0
+        correlation = _correlation(shared.values())
         layers = {
             name: _agreement(reference[name], aligned[name], layer, correlation) for name, layer in shared.items()
         }
@@ -95,12 +93,14 @@ class _Shared:
     Attributes:
         is_shared: Which of the suspect's edges.
         products: Of the weights of each, the suspect's with the signs that fit the reference best.
+        by_chance: Sum of such products, were the suspect's weights in any other order.
         squares: Sums of squares of the reference's weights and of the suspect's.
         signs: These signs by axis.
     """
 
     is_shared: npt.NDArray[np.bool_]
     products: Nats
+    by_chance: float
     squares: tuple[float, float]
     signs: tuple[FloatArray, FloatArray]
 
@@ -112,19 +112,41 @@ class _Shared:
         is_shared = wanted[at] == found if len(wanted) else np.zeros(len(found), dtype=np.bool_)
         ours = reference.values[at[is_shared]].astype(np.float64)
         theirs = aligned.values[is_shared].astype(np.float64)
-        ends = (aligned.ends[0][is_shared], aligned.ends[1][is_shared])
-        signs = [np.ones(size) for size in reference.shape[:2]]
-        products = ours * theirs
-        for _ in range(SIGN_ROUNDS):
-            for axis in (0, 1):
-                sums = np.bincount(ends[axis], products * signs[1 - axis][ends[1 - axis]], reference.shape[axis])
-                signs[axis] = np.where(sums < 0, -1.0, 1.0)
+        ends = [end[is_shared].astype(np.int64) for end in aligned.ends]
+        products, signs = _signed(ours * theirs, ends, reference.shape)
+        anyhow, _ = _signed(ours * np.random.default_rng(0).permutation(theirs), ends, reference.shape)
         return cls(
             is_shared=is_shared,
-            products=products * signs[0][ends[0]] * signs[1][ends[1]],
+            products=products,
+            by_chance=float(anyhow.sum()),
             squares=(float(ours @ ours), float(theirs @ theirs)),
-            signs=(signs[0].astype(np.float32), signs[1].astype(np.float32)),
+            signs=signs,
         )
+
+
+def _signed(
+    products: Nats, ends: Sequence[IndexArray], shape: Sequence[int]
+) -> tuple[Nats, tuple[FloatArray, FloatArray]]:
+    """Return products with the signs of rows and columns that make their sum large, and these signs."""
+    signs = [np.ones(size) for size in shape[:2]]
+    for _ in range(SIGN_ROUNDS):
+        for axis in (0, 1):
+            sums = np.bincount(ends[axis], products * signs[1 - axis][ends[1 - axis]], shape[axis])
+            signs[axis] = np.where(sums < 0, -1.0, 1.0)
+    signed = products * signs[0][ends[0]] * signs[1][ends[1]]
+    return signed, (signs[0].astype(np.float32), signs[1].astype(np.float32))
+
+
+def _correlation(layers: Collection[_Shared]) -> float:
+    """Return how far shared weights agree, beyond what signs make of any weights."""
+    squares = math.prod(sum(layer.squares[side] for layer in layers) for side in (0, 1))
+    if squares <= 0:
+        return 0.0
+    found, by_chance = (
+        sum(sums) / math.sqrt(squares)
+        for sums in zip(*((float(layer.products.sum()), layer.by_chance) for layer in layers), strict=True)
+    )
+    return min(MOST_CORRELATED, max(0.0, (found - by_chance) / (1 - by_chance))) if by_chance < 1 else 0.0
 
 
 def _agreement(reference: Edges, aligned: Edges, both: _Shared, correlation: float) -> LayerAgreement:
