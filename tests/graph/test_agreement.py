@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -97,6 +98,34 @@ def test_a_stream_is_doubtful_if_too_few_edges_of_some_channel_are_the_reference
     assert Agreement.of({"a": edges_of(layer)}, {"a": edges_of(suspect)}, streams).doubtful == doubtful
 
 
+def test_a_stream_is_judged_by_all_of_its_layers_where_it_lies_in_them() -> None:
+    """Of each channel half of the edges in one layer are others, of those in both layers a fifth."""
+    one, other = np.zeros((4, 20)), np.ones((12, 9))
+    one[:, :8] = 1.0
+    moved = one.copy()
+    moved[:, :4], moved[:, 8:12] = 0.0, 1.0
+    both = (whole("a", 0, 4), GroupMember(tensor="b", axis=1, block=1, runs=((3, 4),)))
+    wanted = {"a": edges_of(one), "b": edges_of(other)}
+    found = Agreement.of(wanted, {"a": edges_of(moved), "b": edges_of(other)}, [both, both[::-1], both[:1]])
+    assert found.doubtful == [2]
+
+
+def test_weights_correlate_over_all_layers_as_pearson_says() -> None:
+    luck = np.random.default_rng(2)
+    pairs = []
+    for shape, scale in (((60, 80), 1.0), ((80, 50), 3.0)):
+        one = luck.normal(size=shape)
+        other = 0.5 * one + 0.8 * luck.normal(size=shape)
+        shared = edges_of(one), edges_of(other)
+        pairs.append([dataclasses.replace(edges, values=edges.values * scale) for edges in shared])
+    pairs = [[one, dataclasses.replace(other, values=2 * other.values)] for one, other in pairs]
+    told = Agreement.of(*({str(number): pair[side] for number, pair in enumerate(pairs)} for side in (0, 1)), [])
+    ours, theirs = (np.concatenate([pair[side].values for pair in pairs]).astype(np.float64) for side in (0, 1))
+    wanted = ours @ theirs / math.sqrt((ours @ ours) * (theirs @ theirs))
+    assert 0.4 < wanted < 0.65
+    assert [layer.correlation for layer in told.layers.values()] == pytest.approx([wanted] * 2)
+
+
 # How likely a channel is another
 
 
@@ -127,7 +156,7 @@ def test_a_likelihood_is_what_its_formula_says(
 ) -> None:
     if is_sparse:
         monkeypatch.setattr(agreement, "FULL_PRODUCT", 0)
-        monkeypatch.setattr(agreement, "CELLS_AT_ONCE", 20)
+        monkeypatch.setattr(agreement, "CELLS_AT_ONCE", 20 if block == 1 else 1)  # three channels at once, or one
     luck = np.random.default_rng(axis)
     channels, others, kernel = 6, 7, 2
     shape = (channels * block, others, kernel) if axis == 0 else (others, channels * block, kernel)
@@ -155,6 +184,19 @@ def test_a_likelihood_is_what_its_formula_says(
             pair = dense[0][i], dense[1][j]
             wanted = by_hand(pair[0] != 0, pair[1] != 0, told, pair, signs[1 - axis])
             assert nats[i, j] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def test_a_channel_whose_sign_was_flipped_is_as_likely_however_many_edges_it_has() -> None:
+    layer = np.random.default_rng(0).choice([-1.0, 1.0], (3, 2000))
+    rows = [Rows(edges_of(sign * layer), whole("a", 0, 3), 2000) for sign in (1, -1)]
+    ones = np.ones(3, dtype=np.float32), np.ones(2000, dtype=np.float32)
+    told = LayerAgreement(odds=9.0, kept=0.8, added=0.1, correlation=agreement.MOST_CORRELATED, signs=ones)
+    same, flipped = (
+        channel_nats(rows[0].known(np.arange(2000), rows[0].rarity), row.known(np.arange(2000), row.rarity), told, 0)
+        for row in rows
+    )
+    assert flipped == pytest.approx(same)
+    assert (flipped.argmax(axis=1) == np.arange(3)).all()
 
 
 # What a user gets
