@@ -77,10 +77,11 @@ def test_blocks_beside_a_whole_network_are_a_network_of_their_own() -> None:
     assert (found.status, found.details["network"], found.details["networks"]) == ("supported", "ema.", 2)
 
 
-def test_a_cut_copy_in_blocks_is_joined_by_its_names() -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_cut_copy_in_blocks_is_joined_by_its_names(axis: int) -> None:
     kept = np.delete(np.arange(40), [3, 17])
     cut = {**MARKED, "fc1.weight": MARKED["fc1.weight"][kept], "fc2.weight": MARKED["fc2.weight"][:, kept]}
-    blocks = STORES["modules"](cut)
+    blocks = numbered("{}.{}.weight".format, axis=axis)(cut)
     joined = tg.Checkpoint(blocks).joined(SHAPES)
     assert {name: joined.shape(name) for name in joined.names()} == {name: cut[name].shape for name in cut}
     whole, found = evidence(cut, CREDENTIAL, thorough=True), evidence(blocks, CREDENTIAL, thorough=True)
@@ -150,14 +151,24 @@ def test_names_that_make_blocks_of_whole_layers_hide_none(front: str) -> None:
         ({"a.0": (4, 8), "a.1": (6, 7)}, {}),
         ({"a.0": (4, 8), "a.1": (6, 8, 1)}, {}),
         ({"a.0": (40,), "a.1": (40,)}, {}),
+        ({"a.0": (10, 8), "a.1": (10,)}, {}),
+        ({"a.0": (10, 8)}, {}),  # whole as it is
         ({"a.0": (4, 8), "a.1": (5, 8)}, {}),  # 9 rows of 10, under no layer's name
         ({"b.a.0": (4, 8), "b.a.1": (6, 8)}, {"b.a": (("b.a.0", "b.a.1"), 0)}),
         ({"w.0": (4, 8), "w.1": (5, 8)}, {"w": (("w.0", "w.1"), 0)}),  # under one's name
         ({"0": (4, 8), "1": (6, 8)}, {}),
         ({"a" * 255 + ".0": (4, 8), "a" * 255 + ".1": (6, 8)}, {}),
+        ({"w.0": (4, 8), "w.1": (5, 7)}, {}),  # under one's name, and no layer
+        ({"a_0.b": (4, 8), "a_1.b": (6, 8)}, {"a.b": (("a_0.b", "a_1.b"), 0)}),
+        ({"0_a": (4, 8), "1_a": (6, 8)}, {"a": (("0_a", "1_a"), 0)}),
+        ({"a.0_b": (4, 8), "a.1_b": (6, 8)}, {"a_b": (("a.0_b", "a.1_b"), 0)}),
+        ({"a.0b": (4, 8), "a.1b": (6, 8)}, {}),  # a letter behind it: a name
+        ({"3.a.0.b.7": (4, 8), "3.a.1.b.7": (6, 8)}, {"3.a.b.7": (("3.a.0.b.7", "3.a.1.b.7"), 0)}),
+        ({"1.2.3.4.a.0": (4, 8), "1.2.3.4.a.1": (6, 8)}, {"1.2.3.4.a": (("1.2.3.4.a.0", "1.2.3.4.a.1"), 0)}),
+        ({"a.0": (5, 8), "a.1": (5, 8), "0.a": (10, 4), "1.a": (10, 4)}, {"a": (("a.0", "a.1"), 0)}),
         # A tensor is in one layer only: the number that comes last is the block's.
         (
-            {"1.a.0": (4, 8), "1.a.1": (6, 8), "2.a.0": (4, 8), "2.a.1": (6, 8)},
+            {"1.a.0": (5, 8), "1.a.1": (5, 8), "2.a.0": (5, 8), "2.a.1": (5, 8)},
             {"1.a": (("1.a.0", "1.a.1"), 0), "2.a": (("2.a.0", "2.a.1"), 0)},
         ),
     ],
@@ -167,6 +178,32 @@ def test_blocks_are_tensors_that_differ_in_a_number_and_make_a_layer(
 ) -> None:
     blocks = blocks_in(tensors, {"w": (10, 8)})
     assert {name: (one.names, one.axis) for name, one in blocks.items()} == found
+
+
+def test_blocks_have_the_name_of_a_layer_behind_whatever_all_layers_are_behind() -> None:
+    layers = {"net.w": (10, 8), "net.v": (3, 3)}
+    for front in ("", "net.", "ema.net."):
+        cut = {f"{front}w.0": (4, 8), f"{front}w.1": (5, 8)}
+        assert list(blocks_in(cut, layers)) == [f"{front}w"]
+    # Tensors that have layers' names are these layers, whatever they make together.
+    numbered = {"net.0": (5, 8), "net.1": (5, 8), "net.w": (10, 8)}
+    for front in ("", "net.", "ema.net."):
+        assert blocks_in({f"{front}0": (5, 8), f"{front}1": (5, 8)}, numbered) == {}
+
+
+@pytest.mark.parametrize(("whole", "axis"), [((10, 20), 1), ((20, 10), 0), ((10, 19), 1), ((23, 11), 0), ((9, 22), 1)])
+def test_blocks_that_are_all_alike_are_joined_to_what_is_most_like_their_layer(
+    whole: tuple[int, int], axis: int
+) -> None:
+    """Side by side they are that layer, and below each other its transpose, or the other way round."""
+    tensors = {"w.0": (10, 10), "w.1": (10, 10), "v.0": (7, 7), "v.1": (7, 7)}
+    blocks = blocks_in(tensors, {"w": whole, "other": (7, 14)})
+    assert (blocks["w"].axis, blocks["v"].axis) == (axis, 1)
+
+
+def test_blocks_of_the_layer_behind_a_flattened_map_may_keep_its_axes() -> None:
+    tensors = {"a.0": (4, 2, 2, 2), "a.1": (6, 2, 2, 2)}
+    assert blocks_in(tensors, {"w": (10, 8)}, block={"w": 4})["a"].shape == (10, 2, 2, 2)
 
 
 def test_as_many_numbered_tensors_as_a_hostile_file_has_are_looked_through_once() -> None:

@@ -57,8 +57,8 @@ def blocks_in(
     for layer, shape in layers.items():
         by_size.setdefault(math.prod(shape), []).append(layer)
     front = _front(layers)
-    known = {layer.removeprefix(front) for layer in layers}
-    free = {name: shape for name, shape in tensors.items() if known.isdisjoint(_ends(name))}
+    known = {layer.removeprefix(front): shape for layer, shape in layers.items()}
+    free = {name: shape for name, shape in tensors.items() if known.keys().isdisjoint(_ends(name))}
     found: dict[str, Blocks] = {}
     taken: set[str] = set()
     for name, names in _series(free):
@@ -66,8 +66,10 @@ def blocks_in(
             continue
         ways = list(_ways([tensors[one] for one in names], names))
         exact = [way for way in ways if _is_any(way.shape, by_size.get(math.prod(way.shape), ()), layers, block or {})]
-        if exact or (ways and not known.isdisjoint(_ends(name))):
-            found[name] = (exact or ways)[0]
+        named = [known[end] for end in _ends(name) if end in known]
+        if exact or (ways and named):
+            wanted = named or [layers[layer] for way in exact for layer in by_size[math.prod(way.shape)]]
+            found[name] = min(exact or ways, key=lambda way: min(_unlikeness(way.shape, shape) for shape in wanted))
             taken.update(names)
     return found
 
@@ -109,6 +111,12 @@ def _ways(shapes: Sequence[Shape], names: tuple[str, ...]) -> Iterator[Blocks]:
 
 def _beside(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
+
+
+def _unlikeness(shape: Shape, wanted: Shape) -> tuple[int, int]:
+    """Return how many axes have another size, and by how many positions: blocks that are all alike fit either way."""
+    pairs = list(zip(shape, wanted, strict=False))
+    return sum(a != b for a, b in pairs), sum(abs(a - b) for a, b in pairs)
 
 
 def _front(names: Iterable[str]) -> str:
