@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import ticketguard as tg
 from tests.verification.claims import (
     GROUPS,
+    SECRET,
     TICKET,
     evidence,
     marked_weights,
@@ -22,6 +23,11 @@ from tests.verification.claims import (
 )
 from tests.verification.claims import Suspect as Answering
 from tests.verification.questioning import COUNT, Suspect, details, no_answer
+from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.planted_graph import PlantedParameters
+from ticketguard.graph import groups_from_json
+from ticketguard.verification.interface import own_parameters
+from ticketguard.verification.planted_graph.examination import examine_networks
 
 MARK = planted_mark(groups=GROUPS)
 CREDENTIAL = signed(MARK, groups=GROUPS)
@@ -60,6 +66,16 @@ def test_what_is_not_enough_as_stored_is_read_to_the_end_unasked() -> None:
         quick, found = evidence(weights, CREDENTIAL), evidence(weights, CREDENTIAL, thorough=True)
         assert quick.details["read_to_the_end"]
         assert quick == found
+
+
+def test_what_is_enough_only_while_nobody_pays_for_the_looks_is_read_to_the_end() -> None:
+    reference, binding = TICKET.reference(), Binding(secret=SECRET, commitment=MARK.commitment)
+    parameters, groups = PlantedParameters.from_json(own_parameters(MARK)), groups_from_json(GROUPS)
+    suspect = tg.Checkpoint(partly_permuted(MARKED, channels=100))
+    paid = evidence(suspect, CREDENTIAL).log10_p
+    for threshold, is_aligned in ((paid + 0.01, False), (paid - 0.01, True)):
+        found = examine_networks(suspect, reference, binding, parameters, groups=groups, threshold_log10_p=threshold)
+        assert (found.status, found.details["aligned"]) == ("supported", is_aligned)
 
 
 @settings(max_examples=15, deadline=None)
