@@ -138,7 +138,8 @@ class Examination:
         passages = [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.stored]
         smallest = min((passage.log10_p for passage, _ in passages), default=0.0)
         alignments: list[Alignment] = []
-        if self._thorough or not passages or smallest + math.log10(self.looks) > threshold_log10_p:
+        # Where nothing is of the reference's shapes, nothing is enough.
+        if self._thorough or smallest + math.log10(self.looks) > threshold_log10_p:
             alignments = [ordered.alignment for ordered in self._way.orders]
             passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
         best = min(passages, key=lambda passage: passage[0].log10_p)
