@@ -11,7 +11,7 @@ from tests.verification.claims import evidence
 from tests.verification.rebuilding import ADDED, EXACT, permuted, removed, turned_and_permuted
 from tests.verification.rebuilt import INPUTS, Marked, State, flattened, marked, perceptron, residual, trained, unmarked
 from tests.verification.stolen import pruned, regrown, rewired
-from ticketguard.graph.surgery import Removal
+from ticketguard.graph.surgery import NewNeurons, Removal, in_every_group
 from ticketguard.graph.symmetries import Renaming
 
 FACTORIES = {"perceptron": perceptron, "flattened": flattened, "residual": residual}
@@ -65,6 +65,20 @@ def test_a_network_of_fewer_channels_shows_what_they_hold(
     # Every stage that a channel went through lacks it.
     assert found.details["channels_missing"] >= sum(map(len, gone))
     assert found.details["channels_added"] == 0
+
+
+def test_dead_neurons_in_the_place_of_removed_ones_hide_nothing_more(net: Marked) -> None:
+    """The room that removed channels left is filled with others: what these have is none of the reference's."""
+    luck = np.random.default_rng(1)
+    removal = Removal.drawn(net.state, net.groups, share=0.3, generator=luck)
+    cut, groups = removal.apply(net.state), removal.groups_after(net.state)
+    added, filled = in_every_group(
+        cut, groups, lambda state, group: NewNeurons.dead(state, group, count=5, generator=luck)
+    )
+    plain = evidence(permuted(cut, groups, luck), net.credential)
+    found = evidence(permuted(added.apply(cut), filled, luck), net.credential)
+    assert found.log10_p < 0.6 * plain.log10_p
+    assert found.details["channels_not_recognised"] > 0
 
 
 @pytest.mark.parametrize("number", range(1, 8))

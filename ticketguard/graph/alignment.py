@@ -41,7 +41,10 @@ class Alignment:
 
     Attributes:
         streams: The axes that were matched together.
-        orders: Per stream; channel c of the reference is the suspect's channel ``orders[s][c]``, or -1 if it has none.
+        orders: Per stream; channel c of the reference is the suspect's channel ``orders[s][c]``, or -1 if it has none
+            that is recognised.
+        unrecognised: Number of the reference's channels for which the suspect has one left over that shares no more
+            edges with it than chance gives.
         turn: How the suspect's kernels are turned first.
         overlap: Share of the reference's edges that were held out of the matching and that the aligned suspect has
             among its strongest, of those that it could have, in [0, 1].
@@ -59,6 +62,7 @@ class Alignment:
 
     streams: tuple[Stream, ...]
     orders: tuple[IndexArray, ...]
+    unrecognised: int = 0
     turn: KernelTurn = UNTURNED
     overlap: float
     chance: float = 0.0
@@ -84,7 +88,7 @@ class Alignment:
     @property
     def changes_nothing(self) -> bool:
         """Whether everything is where it is stored."""
-        return not (self.moved or self.missing or self.added) and self.turn.is_none
+        return not (self.moved or self.missing or self.added or self.unrecognised) and self.turn.is_none
 
     @property
     def moved(self) -> int:
@@ -94,13 +98,13 @@ class Alignment:
     @property
     def missing(self) -> int:
         """Number of the reference's channels that the suspect does not have."""
-        return sum(int((order < 0).sum()) for order in self.orders)
+        return sum(int((order < 0).sum()) for order in self.orders) - self.unrecognised
 
     @property
     def added(self) -> int:
         """Number of the suspect's channels that the reference does not have."""
         used = sum(int((order >= 0).sum()) for order in self.orders)
-        return sum(stream.suspect_channels for stream in self.streams) - used
+        return sum(stream.suspect_channels for stream in self.streams) - used - self.unrecognised
 
     def apply(self, name: str, layer: FloatArray, shape: Shape | None = None) -> FloatArray:
         """Return one suspect layer in the reference's order of channels, zero where the suspect has none.
@@ -172,10 +176,14 @@ def align(
     wanted = {name: reference.mask.shape(name) for name in names}
     budget = budget or Budget.of(wanted, shapes)
     placed = None if start is None else start.placed
-    best = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part).best()
+    search = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part)
+    best = search.best()
+    # Of a part, all orders are starts for the rest.
+    orders = best.orders if is_part or not best.likeness.is_found else search.recognised(best)
     return Alignment(
         streams=best.matching.streams,
-        orders=tuple(best.orders),
+        orders=tuple(orders),
+        unrecognised=sum(int((one != other).sum()) for one, other in zip(orders, best.orders, strict=True)),
         turn=best.turn,
         overlap=best.likeness.overlap,
         chance=best.likeness.chance,

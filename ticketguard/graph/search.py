@@ -12,6 +12,7 @@ from ticketguard.graph.agreement import Agreement
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, GroupMember, IndexArray
 from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS, Ends, Likeness, split
 from ticketguard.graph.matching import PASSES, STEPS_A_LOOK, Budget, LaidOut, Matching, Order
+from ticketguard.graph.recognition import recognised
 from ticketguard.graph.similarity import Edges
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
 from ticketguard.graph.turns import UNTURNED, KernelTurn, orbits, turns_of
@@ -134,6 +135,12 @@ class Search:
         best = self._refined(best, self._whole)
         untied = self._unbound(best)
         return best if untied is best else self._refined(untied, self._whole)
+
+    def recognised(self, best: Found) -> list[Order]:
+        """Return the orders of a solution without the channels that share no more with the reference's than others."""
+        aligned = self._aligned(best.matching, best.orders)
+        known = recognised(self._whole, aligned, [stream.reference for stream in best.matching.streams])
+        return [np.where(there, order, -1) for there, order in zip(known, best.orders, strict=True)]
 
     def _refined(self, found: Found, reference: Mapping[str, Edges]) -> Found:
         """Return a solution whose doubtful streams were matched again, by how the rest agrees, while that changes any.

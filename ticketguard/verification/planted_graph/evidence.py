@@ -168,6 +168,7 @@ def _told(best: Passage, alignments: Sequence[Alignment]) -> dict[str, Any]:
         "channels_out_of_place": shown.moved,
         "channels_missing": shown.missing,
         "channels_added": shown.added,
+        "channels_not_recognised": shown.unrecognised,
         "kernels": shown.turn.name,
         "layout": best.layout,
         **told,
