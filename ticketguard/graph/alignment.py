@@ -23,6 +23,7 @@ from ticketguard.graph.matching import Budget
 from ticketguard.graph.search import Placed, Search
 from ticketguard.graph.similarity import Edges, kept_edges, strongest_edges
 from ticketguard.graph.streams import Shape, Stream
+from ticketguard.graph.surplus import without_full_channels
 from ticketguard.graph.turns import UNTURNED, KernelTurn
 from ticketguard.ticket import FloatArray, Reference
 
@@ -167,6 +168,7 @@ def align(
         shapes[name] = layer.shape
         # Which edges a full layer has says nothing, but what they weigh: the suspect's strongest are compared with it.
         count = max(1, round(FULL_SHARE * kept.size)) if kept.all() else int(np.count_nonzero(kept))
+        layer = without_full_channels(layer, kept.shape, most=MOST_GROWN * count)
         # What was added to a layer takes its share of the strongest.
         more = max(1.0, layer.size / kept.size)
         edges[name] = (
