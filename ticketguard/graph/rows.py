@@ -14,9 +14,9 @@ from ticketguard.graph.groups import GroupMember, IndexArray
 from ticketguard.graph.similarity import Edges, channels_of
 from ticketguard.ticket import BoolArray, FloatArray
 
-# Weight of the product of two shared edges' weights, in deviations: a little, since thieves flip signs. How far weights
-# agree is seen, and used, once most channels are in place.
-VALUE_WEIGHT = 0.05
+# Training leaves a kept weight correlated with its rewind value; at correlation 0.5 two standard normal values x, y
+# carry a log likelihood ratio of about x·y·0.5/(1 − 0.5²). How far weights agree is seen once channels are in place.
+VALUE_WEIGHT = 0.5
 # Weight of a degree that agrees to within its sampling noise, against one shared edge.
 DEGREE_WEIGHT = 0.5
 # Up to so many multiplications a full matrix product is as fast as a sparse one.

@@ -134,7 +134,7 @@ class Search:
             return best
         best = self._refined(best, self._whole)
         untied = self._unbound(best)
-        return best if untied is best else self._refined(untied, self._whole)
+        return untied if untied is best else self._refined(untied, self._whole)
 
     def recognised(self, best: Found) -> list[Order]:
         """Return the orders of a solution without the channels that share no more with the reference's than others."""
@@ -182,6 +182,18 @@ class Search:
         bound = bound_streams(self._groups, reference, suspect) if reference == suspect else ()
         if self._start is not None:
             yield self._continued(self._start, bound, loose)
+        seen = []
+        for found in self._started(bound, loose):
+            seen.append(found)
+            yield found
+        is_hidden = bound and self._is_small and not max(seen, key=_excess).likeness.is_found
+        for turn in self._turns[1:] if is_hidden else ():
+            matching = self._matching(turn, bound)
+            start = self._solution(matching, turn, matching.place_unknown(matching.unknown()))
+            yield self._swept(start)
+
+    def _started(self, bound: Sequence[Stream], loose: Sequence[Stream]) -> Iterator[Found]:
+        """Give a solution from each start that needs no turn."""
         stored = self._matching(UNTURNED, bound or loose)
         seen = []
         if not bound:
@@ -203,11 +215,6 @@ class Search:
             return
         loosened = self._matching(best.turn, loose)
         yield self._followed(loosened, [_carried_over(stream, best) for stream in loose], best.turn)
-        if bound and not best.likeness.is_found and self._is_small:
-            for turn in self._turns[1:]:
-                matching = self._matching(turn, bound)
-                start = self._solution(matching, turn, matching.place_unknown(matching.unknown()))
-                yield self._swept(start)
 
     def _continued(self, start: Placed, bound: Sequence[Stream], loose: Sequence[Stream]) -> Found:
         """Go on from what was found in some layers: it says where many of the others' channels lie."""
