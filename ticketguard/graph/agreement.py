@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from ticketguard.graph.groups import ChannelGroup, IndexArray, group_channels
 from ticketguard.graph.rows import CELLS_AT_ONCE, FULL_PRODUCT, Known
+from ticketguard.graph.shared_edges import HALF, Counts, odds_ratio, shared_nats
 from ticketguard.graph.similarity import Edges, channels_of
 from ticketguard.ticket import FloatArray
 
-# Keeps odds finite, and above those of unrelated networks.
-HALF, LEAST_ODDS = 0.5, 2.0
+# Above the odds of unrelated networks.
+LEAST_ODDS = 2.0
 # Beyond this, weights are taken to be no nearer: those that are left of a pruned layer are its strong ones.
 MOST_CORRELATED = 0.7
 # Rounds in which signs of rows and of columns are fitted in turn.
@@ -32,7 +33,6 @@ SPREAD = 0.5
 # A channel with a smaller share of edges that are the reference's may not be the one it is taken for.
 SURE_SHARE = 0.75
 Nats: TypeAlias = npt.NDArray[np.float64]
-Count: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def _agreement(reference: Edges, aligned: Edges, both: _Shared, correlation: flo
     shared, ours, theirs = len(both.products), len(reference.values), len(aligned.values)
     holes = math.prod(reference.shape) - ours
     return LayerAgreement(
-        odds=max(LEAST_ODDS, _odds_ratio(shared, theirs, ours, holes)),
+        odds=max(LEAST_ODDS, odds_ratio(shared, theirs, ours, ours + holes)),
         kept=(shared + HALF) / (ours + 2 * HALF),
         added=(theirs - shared + HALF) / (holes + 2 * HALF),
         correlation=correlation,
@@ -170,12 +170,6 @@ def _is_doubtful(stream: ChannelGroup, aligned: Mapping[str, Edges], shared: Map
         found += np.bincount(channel[there], minlength=len(found))
         agreed += np.bincount(channel[there & shared[member.tensor].is_shared], minlength=len(found))
     return bool((agreed < SURE_SHARE * found).any())
-
-
-def _odds_ratio(shared: int, suspect: int, reference: int, holes: int) -> float:
-    """Return the odds ratio of two networks' edges, with half an edge added to each of the four counts."""
-    both, neither = shared + HALF, holes - suspect + shared + HALF
-    return both * neither / ((suspect - shared + HALF) * (reference - shared + HALF))
 
 
 def channel_nats(reference: Known, suspect: Known, agreement: LayerAgreement, axis: int) -> FloatArray:
@@ -213,26 +207,20 @@ def channel_nats(reference: Known, suspect: Known, agreement: LayerAgreement, ax
     return nats
 
 
-def _edge_nats(shared: Count, reference: Count, suspect: Count, positions: int, agreement: LayerAgreement) -> Nats:
+def _edge_nats(shared: Counts, reference: Counts, suspect: Counts, positions: int, agreement: LayerAgreement) -> Nats:
     """Return what says where two channels' edges are, and how many.
 
-    Edges that they share follow Fisher's noncentral hypergeometric law, with the odds ratio 1 where they have nothing
-    to do with each other. Its normalisation is at most that of either binomial law (Hoeffding 1963, theorem 4). How
-    many edges the suspect's channel has is a normal variable of a Poisson's variance or more: training and pruning take
-    more from some channels than from others.
+    How many edges the suspect's channel has is a normal variable of a Poisson's variance or more: training and pruning
+    take more from some channels than from others.
     """
-    odds = agreement.odds
-    most = np.minimum(
-        suspect * np.log1p(reference / positions * (odds - 1)),
-        reference * np.log1p(suspect / positions * (odds - 1)),
-    )
     expected = agreement.kept * reference + agreement.added * (positions - reference)
     variance = 1 + expected + (SPREAD * expected) ** 2
-    nats: Nats = shared * math.log(odds) - most - 0.5 * ((suspect - expected) ** 2 / variance + np.log(variance))
+    nats = shared_nats(shared, suspect, reference, positions, agreement.odds)
+    nats -= 0.5 * ((suspect - expected) ** 2 / variance + np.log(variance))
     return nats
 
 
-def _weight_nats(shared: Count, products: Count, correlation: float) -> Nats:
+def _weight_nats(shared: Counts, products: Counts, correlation: float) -> Nats:
     """Return what says what shared edges weigh.
 
     Standard normal variables x, y of correlation ρ carry the log likelihood ratio −log(1−ρ²)/2 + (ρxy − ρ²(x²+y²)/2) /

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.graph.groups import ChannelGroup, IndexArray, group_channels
+from ticketguard.graph.shared_edges import odds_ratio, shared_nats
 from ticketguard.graph.similarity import Edges
 from ticketguard.ticket import BoolArray
 
@@ -27,8 +28,6 @@ DOUBT = 4.0
 # Where less of the suspect's edges are the reference's, those beside it are the thief's, most of them: leaving out
 # channels costs more hits than it saves noise.
 MOSTLY = 0.6
-# Keeps odds finite.
-HALF = 0.5
 
 
 def recognised(
@@ -97,25 +96,19 @@ class _Layer:
     def likelier(self, kept: BoolArray) -> npt.NDArray[np.float64]:
         """Return by how much, in nats, what each channel shares is likelier if it is the reference's.
 
-        Edges of a channel of the suspect, of the reference's and of both follow Fisher's noncentral hypergeometric
-        law, with the odds ratio of all that is recognised if the channel is the reference's, and 1 if it is another.
+        The odds ratio is that of all that is recognised if the channel is the reference's, and 1 if it is another.
 
         Args:
             kept: Of edges to other channels nothing is said.
         """
         result = np.zeros(len(kept))
         shared, suspect, reference, positions = self._counts(kept, 0)
-        odds = _odds_ratio(*(float(count[kept].sum()) for count in (shared, suspect, reference, positions)))
+        odds = odds_ratio(*(float(count[kept].sum()) for count in (shared, suspect, reference, positions)))
         if odds <= 1.0:
             return result
         for axis in (0, 1):
             shared, suspect, reference, positions = self._counts(kept, axis)
-            # Its normalisation is at most that of either binomial law (Hoeffding 1963, theorem 4).
-            least = np.minimum(
-                suspect * np.log1p(reference / np.maximum(positions, 1.0) * (odds - 1)),
-                reference * np.log1p(suspect / np.maximum(positions, 1.0) * (odds - 1)),
-            )
-            result += shared * np.log(odds) - least
+            result += shared_nats(shared, suspect, reference, np.maximum(positions, 1.0), odds)
         return result
 
     def _counts(self, kept: BoolArray, axis: int) -> tuple[npt.NDArray[np.float64], ...]:
@@ -134,9 +127,3 @@ class _Layer:
 
 def _channels(numbers: Sequence[IndexArray], ends: Sequence[npt.NDArray[np.integer[Any]]]) -> list[IndexArray]:
     return [number[end] for number, end in zip(numbers, ends, strict=True)]
-
-
-def _odds_ratio(shared: float, suspect: float, reference: float, positions: float) -> float:
-    """Return the odds ratio of two networks' edges, with half an edge added to each of the four counts."""
-    both, neither = shared + HALF, positions - suspect - reference + shared + HALF
-    return both * neither / ((suspect - shared + HALF) * (reference - shared + HALF))
