@@ -35,6 +35,7 @@ def test_a_ticket_is_checked_told_and_drawn(run: Run, ticket: Path, tmp_path: Pa
     assert "shuffled, seed 4 (2 of 2)" in checked.stderr
     assert not list(tmp_path.glob("*-run"))
     assert "replace it with --force" in run(*arguments, code=2).stderr
+    assert run(*arguments, "--force", code=1).stdout.splitlines()[-1] == f"picture: {picture}"
 
 
 def test_every_recipe_option_changes_what_all_arms_are_trained_by(run: Run, ticket: Path, tmp_path: Path) -> None:

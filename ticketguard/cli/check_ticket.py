@@ -112,7 +112,7 @@ def command(
 
     result = Result(
         document={**check.to_json(), "file": str(ticket), "picture": str(out)},
-        lines=check_lines(check),
+        lines=[*check_lines(check), f"picture: {out}"],
         code=NOT_SUPPORTED if check.verdict == "neither" else DONE,
     )
     return run.finish([Output(path=out, content=check_picture(check, title=ticket.name))], result, as_json=as_json)
