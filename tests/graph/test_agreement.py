@@ -7,39 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from drawn_perceptron import GROUPS, SHAPES, State, a_network, edges_of, permuted, whole
 
-from ticketguard.graph import GroupMember, agreement, align, groups_from_json
+from ticketguard.graph import GroupMember, agreement, align
 from ticketguard.graph.agreement import Agreement, LayerAgreement, channel_nats
 from ticketguard.graph.rows import Rows
-from ticketguard.graph.similarity import Edges, strongest_edges
+from ticketguard.graph.similarity import strongest_edges
 from ticketguard.ticket import Mask, Reference
-
-State = dict[str, np.ndarray]
-SHAPES = {"a": (60, 80), "b": (70, 60), "c": (10, 70)}
-GROUPS = groups_from_json([[["a", 0, 1, 0, 60], ["b", 1, 1, 0, 60]], [["b", 0, 1, 0, 70], ["c", 1, 1, 0, 70]]])
-
-
-def whole(tensor: str, axis: int, channels: int, *, block: int = 1) -> GroupMember:
-    return GroupMember(tensor=tensor, axis=axis, block=block, runs=((0, channels),))
-
-
-def edges_of(layer: np.ndarray) -> Edges:
-    return strongest_edges(layer.astype(np.float32), int(np.count_nonzero(layer)))
-
-
-def a_network(seed: int = 0, density: float = 0.1) -> tuple[Reference, State]:
-    luck = np.random.default_rng(seed)
-    weights = {name: luck.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-    masks = {name: luck.random(shape) < density for name, shape in SHAPES.items()}
-    reference = Reference(mask=Mask(layers=masks), kept_weights={name: weights[name][masks[name]] for name in masks})
-    return reference, {name: weights[name] * masks[name] for name in masks}
-
-
-def permuted(state: State, seed: int = 5) -> tuple[State, list[np.ndarray]]:
-    luck = np.random.default_rng(seed)
-    first, second = luck.permutation(len(state["a"])), luck.permutation(len(state["b"]))
-    moved = {"a": state["a"][first], "b": state["b"][second][:, first], "c": state["c"][:, second]}
-    return moved, [np.argsort(first), np.argsort(second)]
 
 
 def pruned(state: State, keep: float, seed: int = 7) -> State:
@@ -213,6 +187,7 @@ def test_of_an_untouched_copy_every_channel_is_found(seed: int) -> None:
     reference, state = a_network(seed)
     suspect, orders = permuted(state, seed)
     found = align(suspect, reference, GROUPS)
+    assert found.unrecognised == 0
     assert all(map(np.array_equal, found.orders, orders))
 
 
@@ -279,7 +254,7 @@ def test_classes_that_were_permuted_are_found_where_all_else_is_in_its_place() -
         if (stream.reference[0].tensor, stream.reference[0].axis) == ("c", 0)
     )
     assert (classes == np.argsort(order)).all()
-    assert found.moved == 10 - int((order == np.arange(10)).sum())
+    assert (found.moved, found.unrecognised) == (10 - int((order == np.arange(10)).sum()), 0)
 
 
 def test_weak_edges_do_not_hide_the_strong_ones() -> None:

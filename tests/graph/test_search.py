@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn_perceptron import GROUPS, SHAPES, a_network, permuted
 
-from ticketguard.graph import align, groups_from_json, search
+from ticketguard.graph import align, search
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import Budget
-from ticketguard.ticket import Mask, Reference
-
-State = dict[str, np.ndarray]
-SHAPES = {"a": (60, 80), "b": (70, 60), "c": (10, 70)}
-GROUPS = groups_from_json([[["a", 0, 1, 0, 60], ["b", 1, 1, 0, 60]], [["b", 0, 1, 0, 70], ["c", 1, 1, 0, 70]]])
-
-
-def a_network(seed: int = 0) -> tuple[Reference, State]:
-    luck = np.random.default_rng(seed)
-    masks = {name: luck.random(shape) < 0.1 for name, shape in SHAPES.items()}
-    state = {name: (mask * luck.normal(size=mask.shape)).astype(np.float32) for name, mask in masks.items()}
-    reference = Reference(mask=Mask(layers=masks), kept_weights={name: state[name][masks[name]] for name in masks})
-    return reference, state
-
-
-def permuted(state: State) -> tuple[State, list[np.ndarray]]:
-    luck = np.random.default_rng(5)
-    first, second = luck.permutation(60), luck.permutation(70)
-    moved = {"a": state["a"][first], "b": state["b"][second][:, first], "c": state["c"][:, second]}
-    return moved, [np.argsort(first), np.argsort(second)]
+from ticketguard.ticket import Reference
 
 
 @pytest.fixture

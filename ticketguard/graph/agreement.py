@@ -9,6 +9,7 @@ channels do not share says as much as what they do.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -18,9 +19,9 @@ import numpy.typing as npt
 
 from ticketguard.graph.groups import ChannelGroup, IndexArray, group_channels
 from ticketguard.graph.rows import CELLS_AT_ONCE, FULL_PRODUCT, Known
-from ticketguard.graph.shared_edges import HALF, Counts, odds_ratio, shared_nats
+from ticketguard.graph.shared_edges import HALF, Counts, odds_ratio, shared_edges, shared_nats
 from ticketguard.graph.similarity import Edges, channels_of
-from ticketguard.ticket import FloatArray
+from ticketguard.ticket import BoolArray, FloatArray
 
 # Above the odds of unrelated networks.
 LEAST_ODDS = 2.0
@@ -59,11 +60,15 @@ class Agreement:
     """How an aligned suspect agrees with the reference.
 
     Attributes:
-        layers: By layer.
+        reference: The reference's edges by layer.
+        aligned: The suspect's, where they lie in the reference's layers.
+        shared: Which of the suspect's edges are the reference's, and which one each of these is, by layer.
         doubtful: Numbers of the streams that have channels which may be others than they are taken for.
     """
 
-    layers: Mapping[str, LayerAgreement]
+    reference: Mapping[str, Edges]
+    aligned: Mapping[str, Edges]
+    shared: Mapping[str, tuple[BoolArray, IndexArray]]
     doubtful: Sequence[int]
 
     @classmethod
@@ -77,98 +82,97 @@ class Agreement:
             aligned: The suspect's, where they lie in the reference's layers.
             streams: Where the reference's channels lie.
         """
-        shared = {name: _Shared.of(reference[name], edges) for name, edges in aligned.items()}
-        correlation = _correlation(shared.values())
-        layers = {
-            name: _agreement(reference[name], aligned[name], layer, correlation) for name, layer in shared.items()
-        }
+        shared = {name: shared_edges(reference[name], edges) for name, edges in aligned.items()}
         doubtful = [index for index, stream in enumerate(streams) if _is_doubtful(stream, aligned, shared)]
-        return cls(layers=layers, doubtful=doubtful)
+        return cls(reference=reference, aligned=aligned, shared=shared, doubtful=doubtful)
+
+    @functools.cached_property
+    def layers(self) -> Mapping[str, LayerAgreement]:
+        """How each layer agrees: only where a stream is doubtful somebody asks."""
+        weights = {
+            name: _Weights.of(self.reference[name], edges, *self.shared[name]) for name, edges in self.aligned.items()
+        }
+        correlation = _correlation(weights.values())
+        return {
+            name: _agreement(self.reference[name], edges, len(self.shared[name][1]), weights[name].signs, correlation)
+            for name, edges in self.aligned.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Shared:
-    """Edges of a layer that both have.
+class _Weights:
+    """What the shared edges of a layer weigh.
 
     Attributes:
-        is_shared: Which of the suspect's edges.
-        products: Of the weights of each, the suspect's with the signs that fit the reference best.
-        by_chance: Sum of such products, were the suspect's weights in any other order.
+        product: Sum of products of both weights, the suspect's with the signs that fit the reference best.
+        by_chance: Such a sum, were the suspect's weights in any other order.
         squares: Sums of squares of the reference's weights and of the suspect's.
         signs: These signs by axis.
     """
 
-    is_shared: npt.NDArray[np.bool_]
-    products: Nats
+    product: float
     by_chance: float
     squares: tuple[float, float]
     signs: tuple[FloatArray, FloatArray]
 
     @classmethod
-    def of(cls, reference: Edges, aligned: Edges) -> _Shared:
-        wanted, found = reference.flat(), aligned.flat()
-        at = np.searchsorted(wanted, found)  # a layer's edges are in ascending order
-        at[at == len(wanted)] = 0
-        is_shared = wanted[at] == found if len(wanted) else np.zeros(len(found), dtype=np.bool_)
-        ours = reference.values[at[is_shared]].astype(np.float64)
+    def of(cls, reference: Edges, aligned: Edges, is_shared: BoolArray, at: IndexArray) -> _Weights:
+        ours = reference.values[at].astype(np.float64)
         theirs = aligned.values[is_shared].astype(np.float64)
         ends = [end[is_shared].astype(np.int64) for end in aligned.ends]
-        products, signs = _signed(ours * theirs, ends, reference.shape)
-        anyhow, _ = _signed(ours * np.random.default_rng(0).permutation(theirs), ends, reference.shape)
-        return cls(
-            is_shared=is_shared,
-            products=products,
-            by_chance=float(anyhow.sum()),
-            squares=(float(ours @ ours), float(theirs @ theirs)),
-            signs=signs,
-        )
+        product, signs = _signed(ours * theirs, ends, reference.shape)
+        by_chance, _ = _signed(ours * np.random.default_rng(0).permutation(theirs), ends, reference.shape)
+        squares = (float(ours @ ours), float(theirs @ theirs))
+        return cls(product=product, by_chance=by_chance, squares=squares, signs=signs)
 
 
 def _signed(
     products: Nats, ends: Sequence[IndexArray], shape: Sequence[int]
-) -> tuple[Nats, tuple[FloatArray, FloatArray]]:
-    """Return products with the signs of rows and columns that make their sum large, and these signs."""
+) -> tuple[float, tuple[FloatArray, FloatArray]]:
+    """Return the sum of products with the signs of rows and columns that make it large, and these signs."""
     signs = [np.ones(size) for size in shape[:2]]
     for _ in range(SIGN_ROUNDS):
         for axis in (0, 1):
             sums = np.bincount(ends[axis], products * signs[1 - axis][ends[1 - axis]], shape[axis])
             signs[axis] = np.where(sums < 0, -1.0, 1.0)
     signed = products * signs[0][ends[0]] * signs[1][ends[1]]
-    return signed, (signs[0].astype(np.float32), signs[1].astype(np.float32))
+    return float(signed.sum()), (signs[0].astype(np.float32), signs[1].astype(np.float32))
 
 
-def _correlation(layers: Collection[_Shared]) -> float:
+def _correlation(layers: Collection[_Weights]) -> float:
     """Return how far shared weights agree, beyond what signs make of any weights."""
     squares = math.prod(sum(layer.squares[side] for layer in layers) for side in (0, 1))
     if squares <= 0:
         return 0.0
-    found, by_chance = (
-        sum(sums) / math.sqrt(squares)
-        for sums in zip(*((float(layer.products.sum()), layer.by_chance) for layer in layers), strict=True)
-    )
+    found = sum(layer.product for layer in layers) / math.sqrt(squares)
+    by_chance = sum(layer.by_chance for layer in layers) / math.sqrt(squares)
     return min(MOST_CORRELATED, max(0.0, (found - by_chance) / (1 - by_chance))) if by_chance < 1 else 0.0
 
 
-def _agreement(reference: Edges, aligned: Edges, both: _Shared, correlation: float) -> LayerAgreement:
-    shared, ours, theirs = len(both.products), len(reference.values), len(aligned.values)
+def _agreement(
+    reference: Edges, aligned: Edges, shared: int, signs: tuple[FloatArray, FloatArray], correlation: float
+) -> LayerAgreement:
+    ours, theirs = len(reference.values), len(aligned.values)
     holes = math.prod(reference.shape) - ours
     return LayerAgreement(
         odds=max(LEAST_ODDS, odds_ratio(shared, theirs, ours, ours + holes)),
         kept=(shared + HALF) / (ours + 2 * HALF),
         added=(theirs - shared + HALF) / (holes + 2 * HALF),
         correlation=correlation,
-        signs=both.signs,
+        signs=signs,
     )
 
 
-def _is_doubtful(stream: ChannelGroup, aligned: Mapping[str, Edges], shared: Mapping[str, _Shared]) -> bool:
+def _is_doubtful(
+    stream: ChannelGroup, aligned: Mapping[str, Edges], shared: Mapping[str, tuple[BoolArray, IndexArray]]
+) -> bool:
     """Say whether of some channel too few edges are the reference's."""
     found, agreed = np.zeros((2, group_channels(stream)), dtype=np.int64)
     for member in stream:
         channel, _ = channels_of(aligned[member.tensor], member)
         there = channel >= 0
         found += np.bincount(channel[there], minlength=len(found))
-        agreed += np.bincount(channel[there & shared[member.tensor].is_shared], minlength=len(found))
+        agreed += np.bincount(channel[there & shared[member.tensor][0]], minlength=len(found))
     return bool((agreed < SURE_SHARE * found).any())
 
 

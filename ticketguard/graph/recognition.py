@@ -7,19 +7,17 @@ Only the reference is looked at here, so counting without such channels is as ex
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ticketguard.graph.groups import ChannelGroup, IndexArray, group_channels
-from ticketguard.graph.shared_edges import odds_ratio, shared_nats
+from ticketguard.graph.shared_edges import odds_ratio, shared_edges, shared_nats
 from ticketguard.graph.similarity import Edges
 from ticketguard.ticket import BoolArray
 
-Ends: TypeAlias = tuple[IndexArray, IndexArray, IndexArray]
 # Rounds in which channels are judged by edges to those that were recognised in the round before.
 ROUNDS = 4
 # Nats that must speak against a channel: most are where they belong, and their edges are not independent. Measured on a
@@ -31,7 +29,7 @@ MOSTLY = 0.6
 
 
 def recognised(
-    reference: Mapping[str, Edges], aligned: Mapping[str, Ends], streams: Sequence[ChannelGroup]
+    reference: Mapping[str, Edges], aligned: Mapping[str, Edges], streams: Sequence[ChannelGroup]
 ) -> list[BoolArray]:
     """Return, per stream, which of the reference's channels have more edges in common than chance gives.
 
@@ -39,20 +37,22 @@ def recognised(
 
     Args:
         reference: The reference's edges by layer.
-        aligned: Output, input and place of the kernel of each of the suspect's edges, in the reference's order.
+        aligned: The suspect's, where they lie in the reference's layers.
         streams: Where the reference's channels lie.
     """
     sizes = [group_channels(stream) for stream in streams]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     layers = [
-        _Layer(reference[name], ends, [_numbered(name, axis, size, streams, starts) for axis, size in enumerate(shape)])
-        for name, ends in aligned.items()
-        for shape in [reference[name].shape[:2]]
+        _Layer(
+            reference[name],
+            edges,
+            [_numbered(name, axis, size, streams, starts) for axis, size in enumerate(edges.shape[:2])],
+        )
+        for name, edges in aligned.items()
     ]
     # One more for all that no stream moves.
     kept = np.ones(starts[-1] + 1, dtype=np.bool_)
-    edges = sum(layer.edges for layer in layers)
-    if sum(layer.shared for layer in layers) < MOSTLY * edges:
+    if sum(layer.shared for layer in layers) < MOSTLY * sum(layer.edges for layer in layers):
         return [kept[:size] for size in sizes]
     for _ in range(ROUNDS):
         likelier = np.sum([layer.likelier(kept) for layer in layers], axis=0)
@@ -78,19 +78,16 @@ class _Layer:
 
     Args:
         reference: The reference's edges.
-        aligned: The suspect's: output, input and place of the kernel of each.
+        aligned: The suspect's.
         numbers: The channel at each output and at each input.
     """
 
-    def __init__(self, reference: Edges, aligned: Ends, numbers: Sequence[IndexArray]) -> None:
-        out, given, kernel = aligned
-        flat = dataclasses.replace(reference, kernel=kernel).flat((out, given))
-        # A byte a position: sorting edges would take longer than all else here.
-        self._is_shared = np.isin(flat, reference.flat(), kind="table")
-        self.edges, self.shared = len(flat), int(self._is_shared.sum())
+    def __init__(self, reference: Edges, aligned: Edges, numbers: Sequence[IndexArray]) -> None:
+        self._is_shared, there = shared_edges(reference, aligned)
+        self.edges, self.shared = len(aligned.values), len(there)
         self._numbers = numbers
         self._kernel = reference.shape[2]
-        self._suspect = _channels(numbers, (out, given))
+        self._suspect = _channels(numbers, aligned.ends)
         self._reference = _channels(numbers, reference.ends)
 
     def likelier(self, kept: BoolArray) -> npt.NDArray[np.float64]:

@@ -138,8 +138,7 @@ class Search:
 
     def recognised(self, best: Found) -> list[Order]:
         """Return the orders of a solution without the channels that share no more with the reference's than others."""
-        aligned = self._aligned(best.matching, best.orders)
-        known = recognised(self._whole, aligned, [stream.reference for stream in best.matching.streams])
+        known = recognised(self._whole, *_lying(best))
         return [np.where(there, order, -1) for there, order in zip(known, best.orders, strict=True)]
 
     def _refined(self, found: Found, reference: Mapping[str, Edges]) -> Found:
@@ -150,8 +149,7 @@ class Search:
             reference: The reference's edges that the matching sees.
         """
         for _ in range(MOST_REFINED):
-            moved = {name: found.matching.aligned(name, found.orders) for name in reference}
-            agreement = Agreement.of(reference, moved, [stream.reference for stream in found.matching.streams])
+            agreement = Agreement.of(reference, *_lying(found))
             if not agreement.doubtful or not self._budget.is_left:
                 break
             matching = self._matching(found.turn, found.matching.streams, reference, agreement)
@@ -242,7 +240,7 @@ class Search:
 
     def _swept(self, best: Found) -> Found:
         """Go on: a sweep, and more where there is anything to follow, while there is work left."""
-        if best.likeness.is_clear or not self._budget.is_left:  # what is clear is swept to the end with all edges
+        if best.likeness.is_clear or not self._budget.is_left:  # of what is clear, what is doubtful is matched again
             return best
         once = self._solution(best.matching, best.turn, best.matching.converge(best.orders, passes=1))
         best = max(best, once, key=_excess)
@@ -318,6 +316,12 @@ class Search:
             if is_done or (not is_better and not best.likeness.is_found):
                 break
         return best
+
+
+def _lying(found: Found) -> tuple[dict[str, Edges], list[ChannelGroup]]:
+    """Return a solution's edges where they lie in the reference's layers, and where its channels lie there."""
+    edges = {name: found.matching.aligned(name, found.orders) for name in found.likeness.found}
+    return edges, [stream.reference for stream in found.matching.streams]
 
 
 def _excess(found: Found) -> float:

@@ -8,9 +8,27 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ticketguard.graph.groups import IndexArray
+from ticketguard.graph.similarity import Edges
+from ticketguard.ticket import BoolArray
+
 # Added to each count, so that odds are finite.
 HALF = 0.5
 Counts: TypeAlias = npt.NDArray[np.floating[Any]]
+
+
+def shared_edges(reference: Edges, aligned: Edges) -> tuple[BoolArray, IndexArray]:
+    """Return which of an aligned suspect's edges are the reference's, and which one each of these is.
+
+    Args:
+        reference: The reference's edges in a layer, in ascending order.
+        aligned: The suspect's, where they lie in that layer.
+    """
+    wanted, found = reference.flat(), aligned.flat()
+    at = np.searchsorted(wanted, found)
+    at[at == len(wanted)] = 0
+    is_shared = wanted[at] == found if len(wanted) else np.zeros(len(found), dtype=np.bool_)
+    return is_shared, at[is_shared]
 
 
 def odds_ratio(shared: float, suspect: float, reference: float, positions: float) -> float:
