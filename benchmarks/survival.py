@@ -1,10 +1,13 @@
 """What is read after a theft: every row of a table, for two kinds of tickets.
 
-In two stages, since training wants an accelerator and reading does not.
+In stages, since training wants an accelerator and reading does not.
 
 ``python -m benchmarks.survival --make FOLDER --device cuda`` finds tickets, marks them, and trains every suspect; a
 process a seed, each with several trainings side by side. What is there is not made again, and what did not fit into
 ``--minutes`` is told and made by the next run.
+
+``python -m benchmarks.survival --check FOLDER`` makes only what says whether the tickets win: finds them, trains the
+arms of their check, and writes ``results/survival_check.json``.
 
 ``python -m benchmarks.survival --read FOLDER`` verifies what was made so far as a user would, as made and permuted and
 rescaled too, beside what costs no training and innocent networks, and writes ``results/survival.json``.
@@ -22,7 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.shared.thefts.making import Maker, Order, judged
-from benchmarks.shared.thefts.report import write
+from benchmarks.shared.thefts.report import write, write_check
 from benchmarks.shared.thefts.settings import CANDIDATES, HEADLINES
 from benchmarks.shared.thefts.tickets import check, make_keys
 from ticketguard.files import write_whole
@@ -70,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     stages = parser.add_mutually_exclusive_group(required=True)
     stages.add_argument("--make", type=Path, metavar="FOLDER", help="find, mark and steal into FOLDER")
+    stages.add_argument("--check", type=Path, metavar="FOLDER", help="only find tickets and say whether they win")
     stages.add_argument("--read", type=Path, metavar="FOLDER", help="verify what lies in FOLDER")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
@@ -84,20 +88,22 @@ def main() -> None:
     if given.read is not None:
         write(given.read, tuple(given.seeds))
         return
-    make(
-        Order(
-            folder=given.make,
-            device=given.device,
-            seeds=tuple(given.seeds),
-            minutes=given.minutes,
-            width=given.width,
-            scale=given.scale,
-            limit=given.limit,
-            candidates=not given.no_candidates,
-            settings=None if given.settings is None else tuple(given.settings),
-            rows=None if given.rows is None else tuple(given.rows),
-        )
+    order = Order(
+        folder=given.make or given.check,
+        device=given.device,
+        seeds=tuple(given.seeds),
+        minutes=given.minutes,
+        width=given.width,
+        scale=given.scale,
+        limit=given.limit,
+        candidates=given.check is None and not given.no_candidates,
+        settings=None if given.settings is None else tuple(given.settings),
+        rows=None if given.rows is None else tuple(given.rows),
+        check_only=given.check is not None,
     )
+    make(order)
+    if order.check_only:
+        write_check(order)
 
 
 if __name__ == "__main__":

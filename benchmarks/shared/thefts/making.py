@@ -39,6 +39,7 @@ class Order:
         candidates: Whether to look for a residual ticket that wins.
         settings: Names of the only settings to make; None for all.
         rows: Names of the only tasks to make, the first ones first; None for all, in the order of `rows`.
+        check_only: Find tickets and train the arms of their check, and nothing else.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Order:
     candidates: bool = True
     settings: tuple[str, ...] | None = None
     rows: tuple[str, ...] | None = None
+    check_only: bool = False
 
     def wants(self, setting: Setting) -> bool:
         """Say whether anything of a setting is to be made."""
@@ -128,6 +130,8 @@ class Maker:
         bench = self._bench(setting)
         ticket = yield from self._found(bench)
         self._arms(bench, ticket, priority=12)
+        if self._order.check_only:
+            return
         self._once(setting, "small mark", self._small(bench, ticket), priority=12)
         marked = yield from self._marked(bench, ticket, SHARE, "marked")
         theft = Theft(bench=bench, stolen=marked.ticket, shelf=self._shelf(setting))

@@ -12,7 +12,7 @@ import torch
 from benchmarks.shared.fleet import accuracy_of
 from benchmarks.shared.results import write_result
 from benchmarks.shared.thefts.bars import bars_of
-from benchmarks.shared.thefts.making import SHARE, SMALL_SHARE, judged
+from benchmarks.shared.thefts.making import SHARE, SMALL_SHARE, Order, judged
 from benchmarks.shared.thefts.reading import AS_MADE, DISGUISED, Owned, data_of, read, reader_version
 from benchmarks.shared.thefts.settings import HEADLINES, Setting
 from benchmarks.shared.thefts.storing import Shelf
@@ -61,6 +61,19 @@ def write(folder: Path, seeds: Sequence[int]) -> None:
         seeds=seeds,
         raw=tables,
         bars=bars_of(tables),
+    )
+
+
+def write_check(order: Order) -> None:
+    """Write whether the tickets of an order win, once the arms of all their seeds are there."""
+    wanted = [setting for setting in HEADLINES if order.wants(setting)]
+    told = {setting.name: _checked(order.folder, setting, order.seeds) for setting in wanted}
+    write_result(
+        "survival_check",
+        setting={"tickets": [setting.to_json() for setting in wanted], "device": order.device},
+        seeds=order.seeds,
+        raw=told,
+        bars={},
     )
 
 
