@@ -12,6 +12,7 @@ from ticketguard.ticket.info import STRUCTURES, TicketInfo
 from ticketguard.ticket.mask import FloatArray, Mask, weights_digest
 from ticketguard.ticket.masked_tensors import MASK_PREFIX, RESERVED_PREFIX
 from ticketguard.ticket.reference import LONGEST_NAME, Reference
+from ticketguard.ticket.start_reference import StartReference
 from ticketguard.ticket.ticket import Ticket
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FloatArray",
     "Mask",
     "Reference",
+    "StartReference",
     "Ticket",
     "TicketInfo",
     "pack_bits",

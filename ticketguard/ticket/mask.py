@@ -116,7 +116,7 @@ class Mask:
         hasher = hashlib.sha256(MASK_DOMAIN)
         for name in self:
             layer = self.packed(name)
-            hasher.update(_name_and_shape(name, layer.shape))
+            hasher.update(name_and_shape(name, layer.shape))
             hasher.update(layer.bits.tobytes())
         return hasher.digest()
 
@@ -126,13 +126,14 @@ def weights_digest(weights: Mapping[str, Array]) -> bytes:
     hasher = hashlib.sha256(WEIGHTS_DOMAIN)
     for name in sorted(weights):
         array = np.asarray(weights[name], order="C")
-        hasher.update(_name_and_shape(name, weights[name].shape))
+        hasher.update(name_and_shape(name, weights[name].shape))
         hasher.update(array.dtype.newbyteorder("<").str.encode())
         hasher.update(array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data)
     return hasher.digest()
 
 
-def _name_and_shape(name: str, shape: tuple[int, ...]) -> bytes:
+def name_and_shape(name: str, shape: tuple[int, ...]) -> bytes:
+    """Return a layer's name and shape as they enter digests."""
     encoded = name.encode()
     dimensions = b"".join(size.to_bytes(8, "little") for size in shape)
     return len(encoded).to_bytes(4, "little") + encoded + len(shape).to_bytes(4, "little") + dimensions

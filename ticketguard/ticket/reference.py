@@ -38,7 +38,7 @@ class Reference:
     kept_weights: Mapping[str, FloatArray]
 
     def __post_init__(self) -> None:
-        _require_bounded_layers(list(self.mask))
+        require_bounded_layers(list(self.mask))
 
     def digest(self) -> bytes:
         """Return the SHA-256 digest that enters every commitment."""
@@ -74,7 +74,7 @@ class Reference:
             TensorError: A layer does not fit its mask, or has values that are not finite.
         """
         tensors, metadata = parse_tensors(content, what="the reference ticket", versions=(REFERENCE_VERSION,))
-        _require_bounded_layers([name.removeprefix(MASK_PREFIX) for name in tensors if name.startswith(MASK_PREFIX)])
+        require_bounded_layers([name.removeprefix(MASK_PREFIX) for name in tensors if name.startswith(MASK_PREFIX)])
         mask = Mask(layers=take_mask(tensors, metadata))
         require_free_names(mask)
         if len(tensors) != 2 * len(mask):
@@ -98,7 +98,12 @@ class Reference:
         return cls(mask=mask, kept_weights=kept)
 
 
-def _require_bounded_layers(names: Collection[str]) -> None:
+def require_bounded_layers(names: Collection[str]) -> None:
+    """Refuse more layers, or longer names, than a verifier reads.
+
+    Raises:
+        TensorError: There are.
+    """
     if len(names) > MOST_LAYERS:
         raise TensorError(
             name="ticketguard.mask",

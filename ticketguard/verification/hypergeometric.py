@@ -112,8 +112,14 @@ class Counts:
             # Bounded away from -1, where the cell is empty and its logarithm does not count.
             logs = np.log1p(np.maximum(sign * apart / mean, -1.0 + 2.0**-53))
             deviance += cell * logs - sign * apart
-        margins = _remainder(k) + _remainder(n - k) + _remainder(s) + _remainder(n - s) - _remainder(n)
-        inner = sum((_remainder(cell) for cell in cells), start=np.zeros(len(hits)))
+        margins = (
+            stirling_remainder(k)
+            + stirling_remainder(n - k)
+            + stirling_remainder(s)
+            + stirling_remainder(n - s)
+            - stirling_remainder(n)
+        )
+        inner = sum((stirling_remainder(cell) for cell in cells), start=np.zeros(len(hits)))
         error = EPSILON * (16.0 * (np.abs(deviance) + 4.0 * np.abs(apart)) + 256.0)
         return margins - inner - deviance, error
 
@@ -256,8 +262,8 @@ def _ratio(kinds: Counts, x: Doubles) -> Doubles:
     return np.asarray((k - x) * (s - x) / ((x + 1.0) * (d + x + 1.0)))
 
 
-def _remainder(count: Doubles) -> Doubles:
-    """Return ln m! − m·ln m + m; 0 of 0."""
+def stirling_remainder(count: Doubles) -> Doubles:
+    """Return ln m! − m·ln m + m, 0 of 0: what Stirling's formula leaves."""
     m = np.maximum(count, 1.0)
     series = 1.0 / m**2
     series = (
