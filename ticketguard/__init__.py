@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ticketguard.credentials.keys import Owner, load_public_key
     from ticketguard.credentials.vault_key import VaultKey
     from ticketguard.data import Dataset
+    from ticketguard.embedding.keyed_signs import KeyedSigns
     from ticketguard.embedding.planted_graph import PlantedGraph
     from ticketguard.embedding.trigger_set import TriggerSet
     from ticketguard.errors import NoAnswerError, TicketguardError, TicketguardWarning
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ticketguard.interchange.weights import export_weights
     from ticketguard.marking.choosing import MarkChoice, choose_marks
     from ticketguard.marking.plan import Plan, prepare
+    from ticketguard.marking.sign_start import SignedStart, sign_start
     from ticketguard.pipeline import Judge, embed, find, find_marked, verify
     from ticketguard.predictors import CallablePredictor, HttpPredictor, OnnxPredictor, Predictor
     from ticketguard.ticket import Mask, Ticket, TicketInfo
@@ -55,6 +57,7 @@ __all__ = [
     "Evidence",
     "HttpPredictor",
     "Judge",
+    "KeyedSigns",
     "MarkChoice",
     "Mask",
     "Measurement",
@@ -64,6 +67,7 @@ __all__ = [
     "Plan",
     "PlantedGraph",
     "Predictor",
+    "SignedStart",
     "Ticket",
     "TicketCheck",
     "TicketInfo",
@@ -86,6 +90,7 @@ __all__ = [
     "load_public_key",
     "measure",
     "prepare",
+    "sign_start",
     "verify",
 ]
 
@@ -98,6 +103,7 @@ _HOMES = {
     "Evidence": "ticketguard.verification.verdict",
     "HttpPredictor": "ticketguard.predictors",
     "Judge": "ticketguard.pipeline",
+    "KeyedSigns": "ticketguard.embedding.keyed_signs",
     "MarkChoice": "ticketguard.marking.choosing",
     "Mask": "ticketguard.ticket",
     "Measurement": "ticketguard.evaluation.measuring",
@@ -107,6 +113,7 @@ _HOMES = {
     "Plan": "ticketguard.marking.plan",
     "PlantedGraph": "ticketguard.embedding.planted_graph",
     "Predictor": "ticketguard.predictors",
+    "SignedStart": "ticketguard.marking.sign_start",
     "Ticket": "ticketguard.ticket",
     "TicketCheck": "ticketguard.evaluation",
     "TicketInfo": "ticketguard.ticket",
@@ -128,6 +135,7 @@ _HOMES = {
     "load_public_key": "ticketguard.credentials.keys",
     "measure": "ticketguard.evaluation.measuring",
     "prepare": "ticketguard.marking.plan",
+    "sign_start": "ticketguard.marking.sign_start",
     "verify": "ticketguard.pipeline",
 }
 

@@ -13,7 +13,7 @@ from scipy.stats import binom
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding.interface import Answers, Binding, Json, Positions, Start
 from ticketguard.errors import CredentialError, UnverifiableError
-from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
+from ticketguard.ticket import AnyReference, Array, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.verdict import Evidence, decide
@@ -71,7 +71,7 @@ class ToyScheme:
     def fits(self, info: TicketInfo) -> bool:
         return True
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
         pass
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:

@@ -13,7 +13,7 @@ from tests.verification.claims import evidence, marked_weights, planted_mark, si
 from ticketguard.graph import align, few, matching, search
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import STEPS_A_LOOK, STEPS_A_MEMBER, Budget, Matching
-from ticketguard.verification.planted_graph.ordering import MOST_SHARES
+from ticketguard.verification.ordering import MOST_SHARES
 
 # Square, so that two conventions fit; with kernels, so that there are eight turns.
 SHAPES = {**{f"conv{index}": (12, 12, 3, 3) for index in range(6)}, **{f"fc{index}": (16, 16) for index in range(6)}}

@@ -17,7 +17,7 @@ from tests.verification.stolen import pruned, regrown, rewired
 from ticketguard.graph import few
 from ticketguard.graph.likeness import Ends, Likeness
 from ticketguard.ticket import FloatArray
-from ticketguard.verification.planted_graph import ordering
+from ticketguard.verification import ordering
 
 WIDTH, DEPTH = 120, 6
 

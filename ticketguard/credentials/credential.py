@@ -18,7 +18,7 @@ from ticketguard.credentials.vault_key import VaultKey
 from ticketguard.errors import CredentialError, FileError
 from ticketguard.files import SECRET, Output, read_whole, write_together
 from ticketguard.keyed import commit
-from ticketguard.ticket import Reference
+from ticketguard.ticket import AnyReference, read_reference
 
 # A mark that is read after alignment names here what its alignment may permute.
 GROUPS_PARAMETER = "channel_groups_digest"
@@ -37,13 +37,13 @@ class Credential:
     vault: Vault
 
     @functools.cached_property
-    def reference(self) -> Reference:
-        """The vault's unmarked ticket, as the commitments bind it; run `check` before using it.
+    def reference(self) -> AnyReference:
+        """The vault's unmarked ticket or start weights, as the commitments bind it; run `check` before using it.
 
         Raises:
             FileError, UnknownVersionError, TensorError: It cannot be read.
         """
-        return Reference.from_bytes(self.vault.reference)
+        return read_reference(self.vault.reference)
 
     # Once: a vault cannot change, a claim may have thousands of marks, and whoever opens a credential checks it again.
     @functools.cached_property

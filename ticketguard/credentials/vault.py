@@ -46,7 +46,8 @@ class Vault:
 
     Attributes:
         secret: The 32 bytes that every draw comes from.
-        reference: The unmarked reference ticket, as `Reference.to_bytes` writes it.
+        reference: The unmarked reference ticket, as `Reference.to_bytes` writes it, or start weights, as
+            `StartReference.to_bytes` does.
         channel_groups: Per group its members, the axes that are permuted together, each a tensor name followed by
             integers, as `ticketguard.graph.groups_to_json` writes them. None if the model could not be traced.
         notes: Whatever else the owner wants to find again, by name; nothing a verdict rests on.

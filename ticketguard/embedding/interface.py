@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.keyed import KeyedStream
-from ticketguard.ticket import Array, FloatArray, Mask, Ticket
+from ticketguard.ticket import Array, FloatArray, Mask, StartReference, Ticket
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +114,27 @@ class Mark(Protocol):
 
     def plan(self, ticket: Ticket, start: Start, binding: Binding, parameters: Mapping[str, Json]) -> PlannedMark:
         """Draw the mark by the *parameters* that were committed to, and put it into *start*."""
+        ...
+
+
+@runtime_checkable
+class StartMark(Mark, Protocol):
+    """A mark that is in the weights a training starts from, drawn before anything is trained."""
+
+    def start_parameters(self, density: float) -> dict[str, Json]:
+        """Return the public parameters of a network that will keep this share of its positions."""
+        ...
+
+    def bound(self, start: Mapping[str, Array]) -> tuple[StartReference, dict[str, str]]:
+        """Return what the commitment binds of start weights, and why layers carry none of the mark, by name.
+
+        Raises:
+            ConfigurationError: Most of the weights cannot carry any.
+        """
+        ...
+
+    def drawn(self, start: Mapping[str, Array], reference: StartReference, binding: Binding) -> dict[str, Array]:
+        """Return start weights with the mark in those layers that *reference* has."""
         ...
 
 

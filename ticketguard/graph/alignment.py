@@ -25,7 +25,7 @@ from ticketguard.graph.similarity import Edges, kept_edges, strongest_edges
 from ticketguard.graph.streams import Shape, Stream
 from ticketguard.graph.surplus import without_full_channels
 from ticketguard.graph.turns import UNTURNED, KernelTurn
-from ticketguard.ticket import FloatArray, Reference
+from ticketguard.ticket import AnyReference, FloatArray
 
 # What has less than this share of what counts as found has no trace of the reference.
 TRACED = 0.5
@@ -130,7 +130,7 @@ class Alignment:
 
 def align(
     suspect: Mapping[str, FloatArray],
-    reference: Reference,
+    reference: AnyReference,
     groups: Sequence[ChannelGroup],
     *,
     budget: Budget | None = None,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 
 from ticketguard.credentials.canonical import canonical_json
 from ticketguard.credentials.channel_groups import groups_digest
-from ticketguard.credentials.claim import MarkClaim
+from ticketguard.credentials.claim import Claim, MarkClaim
 from ticketguard.credentials.credential import GROUPS_PARAMETER
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.merkle import merkle_root
 from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Json, Mark, PlannedMark
 from ticketguard.keyed import commit
+from ticketguard.ticket import Ticket, weights_digest
 from ticketguard.verification.registry import scheme
 
 
@@ -41,6 +43,29 @@ def claim_of(
         parameters=parameters,
         commitment=commitment,
         merkle_root=None,
+    )
+
+
+def claim_about(
+    marked: Ticket, marks: tuple[MarkClaim, ...], *, owner: Owner, created: datetime.datetime | None = None
+) -> Claim:
+    """Return what is claimed of a marked network.
+
+    Args:
+        marked: The network, as it is released.
+        marks: What is said about its marks.
+        owner: Whose it is.
+        created: When the claim says it was made; by default now.
+    """
+    moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
+    return Claim(
+        owner_name=owner.name,
+        owner_public_key=owner.public_key,
+        created=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        mask_digest=marked.mask.digest(),
+        weights_digest=weights_digest(marked.weights),
+        marks=marks,
+        parent=None,
     )
 
 

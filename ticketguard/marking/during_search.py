@@ -1,8 +1,9 @@
 """Marks that are planted while the ticket is found: the search sees the secret edges.
 
-Before the search there are only the rewind weights, so they alone are the reference: the commitment binds them, the
-secret edges follow from it, and whatever the search scores, each layer gives the mark its share of edges, the best of
-the secret ones. Nothing has to be moved afterwards.
+What the commitments bind comes before the search: the start weights, where a mark is in them (`begin`), or else the
+weights that the ticket is trained from, which a search may have trained a little. The secret edges follow from it, and
+whatever the search scores, each layer gives the mark its share of edges, the best of the secret ones. Nothing has to be
+moved afterwards.
 
 `SearchPlanting.bind` makes `BoundMarks` of the rewind weights; they choose masks, and make a `Plan` of the last one.
 Each is a function of what it is given, so that a search which is resumed draws the same marks again.
@@ -22,16 +23,18 @@ from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
-from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Positions, SearchedMark, Start
+from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Positions, SearchedMark, Start, StartMark
 from ticketguard.errors import ConfigurationError
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of
+from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
 from ticketguard.marking.plan import Plan, planned
+from ticketguard.marking.proving import warn_unless_proved
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.settings import checked_level
-from ticketguard.ticket import Array, Mask, Ticket, TicketInfo
+from ticketguard.ticket import AnyReference, Array, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import own_parameters
-from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks
+from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks, usual_marks_from_start
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 if TYPE_CHECKING:
@@ -45,22 +48,26 @@ class BoundMarks:
     Attributes:
         ticket: The rewind weights, with a mask that keeps everything.
         owner: Whose marks they are.
-        vault: The owner's.
+        reference: What the commitments bind.
+        vault: The owner's, which holds the reference.
         marks: The marks, each with what the claim will say of it.
-        searched: Of them, the one that the search sees.
+        searched: Of them, the one that the search sees; None if there is none.
         secret: Its secret edges: flat positions a layer, ascending.
     """
 
     ticket: Ticket
     owner: Owner
+    reference: AnyReference
     vault: Vault
     marks: Sequence[tuple[Mark, MarkClaim]]
-    searched: SearchedMark
+    searched: SearchedMark | None
     secret: Mapping[str, Positions]
 
     def choose(self, scores: Mapping[str, Array], keep: int, *, within: Mask) -> Mask:
         """Return `global_top_k`'s mask, with the mark's share of edges on secret positions."""
         mask = global_top_k(scores, keep, within=within)
+        if self.searched is None:
+            return mask
         return with_quota(scores, mask, within=within, secret=self.secret, share=self.searched.share)
 
     def plan(self, mask: Mask) -> Plan:
@@ -71,10 +78,18 @@ class BoundMarks:
             ConfigurationError: The level cannot be reached with so few triggers.
         """
         start = Start(mask=mask, weights=mask.applied(self.ticket.start_weights))
-        return planned(self.marks, self._draw, ticket=self.ticket, owner=self.owner, vault=self.vault, start=start)
+        return planned(
+            self.marks,
+            self._draw,
+            ticket=self.ticket,
+            reference=self.reference,
+            owner=self.owner,
+            vault=self.vault,
+            start=start,
+        )
 
     def _draw(self, mark: Mark, start: Start, binding: Binding, claim: MarkClaim) -> PlannedMark:
-        if mark is self.searched:
+        if self.searched is not None and mark is self.searched:
             return self.searched.found_in(start, self.secret, binding)
         return mark.plan(self.ticket, start, binding, own_parameters(claim))
 
@@ -86,14 +101,17 @@ class SearchPlanting:
         owner: Whose marks they are.
         info: What will be known of the ticket: model, classes, input shape and normalisation.
         density: The ticket's density, in (0, 1).
-        marks: Kinds of marks, one that a search can see among them; by default those that tickets usually get.
+        marks: Kinds of marks, one that a search can see, or one in the start weights, among them; by default those that
+            tickets of such a start usually get.
         groups: The model's channel groups as plain JSON; None if they are unknown.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
+        given: What weights the search starts from instead of a random initialisation, in words; None for one.
 
     Raises:
-        ConfigurationError: No search can see any of the marks, the level is out of range, or the ticket is to keep half
-            of its positions or more: there a mark is in what is missing.
+        ConfigurationError: Neither a search nor its start can carry any of the marks, one is for a start that is not
+            random, the level is out of range, or the ticket is to keep half of its positions or more: there a planted
+            graph is in what is missing.
     """
 
     def __init__(
@@ -106,19 +124,30 @@ class SearchPlanting:
         groups: Sequence[Sequence[Sequence[str | int]]] | None = None,
         level_bits: int = DEFAULT_LEVEL_BITS,
         secret: bytes | None = None,
+        given: str | None = None,
     ) -> None:
-        self._marks = checked_marks(usual_marks(info) if marks is None else marks)
+        usual = usual_marks(info) if given else usual_marks_from_start(info)
+        self._marks = checked_marks(usual if marks is None else marks)
+        self._is_in_start = any(isinstance(mark, StartMark) for mark in self._marks)
         searched = next((mark for mark in self._marks if isinstance(mark, SearchedMark)), None)
-        if searched is None:
-            able = [name for name in SCHEMES if isinstance(scheme(name).settings(), SearchedMark)]
+        if given and self._is_in_start:
+            named = ", ".join(mark.scheme for mark in self._marks if isinstance(mark, StartMark))
+            raise ConfigurationError(
+                f"marks are {named}: they are drawn with a random initialisation, but the search starts from {given}: "
+                f"leave {named} out, or the weights"
+            )
+        if searched is None and not self._is_in_start:
+            able = [name for name in SCHEMES if isinstance(scheme(name).settings(), SearchedMark | StartMark)]
             raise ConfigurationError(
                 f"marks are {', '.join(mark.scheme for mark in self._marks)}: none of them can be planted during the "
                 f"search: name one that can, {' or '.join(able)}, or mark the ticket with embed"
             )
-        self._searched, self._parameters = searched, searched.search_parameters(density)
+        self._searched, self._density = searched, density
+        self._parameters = {} if searched is None else searched.search_parameters(density)
         self._owner, self._info = owner, info
         self._groups, self._level_bits = groups, checked_level(level_bits)
         self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
+        self._begun: StartMarks | None = None
         self._last: tuple[Mapping[str, Array], BoundMarks] | None = None
 
     @property
@@ -127,6 +156,39 @@ class SearchPlanting:
         binding = Binding(secret=self._secret, commitment=bytes(32))
         trace = binding.stream("identity").integers(2**53, 2)
         return f"{self._owner.public_key.hex()} {self._marks!r} {self._level_bits} {trace.tolist()}"
+
+    def begin(self, start: Mapping[str, Array], everything: Mask) -> Mapping[str, Array]:
+        """Return the weights that the search starts from: the start weights, with the marks that are in them.
+
+        Args:
+            start: The model's random initialisation.
+            everything: The mask that keeps all of its prunable weights.
+
+        Raises:
+            ConfigurationError: Most of the start weights cannot carry a mark, or they are others than a moment ago.
+        """
+        if not self._is_in_start:
+            return start
+        begun = bind_start(
+            start,
+            everything,
+            self._marks,
+            owner=self._owner,
+            secret=self._secret,
+            info=self._info,
+            density=self._density,
+            groups=self._groups,
+            level_bits=self._level_bits,
+        )
+        if self._begun is None:
+            warn_of_left_out(begun.left_out)
+        elif self._begun.reference.digest() != begun.reference.digest():
+            raise ConfigurationError(
+                "the model's factory makes other start weights each time, so that no mark can be in them: make it draw "
+                "them from torch's generator, which is seeded before it is called"
+            )
+        self._begun = begun
+        return begun.weights
 
     def rehearse(self, start: Mapping[str, Array], everything: Mask, keep: int) -> None:
         """Refuse marks that tickets of this density have no room for, before hours of search.
@@ -140,15 +202,15 @@ class SearchPlanting:
 
         Raises:
             CapacityError: The ticket would be too small for a mark of this level.
-            ConfigurationError: The level cannot be reached with so few triggers.
+            ConfigurationError: The level cannot be reached with so few triggers, or the start cannot carry a mark.
         """
         generator = np.random.default_rng(0)
         scores = {name: generator.random(everything[name].shape, dtype=np.float32) for name in everything}
-        bound = self._draw(start, everything)
+        bound = self._draw(self.begin(start, everything), everything)
         bound.plan(bound.choose(scores, keep, within=everything))
 
     def bind(self, start: Mapping[str, Array], everything: Mask) -> BoundMarks:
-        """Commit to the rewind weights and draw the secret edges."""
+        """Draw the secret edges: they follow from what is committed to, the start or these rewind weights."""
         # A search asks in every round; drawing again would give the same.
         if self._last is None or self._last[0] is not start:
             self._last = (start, self._draw(start, everything))
@@ -156,27 +218,35 @@ class SearchPlanting:
 
     def _draw(self, start: Mapping[str, Array], everything: Mask) -> BoundMarks:
         ticket = Ticket(mask=everything, weights=start, rewind_weights=start, info=self._info)
-        reference = ticket.reference()
-        vault = Vault(secret=self._secret, reference=reference.to_bytes(), channel_groups=self._groups)
-        marks = []
-        for mark in self._marks:
-            parameters = self._parameters if mark is self._searched else mark.parameters(ticket)
-            claim = claim_of(
-                mark, parameters, vault, reference.digest(), owner=self._owner, level_bits=self._level_bits
-            )
-            marks.append((mark, claim))
-        commitment = next(claim.commitment for mark, claim in marks if mark is self._searched)
+        reference: AnyReference
+        if self._begun is not None:
+            reference, vault, marks = self._begun.reference, self._begun.vault, self._begun.claims
+        else:
+            reference = ticket.reference()
+            vault = Vault(secret=self._secret, reference=reference.to_bytes(), channel_groups=self._groups)
+            marks = tuple((mark, self._claim(mark, ticket, vault, reference.digest())) for mark in self._marks)
         return BoundMarks(
             ticket=ticket,
             owner=self._owner,
+            reference=reference,
             vault=vault,
-            marks=tuple(marks),
+            marks=marks,
             searched=self._searched,
-            secret=self._searched.secret_positions(
-                {name: everything[name].shape for name in everything},
-                Binding(secret=self._secret, commitment=commitment),
-                self._parameters,
-            ),
+            secret=self._secret_positions(marks, everything),
+        )
+
+    def _claim(self, mark: Mark, ticket: Ticket, vault: Vault, digest: bytes) -> MarkClaim:
+        parameters = self._parameters if mark is self._searched else mark.parameters(ticket)
+        return claim_of(mark, parameters, vault, digest, owner=self._owner, level_bits=self._level_bits)
+
+    def _secret_positions(self, marks: Sequence[tuple[Mark, MarkClaim]], everything: Mask) -> Mapping[str, Positions]:
+        if self._searched is None:
+            return {}
+        commitment = next(claim.commitment for mark, claim in marks if mark is self._searched)
+        return self._searched.secret_positions(
+            {name: everything[name].shape for name in everything},
+            Binding(secret=self._secret, commitment=commitment),
+            self._parameters,
         )
 
     def finish(
@@ -198,5 +268,7 @@ class SearchPlanting:
         everything = full_mask({name: ticket.mask.shape(name) for name in ticket.mask})
         plan = self.bind(ticket.start_weights, everything).plan(ticket.mask)
         marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created, rescale=rescale)
+        in_start = {mark.scheme for mark in self._marks if isinstance(mark, StartMark)}
+        warn_unless_proved(marked, credential, schemes=in_start)
         found = dataclasses.replace(ticket.info, data=marked.info.data, data_options=marked.info.data_options)
         return dataclasses.replace(marked, info=found), credential

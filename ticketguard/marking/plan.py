@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ticketguard.credentials.claim import Claim, MarkClaim
+from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
@@ -23,11 +23,11 @@ from ticketguard.embedding.interface import Answers, Binding, Mark, PlannedMark,
 from ticketguard.errors import TicketguardError, TicketguardWarning
 from ticketguard.graph import KnownGroups, known_groups
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.marking.commitments import claim_of, with_leaves
+from ticketguard.marking.commitments import claim_about, claim_of, with_leaves
 from ticketguard.marking.release import for_release, probes_of, require_fit, require_masked
 from ticketguard.marking.rescaling import rescaled
 from ticketguard.settings import checked_level, require_kind
-from ticketguard.ticket import Ticket, weights_digest
+from ticketguard.ticket import AnyReference, Ticket
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
@@ -115,7 +115,7 @@ def prepare(
     def draw(mark: Mark, start: Start, binding: Binding, claim: MarkClaim) -> PlannedMark:
         return mark.plan(ticket, start, binding, own_parameters(claim))
 
-    plan = planned(claimed, draw, ticket=ticket, owner=owner, vault=vault, start=start, ask=ask)
+    plan = planned(claimed, draw, ticket=ticket, reference=reference, owner=owner, vault=vault, start=start, ask=ask)
     if model is not None:
         plan.require_answers(model)
     if known.doubts and any(scheme(mark.scheme).reads == "weights" for mark in chosen):
@@ -128,6 +128,7 @@ def planned(
     draw: Callable[[Mark, Start, Binding, MarkClaim], PlannedMark],
     *,
     ticket: Ticket,
+    reference: AnyReference,
     owner: Owner,
     vault: Vault,
     start: Start,
@@ -139,8 +140,9 @@ def planned(
         marks: The marks with what the claim will say of each.
         draw: Draws one.
         ticket: The unmarked ticket.
+        reference: What the commitments bind.
         owner: Whose marks they are.
-        vault: The owner's.
+        vault: The owner's, which holds the reference.
         start: Where training starts without marks.
         ask: As for `prepare`.
 
@@ -153,7 +155,7 @@ def planned(
         binding = Binding(secret=vault.secret, commitment=claim.commitment)
         drawn.append(draw(mark, start, binding, claim))
         start = drawn[-1].start
-        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=ticket.mask)
+        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=reference)
         claims.append(with_leaves(claim, drawn[-1]))
     return Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=drawn, claims=tuple(claims), ask=ask)
 
@@ -315,16 +317,7 @@ class Plan:
             state = rescaled(model, state, probes, ask=self._ask)
         info = dataclasses.replace(for_release(self._ticket.info), accuracy=accuracy)
         marked = Ticket(mask=self.mask, weights=state, rewind_weights=None, info=info)
-        moment = (created or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
-        claim = Claim(
-            owner_name=self._owner.name,
-            owner_public_key=self._owner.public_key,
-            created=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            mask_digest=marked.mask.digest(),
-            weights_digest=weights_digest(marked.weights),
-            marks=self.claims,
-            parent=None,
-        )
+        claim = claim_about(marked, self.claims, owner=self._owner, created=created)
         return marked, Credential(claim=claim, vault=self._vault)
 
     def _answers(self, model: torch.nn.Module) -> Answers:

@@ -206,6 +206,7 @@ def find_marked_requested(
         groups=known.groups,
         level_bits=level_bits,
         secret=key,
+        given=problem.given,
     )
     if known.doubts:
         warnings.warn(known.doubts, TicketguardWarning, stacklevel=3)

@@ -27,7 +27,7 @@ from ticketguard.errors import ConfigurationError, CredentialError, FileError, T
 from ticketguard.files import open_at_once, read_whole, reading
 from ticketguard.strict_json import parse_json
 from ticketguard.tensor_file import HEADER_LIMIT_BYTES, MAX_HEADER_VALUES
-from ticketguard.ticket import METADATA_KEY, Mask, Reference, Ticket, weights_digest
+from ticketguard.ticket import METADATA_KEY, Mask, Ticket, read_reference, weights_digest
 from ticketguard.verification.registry import scheme_of
 
 INSPECT_VERSION = "ticketguard.inspect/1"
@@ -225,7 +225,7 @@ def claim_document(claim: Claim) -> Document:
 
 def vault_document(vault: Vault) -> Document:
     """Return what a vault holds, without its secret."""
-    reference = Reference.from_bytes(vault.reference)
+    reference = read_reference(vault.reference)
     return {
         "reference_digest": reference.digest().hex(),
         "channel_groups": None if vault.channel_groups is None else len(vault.channel_groups),

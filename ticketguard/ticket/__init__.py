@@ -12,7 +12,7 @@ from ticketguard.ticket.info import STRUCTURES, TicketInfo
 from ticketguard.ticket.mask import FloatArray, Mask, weights_digest
 from ticketguard.ticket.masked_tensors import MASK_PREFIX, RESERVED_PREFIX
 from ticketguard.ticket.reference import LONGEST_NAME, Reference
-from ticketguard.ticket.start_reference import StartReference
+from ticketguard.ticket.start_reference import AnyReference, StartReference, read_reference
 from ticketguard.ticket.ticket import Ticket
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "METADATA_KEY",
     "RESERVED_PREFIX",
     "STRUCTURES",
+    "AnyReference",
     "Array",
     "BoolArray",
     "FloatArray",
@@ -30,6 +31,7 @@ __all__ = [
     "Ticket",
     "TicketInfo",
     "pack_bits",
+    "read_reference",
     "unpack_bits",
     "weights_digest",
 ]

@@ -2,7 +2,7 @@
 
 A public rule makes most positions of every layer *anchors* and the others *votes*. Of an anchor the sign is kept and
 how large the weight is, of a vote only how large: the votes' signs are drawn from the owner's key once this is fixed.
-Written down for a second implementation in ``signatures/keyed-signs.md``.
+Written down for a second implementation in ``signatures/start-weights.md``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Collection, Iterator, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from ticketguard.keyed import KeyedStream
 from ticketguard.tensor_file import Array, is_shape, parse_tensors, write_tensors
 from ticketguard.ticket.bits import BoolArray, PackedLayer, PackedLayers
 from ticketguard.ticket.mask import FloatArray, Mask, name_and_shape
-from ticketguard.ticket.reference import require_bounded_layers
+from ticketguard.ticket.reference import REFERENCE_VERSION, Reference, require_bounded_layers
 
 START_VERSION = "ticketguard.start/1"
 START_DOMAIN = b"ticketguard/start/v1\0"
@@ -103,6 +104,12 @@ class StartLayer:
         codes = np.empty(2 * len(self.codes), dtype=np.uint8)
         codes[::2], codes[1::2] = self.codes & 15, self.codes >> 4
         return codes[: self.size]
+
+    def negative(self, count: int) -> BoolArray:
+        """Return which of the first *count* flat positions have a negative sign that is kept."""
+        codes = self.codes[: (count + 1) // 2]
+        signs: BoolArray = np.stack([codes & SIGN, codes >> np.uint8(4) & SIGN], axis=1).reshape(-1)[:count] != 0
+        return signs
 
     def magnitudes(self) -> FloatArray:
         """Return magnitudes, flat."""
@@ -212,6 +219,20 @@ class StartReference:
             raise _damaged("has other tensors than codes and sizes of its layers")
         require_bounded_layers(list(said))
         return cls(layers={name: _layer(name, layer, tensors) for name, layer in said.items()})
+
+
+AnyReference: TypeAlias = Reference | StartReference
+
+
+def read_reference(content: bytes) -> AnyReference:
+    """Read what a vault keeps: an unmarked ticket, or start weights.
+
+    Raises:
+        FileError, UnknownVersionError, TensorError: The bytes are neither.
+    """
+    _, metadata = parse_tensors(content, what="the reference", versions=(REFERENCE_VERSION, START_VERSION))
+    kind = StartReference if metadata["version"] == START_VERSION else Reference
+    return kind.from_bytes(content)
 
 
 def _layer(name: str, said: object, tensors: Mapping[str, Array]) -> StartLayer:

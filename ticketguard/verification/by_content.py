@@ -19,7 +19,7 @@ from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.matching import Layout, Shape, layouts_of
 from ticketguard.errors import TensorError
 from ticketguard.graph.assignment import best_assignment
-from ticketguard.ticket import FloatArray, Reference
+from ticketguard.ticket import AnyReference, FloatArray
 from ticketguard.verification.likeness import CLEAR_NATS, Seen, Wanted, distances, look, profile_nats, wanted_layers
 
 # A file with more tensors of a layer's size than this many networks have is not searched; nor are more pairs.
@@ -61,7 +61,7 @@ class Found:
 
 def pair_by_content(
     suspect: Checkpoint,
-    reference: Reference,
+    reference: AnyReference,
     *,
     layers: Sequence[str],
     tensors: Sequence[str],
@@ -102,7 +102,7 @@ def pair_by_content(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Fits:
     suspect: Checkpoint
-    reference: Reference
+    reference: AnyReference
     blocks: Mapping[str, int]
     exact: bool
     view: View | None
@@ -247,7 +247,7 @@ def _resizing(shape: Shape, wanted: Shape) -> float:
 
 
 def clear_layouts(
-    suspect: Checkpoint, reference: Reference, options: Mapping[str, tuple[str, Sequence[Layout]]]
+    suspect: Checkpoint, reference: AnyReference, options: Mapping[str, tuple[str, Sequence[Layout]]]
 ) -> dict[str, tuple[Layout, ...]]:
     """Return the layouts that weights themselves say, of layers whose shapes leave it open.
 

@@ -16,7 +16,7 @@ from ticketguard.errors import CredentialError
 from ticketguard.graph import ChannelGroup, check_fit, groups_from_json
 from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import Patience
-from ticketguard.ticket import Mask, TicketInfo
+from ticketguard.ticket import AnyReference, Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.verdict import Evidence
@@ -143,14 +143,14 @@ class Scheme(Protocol):
         """Say whether a ticket states everything that this mark needs."""
         ...
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
         """Refuse a mark that an untouched copy could not prove at the claim's level.
 
         Args:
             claim: What the claim will say about the mark.
             binding: What it is drawn from.
             marked: The mask that it is in.
-            reference: The mask of the unmarked ticket.
+            reference: What the commitment binds: the unmarked ticket, or start weights.
 
         Raises:
             CapacityError, ConfigurationError: It could not.

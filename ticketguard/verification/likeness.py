@@ -17,7 +17,7 @@ from ticketguard.checkpoints.matching import Layout, Shape
 from ticketguard.graph.groups import IndexArray
 from ticketguard.graph.similarity import balanced
 from ticketguard.graph.sketches import profiles, sketch
-from ticketguard.ticket import FloatArray, Reference
+from ticketguard.ticket import AnyReference, FloatArray
 
 # Positions of a layer that are looked up in each tensor, and of all layers together.
 MOST_SAMPLES, MOST_SAMPLES_IN_ALL = 1024, 2**22
@@ -74,7 +74,7 @@ class Seen:
     alive: int
 
 
-def wanted_layers(reference: Reference, names: Sequence[str]) -> dict[str, Wanted]:
+def wanted_layers(reference: AnyReference, names: Sequence[str]) -> dict[str, Wanted]:
     """Return what is looked for, one layer in memory at a time."""
     most = min(MOST_SAMPLES, max(1, MOST_SAMPLES_IN_ALL // max(1, len(names))))
     found: dict[str, Wanted] = {}

@@ -17,7 +17,7 @@ from ticketguard.checkpoints.matching.conventions import conventions_of
 from ticketguard.checkpoints.packed import describe
 from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup
-from ticketguard.ticket import FloatArray, Reference
+from ticketguard.ticket import AnyReference, FloatArray
 from ticketguard.verification.by_content import CLEAR_GAIN, LEAST_GAIN, SURE_GAIN, View, clear_layouts, pair_by_content
 
 # A tensor with more weights than this, and with more than so many times those of the layers that it stands for, is not
@@ -104,7 +104,7 @@ def blocks_of(groups: Sequence[ChannelGroup]) -> dict[str, int]:
     }
 
 
-def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[str, int] | None = None) -> Networks:
+def find_networks(suspect: Checkpoint, reference: AnyReference, *, blocks: Mapping[str, int] | None = None) -> Networks:
     """Find the suspect's networks.
 
     Args:
@@ -128,7 +128,7 @@ def find_networks(suspect: Checkpoint, reference: Reference, *, blocks: Mapping[
     return Networks(readable=readable, unreadable=tuple(network for network in networks if not network.names))
 
 
-def with_clear_layouts(suspect: Checkpoint, reference: Reference, network: Network) -> Network:
+def with_clear_layouts(suspect: Checkpoint, reference: AnyReference, network: Network) -> Network:
     """Return a network without the layouts that its weights contradict, where its conventions leave them open.
 
     It takes a look at every such tensor, which a copy that is stored as the reference is does not need.
@@ -151,7 +151,7 @@ def with_clear_layouts(suspect: Checkpoint, reference: Reference, network: Netwo
 
 def paired_anew(
     suspect: Checkpoint,
-    reference: Reference,
+    reference: AnyReference,
     network: Network,
     *,
     blocks: Mapping[str, int] | None = None,
@@ -192,7 +192,7 @@ def paired_anew(
 
 
 def _by_content(
-    suspect: Checkpoint, reference: Reference, match: LayerMatch, blocks: Mapping[str, int] | None
+    suspect: Checkpoint, reference: AnyReference, match: LayerMatch, blocks: Mapping[str, int] | None
 ) -> LayerMatch:
     """Return a match whose layers without a known name were found by content."""
     layers = _not_fused(match, reference.mask)
@@ -229,7 +229,7 @@ def _not_fused(match: LayerMatch, layers: Iterable[str]) -> list[str]:
 
 def _paired(
     suspect: Checkpoint,
-    reference: Reference,
+    reference: AnyReference,
     match: LayerMatch,
     layers: Sequence[str],
     blocks: Mapping[str, int] | None,
@@ -272,7 +272,7 @@ def _paired(
     return _with_layouts(anew, {layer: layouts[layer] for layer in pairs}, reference), clear
 
 
-def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], reference: Reference) -> LayerMatch:
+def _with_layouts(match: LayerMatch, layouts: Mapping[str, Sequence[Layout]], reference: AnyReference) -> LayerMatch:
     shapes = {layer: reference.mask.shape(layer) for layer in match.pairs}
     return dataclasses.replace(
         match,

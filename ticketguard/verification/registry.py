@@ -21,10 +21,13 @@ if TYPE_CHECKING:  # the command line's help reads the names, and should not wai
 # Name in claims → module:name of the scheme, loaded when it is first asked for.
 SCHEMES: dict[str, str] = {
     "planted-graph": "ticketguard.verification.planted_graph.scheme:SCHEME",
+    "keyed-signs": "ticketguard.verification.keyed_signs.scheme:SCHEME",
     "trigger-set": "ticketguard.verification.trigger_set:SCHEME",
 }
 # The marks that a ticket gets where none are named, as far as they fit it.
 USUAL = ("planted-graph", "trigger-set")
+# Those of a ticket that is found from a random initialisation.
+USUAL_FROM_START = ("planted-graph", "keyed-signs", "trigger-set")
 
 
 def scheme(name: str) -> Scheme:
@@ -70,6 +73,11 @@ def journals_of(marks: Sequence[MarkClaim], path: str | os.PathLike[str]) -> dic
 def usual_marks(info: TicketInfo) -> tuple[Mark, ...]:
     """Return the marks of a ticket for which none are named."""
     return tuple(found.settings() for found in map(scheme, USUAL) if found.fits(info))
+
+
+def usual_marks_from_start(info: TicketInfo) -> tuple[Mark, ...]:
+    """Return the marks of a ticket that is yet to be found, from a random initialisation, if none are named."""
+    return tuple(found.settings() for found in map(scheme, USUAL_FROM_START) if found.fits(info))
 
 
 def configured_mark(name: str, *, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Mark:

@@ -29,7 +29,7 @@ from ticketguard.embedding.trigger_set import PARTS, TriggerRecipe, Triggers, Tr
 from ticketguard.errors import ConfigurationError, CredentialError, FileError, PredictorError, UnusableAnswerError
 from ticketguard.predictors import Predictor
 from ticketguard.predictors.patience import Patience
-from ticketguard.ticket import FloatArray, Mask, TicketInfo
+from ticketguard.ticket import AnyReference, FloatArray, Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
 from ticketguard.verification.interface import Inquiry, Source, Test, own_parameters
 from ticketguard.verification.journal import Answer, Journal, Questioned, open_journal
@@ -251,7 +251,7 @@ class _TriggerSetScheme:
     def fits(self, info: TicketInfo) -> bool:
         return info.classes >= 2 and len(info.input_shape) in (1, 3)
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
         """Refuse fewer triggers than it takes to prove ownership if every one is answered.
 
         Raises:

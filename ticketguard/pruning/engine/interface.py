@@ -43,8 +43,12 @@ class Planting(Protocol):
         """What is planted, and by whom, for the checkpoints of a search."""
         ...
 
+    def begin(self, start: Mapping[str, Array], everything: Mask) -> Mapping[str, Array]:
+        """Return the weights that the search starts from: the start weights, with the marks that are in them."""
+        ...
+
     def bind(self, start: Mapping[str, Array], everything: Mask) -> BoundPlanting:
-        """Draw the secret edges: they bind *start*, the weights that the ticket will be trained from."""
+        """Draw the secret edges for *start*, the weights that the ticket will be trained from."""
         ...
 
 
@@ -97,6 +101,16 @@ class SearchProblem:
                 object.__setattr__(self, which, {unwrapped_name(name): state[name] for name in state})
 
     @property
+    def given(self) -> str | None:
+        """What weights the search was given to start from, in words; None if it starts from an initialisation."""
+        named = [
+            f"{which} weights"
+            for which in (requirements.PRETRAINED, requirements.REWIND)
+            if getattr(self, which) is not None
+        ]
+        return " and ".join(named) or None
+
+    @property
     def model_name(self) -> str:
         """The model's name or import path, as the ticket says it."""
         return self.model if isinstance(self.model, str) else f"{self.model.__module__}:{self.model.__qualname__}"
@@ -117,7 +131,7 @@ class SearchProblem:
             requirements.require_trainable_alone(self.build(), self.data, model=self.model_name, knob=knob)
 
     def build(self) -> nn.Module:
-        """Return the model at initialisation.
+        """Return the model at initialisation, with the marks that are in its start weights.
 
         Raises:
             ConfigurationError: It cannot be pruned and trained on the data, the density keeps all of its weights or
@@ -125,6 +139,8 @@ class SearchProblem:
         """
         network = build_model(self.model, options=self.model_options, seed=self.seed)
         self.require_fit(network)
+        if self.planting is not None:
+            load_arrays(network, self.planting.begin(state_arrays(network), self.everything(network)))
         return network
 
     def require_fit(self, network: nn.Module) -> None:

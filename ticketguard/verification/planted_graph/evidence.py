@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,56 +10,15 @@ from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.alignment import Alignment
+from ticketguard.verification.decoys import MOST_DECOYS, decoy_bindings
+from ticketguard.verification.doubts import ASSUMPTIONS, doubts_about
 from ticketguard.verification.planted_graph.counting import count_hits
 from ticketguard.verification.planted_graph.passages import Passage
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
-from ticketguard.verification.verdict import Evidence, Status, decide
+from ticketguard.verification.verdict import Evidence, decide
 
 # Decoys are for the eye: of large references, whose secret sets cost the most, a few are shown.
-MOST_DECOYS, LEAST_DECOYS, DECOY_POSITIONS = 20, 2, 4_000_000
-DECOY_DOMAIN = b"ticketguard/decoy/v1\0"
-ASSUMPTIONS = (
-    "the owner's key was drawn at random and the claim's commitment binds it to the reference",
-    "the suspect was not made with knowledge of this key, unless it derives from the marked ticket",
-    "the weights are the accused model's own: their origin is for the auditor to establish",
-    "a claimant who tries 2^k keys buys a factor of 2^k, which the level allows for",
-)
-NOT_ALIGNED = (
-    "could not be aligned: nothing of the reference is recognisable in the suspect, in any order of its channels. An "
-    "unrelated model looks like this, and so does one that was rebuilt in a way that is not undone here: verify from "
-    "its answers as well"
-)
-ONE_NOT_ALIGNED = (
-    "one of the suspect's networks could not be aligned, and it may be the copy: verify from its answers as well"
-)
-PARTLY_ALIGNED = (
-    "only part of the reference is recognised in the suspect, and a copy might show the mark in the rest: verify from "
-    "its answers as well"
-)
-CUT_SHORT = (
-    "the alignment was cut short: channels that may be out of place were not looked for to the end. Of a file with "
-    "several networks, verify thoroughly, and each is looked at for as long as one alone"
-)
-ONLY_PART = (
-    "channels were looked for in a few of the layers, which show nothing of the reference: verify thoroughly, at all "
-    "of them"
-)
-LAYERS_ARE_MISSING = (
-    "layers or networks are missing or cannot be read, and a copy might show the mark there: ask for all weights"
-)
-TOO_LITTLE = "too little is left: an intact copy of this size would not reach the level either"
-IN_BETWEEN = "the evidence is above chance and below the level: verify from its answers as well"
-
-
-def decoy_bindings(commitment: bytes, count: int = MOST_DECOYS) -> list[Binding]:
-    """Return keys that are nobody's, derived from the commitment alone, to run beside the owner's."""
-    return [
-        Binding(
-            secret=hashlib.sha256(DECOY_DOMAIN + commitment + index.to_bytes(4, "little")).digest(),
-            commitment=commitment,
-        )
-        for index in range(count)
-    ]
+LEAST_DECOYS, DECOY_POSITIONS = 2, 4_000_000
 
 
 def evidence_of(
@@ -92,7 +50,7 @@ def evidence_of(
     status = decide(log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable)
     doubts: list[str] = []
     if status != "supported":
-        doubts = _doubts(status, alignments, is_short=attainable > threshold_log10_p, details=details)
+        doubts = doubts_about(status, alignments, is_short=attainable > threshold_log10_p, details=details)
         status = "inconclusive" if doubts else status
     decoys = _decoys(best, binding, parameters)
     return Evidence(
@@ -121,29 +79,6 @@ def evidence_of(
         },
         assumptions=ASSUMPTIONS,
     )
-
-
-def _doubts(status: Status, alignments: Sequence[Alignment], *, is_short: bool, details: dict[str, Any]) -> list[str]:
-    """Return why an absent mark would not show that the suspect is no copy; nothing if it would."""
-    doubts = []
-    if not any(alignment.is_found for alignment in alignments):
-        doubts.append(NOT_ALIGNED)
-    elif not all(alignment.is_found for alignment in alignments):
-        doubts.append(ONE_NOT_ALIGNED)
-    elif not all(alignment.is_clear for alignment in alignments):
-        doubts.append(PARTLY_ALIGNED)
-    if doubts and any(not alignment.complete for alignment in alignments):
-        doubts.append(CUT_SHORT)
-    if any(alignment.is_part for alignment in alignments):
-        doubts.append(ONLY_PART)
-    is_damaged = any(2 * wrong["values"] >= wrong["of"] for wrong in details["values_not_finite"])
-    if is_damaged or any(details[what] for what in ("missing_layers", "unreadable_layers", "unreadable_networks")):
-        doubts.append(LAYERS_ARE_MISSING)
-    if is_short:
-        doubts.append(TOO_LITTLE)
-    elif status == "inconclusive":
-        doubts.append(IN_BETWEEN)
-    return doubts
 
 
 def _statistic(passage: Passage) -> str:

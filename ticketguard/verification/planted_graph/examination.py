@@ -15,29 +15,31 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup
 from ticketguard.graph.alignment import Alignment
-from ticketguard.ticket import Mask, Reference
+from ticketguard.ticket import AnyReference, Mask
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.networks import Network, Networks
 from ticketguard.verification.planted_graph.evidence import evidence_of
-from ticketguard.verification.planted_graph.ordering import Seen
 from ticketguard.verification.planted_graph.passages import Passage, Sighting
-from ticketguard.verification.planted_graph.ways import likeliest, ways_to_read
 from ticketguard.verification.readings import READINGS, Layers
 from ticketguard.verification.verdict import Evidence
+from ticketguard.verification.ways import likeliest, ways_to_read
 
 # As stored, and aligned.
 PASSES = 2
+# What was seen of a network.
+Seen: TypeAlias = tuple[Sighting, Network]
 
 
 def examine_networks(
     suspect: Checkpoint,
-    reference: Reference,
+    reference: AnyReference,
     binding: Binding,
     parameters: PlantedParameters,
     *,
@@ -89,7 +91,7 @@ class Examination:
     def __init__(
         self,
         suspect: Checkpoint,
-        reference: Reference,
+        reference: AnyReference,
         parameters: PlantedParameters,
         *,
         groups: Sequence[ChannelGroup],
@@ -118,11 +120,13 @@ class Examination:
     @functools.cached_property
     def aligned(self) -> tuple[Seen, ...]:
         """What the networks show aligned: those for which that is not what they show as stored."""
-        seen = (
-            ordered.read(network, self._reference.mask, self._parameters)
-            for network, ordered in zip(self._way.found.readable, self._way.orders, strict=True)
-        )
-        return tuple(each for each in seen if each is not None)
+        mask, seen = self._reference.mask, []
+        for network, ordered in zip(self._way.found.readable, self._way.orders, strict=True):
+            if (layers := ordered.read(network, mask)) is not None:
+                present = mask.only(ordered.network.names)
+                sighting = Sighting.of(layers, present, self._parameters, layout=ordered.layout)
+                seen.append((sighting, ordered.network))
+        return tuple(seen)
 
     def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
         """Count for one key: as stored and, if that is not enough, aligned.

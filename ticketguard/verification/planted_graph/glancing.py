@@ -19,13 +19,13 @@ from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PARTS, PlantedParameters
 from ticketguard.errors import TensorError
 from ticketguard.graph import ChannelGroup
-from ticketguard.ticket import FloatArray, Mask, Reference
+from ticketguard.ticket import AnyReference, FloatArray, Mask
 from ticketguard.verification.interface import Glance
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.networks import blocks_of
 from ticketguard.verification.planted_graph.counting import secret_positions
-from ticketguard.verification.planted_graph.ways import joined_or_not, ways_to_read
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.ways import joined_or_not, ways_to_read
 
 # Standard deviations above its mean from which on a count's tail is worth computing: it is about one in fifty there.
 REMARKABLE = 2.0
@@ -33,7 +33,7 @@ REMARKABLE = 2.0
 
 def glance(
     suspect: Checkpoint,
-    reference: Reference,
+    reference: AnyReference,
     binding: Binding,
     parameters: PlantedParameters,
     *,

@@ -15,7 +15,7 @@ from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding, Mark, Positions
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.errors import CapacityError
-from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.ticket import AnyReference, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import Glance, Inquiry, Source, Test, own_parameters
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
@@ -52,7 +52,7 @@ class _PlantedGraphScheme:
     def fits(self, info: TicketInfo) -> bool:
         return True
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: Mask) -> None:
+    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
         """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
 
         Raises:
@@ -60,7 +60,7 @@ class _PlantedGraphScheme:
         """
         parameters = PlantedParameters.from_json(own_parameters(claim))
         weights = {name: marked[name].astype(np.float32) for name in marked}
-        counts = count_hits(ReadSuspect.of(weights, reference, parameters), binding, parameters)[0].layers
+        counts = count_hits(ReadSuspect.of(weights, reference.mask, parameters), binding, parameters)[0].layers
         needed_log10_p = self.room_factor * level_log10(claim.level_bits)
         if log10_upper_tail(counts) <= needed_log10_p:
             return

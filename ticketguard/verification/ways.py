@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.errors import UnverifiableError
 from ticketguard.graph import ChannelGroup
-from ticketguard.ticket import Reference
+from ticketguard.ticket import AnyReference
 from ticketguard.verification.networks import Networks, blocks_of, find_networks
-from ticketguard.verification.planted_graph.ordering import Ordered, best_order
+from ticketguard.verification.ordering import Ordered, best_order
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Way:
 
     suspect: Checkpoint
     found: Networks
-    reference: Reference
+    reference: AnyReference
     groups: Sequence[ChannelGroup]
     thorough: bool
 
@@ -57,7 +57,9 @@ class Way:
         return max(ordered.alignment.surplus for ordered in self.orders)
 
 
-def joined_or_not(suspect: Checkpoint, reference: Reference, groups: Sequence[ChannelGroup]) -> tuple[Checkpoint, ...]:
+def joined_or_not(
+    suspect: Checkpoint, reference: AnyReference, groups: Sequence[ChannelGroup]
+) -> tuple[Checkpoint, ...]:
     """Return a suspect with its blocks joined and as it is stored; only the latter if it has none.
 
     Raises:
@@ -69,7 +71,7 @@ def joined_or_not(suspect: Checkpoint, reference: Reference, groups: Sequence[Ch
 
 
 def ways_to_read(
-    suspect: Checkpoint, reference: Reference, groups: Sequence[ChannelGroup], *, thorough: bool = False
+    suspect: Checkpoint, reference: AnyReference, groups: Sequence[ChannelGroup], *, thorough: bool = False
 ) -> tuple[Way, ...]:
     """Find the ways to read a suspect, one at least, in none of which it was aligned yet.
 

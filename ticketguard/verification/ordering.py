@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.checkpoints.matching import Layout, Shape
-from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup, align
 from ticketguard.graph.alignment import Alignment
 from ticketguard.graph.few import few_layers
 from ticketguard.graph.matching import Budget
 from ticketguard.graph.streams import loosened_streams
 from ticketguard.graph.turns import UNTURNED
-from ticketguard.ticket import Mask, Reference
+from ticketguard.ticket import AnyReference, Mask
 from ticketguard.verification.by_content import View
 from ticketguard.verification.networks import Network, blocks_of, paired_anew, with_clear_layouts
-from ticketguard.verification.planted_graph.passages import Sighting
 from ticketguard.verification.readings import Layers
 
 # What is free of the work is divided among the networks of a file, so that none can use up another's, but in so many
@@ -30,8 +27,6 @@ from ticketguard.verification.readings import Layers
 MOST_SHARES = 4
 # How often layers are paired anew, each time by the order of channels that was found before.
 MOST_PAIRINGS = 3
-# What was seen of a network.
-Seen: TypeAlias = tuple[Sighting, Network]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,22 +59,24 @@ class Ordered:
         """Return what puts any tensor, taken as a layer of some name, into the reference's order."""
         return lambda name, layer: self.alignment.apply(name, layer, shapes.get(name))
 
-    def read(self, stored: Network, reference: Mask, parameters: PlantedParameters) -> Seen | None:
-        """Read it; None where that would only repeat what the network showed as *stored*."""
+    def read(self, stored: Network, reference: Mask) -> Layers | None:
+        """Return its layers to be read; None where that would only repeat what the network showed as *stored*."""
         is_same = (self.network.names, self.layouts) == (stored.as_stored, stored.conventions[0])
         # What could not be aligned reads as it is stored, but for layers that could only be read so.
         if stored.as_stored and ((is_same and self.alignment.changes_nothing) or not self.alignment.is_found):
             return None
-        present = reference.only(self.network.names)
-        layers = self.layers({name: present.shape(name) for name in present})
-        layout = ", ".join(sorted({layout.name for layout in self.layouts.values()}))
-        return Sighting.of(layers, present, parameters, layout=layout), self.network
+        return self.layers({name: reference.shape(name) for name in self.network.names})
+
+    @property
+    def layout(self) -> str:
+        """Names of the layouts that its tensors are read in."""
+        return ", ".join(sorted({layout.name for layout in self.layouts.values()}))
 
 
 def best_order(
     suspect: Checkpoint,
     network: Network,
-    reference: Reference,
+    reference: AnyReference,
     groups: Sequence[ChannelGroup],
     *,
     networks: int = 1,
@@ -136,7 +133,7 @@ class _Ordering:
     """
 
     suspect: Checkpoint
-    reference: Reference
+    reference: AnyReference
     groups: Sequence[ChannelGroup]
     budget: Budget
     is_part: bool = False

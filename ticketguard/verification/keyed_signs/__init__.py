@@ -1,0 +1,1 @@
+"""Keyed signs, looked for in a suspect's weights."""
