@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ticketguard.cli.group import DONE
-from ticketguard.cli.marking import MARKING_NAMES, Marking, marking_options, take_marking
+from ticketguard.cli.marking import MARKING_NAMES, Marking, start_marking_options, take_marking
 from ticketguard.cli.options import (
     data_options,
     files_named,
@@ -97,9 +97,9 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--owner",
     type=click.Path(path_type=Path),
-    help="The owner's private key file: the marks are planted during the search, instead of afterwards by embed.",
+    help="The owner's private key file: the ticket is marked from the start, instead of afterwards by embed.",
 )
-@marking_options
+@start_marking_options
 @resume_option
 @force_option
 @json_option
@@ -124,9 +124,10 @@ def command(
     """Find a winning lottery ticket: prune, rewind, retrain, until the density is reached.
 
     Checkpoints are kept beside the ticket while the search runs, so that --resume can continue after an interruption.
-    With --owner the search sees the secret edges of the owner's mark: the ticket that it writes is marked, and comes
-    with a claim and a vault, as from embed. An unmarked ticket that embed will mark is as secret as the vault: anyone
-    who has it can remove the mark. It is written so that only its owner can read it.
+    With --owner the ticket is marked from the start: signs of the weights that it starts from come from the owner's
+    key, and the search sees the secret edges of the owner's mark. It comes with a claim and a vault, as from embed. An
+    unmarked ticket that embed will mark is as secret as the vault: anyone who has it can remove the mark. It is written
+    so that only its owner can read it.
 
     Several accelerators, or machines, train together under 'accelerate launch -m ticketguard find ...'; each batch is
     split among them, and the first process writes the ticket.
@@ -138,7 +139,7 @@ def command(
     from ticketguard.pipeline.runs import RunOptions
     from ticketguard.training import in_first_process
 
-    marking = take_marking(options)
+    marking = take_marking(options, given_start=pretrained is not None or rewind is not None)
     _refuse_idle_options(owner)
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
     given_data = take_data_options(options)

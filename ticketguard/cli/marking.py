@@ -19,7 +19,7 @@ from ticketguard.cli.options import (
     passphrase_option,
     read_passphrase,
 )
-from ticketguard.verification.registry import USUAL
+from ticketguard.verification.registry import USUAL, USUAL_FROM_START
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -43,11 +43,15 @@ MARKING_NAMES = (
     "passphrase_file",
 )
 
-marks_option = click.option(
-    "--marks",
-    default=",".join(USUAL),
-    show_default=True,
-    help="Marks, separated by commas; the planted graph is read from weights, the trigger set from answers.",
+
+def _marks_option(usual: Sequence[str], note: str) -> Callable[[Any], Any]:
+    help_text = "Marks, separated by commas; the trigger set is read from answers, the others from weights."
+    return click.option("--marks", default=",".join(usual), show_default=True, help=f"{help_text}{note}")
+
+
+marks_option = _marks_option(USUAL, "")
+start_marks_option = _marks_option(
+    USUAL_FROM_START, f" Of a search that starts from weights that are given, the default is {','.join(USUAL)}."
 )
 setting_option = click.option(
     "--mark-option",
@@ -69,14 +73,15 @@ survive_option = click.option(
     help="A theft that the planted graph is to survive, such as pruned-80, or several by one thief, joined by +; "
     "repeatable. It is then as small as that allows: 'ticketguard plan' shows the choice, and its help the thefts.",
 )
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+_FILES: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--claim", type=click.Path(path_type=Path), default=CLAIM, show_default=True, help="Signed claim, to publish."
     ),
     click.option(
         "--vault", type=click.Path(path_type=Path), default=VAULT, show_default=True, help="Encrypted vault, to keep."
     ),
-    marks_option,
+)
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
     ),
@@ -97,8 +102,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def marking_options(function: AnyFunction) -> AnyFunction:
-    """Add the options of marks and their credential."""
-    for option in reversed(_OPTIONS):
+    """Add the options of marks and their credential, of a ticket that exists."""
+    return _with((*_FILES, marks_option, *_OPTIONS), function)
+
+
+def start_marking_options(function: AnyFunction) -> AnyFunction:
+    """Add the options of marks and their credential, of a ticket that is yet to be found."""
+    return _with((*_FILES, start_marks_option, *_OPTIONS), function)
+
+
+def _with(options: Sequence[Callable[[Any], Any]], function: AnyFunction) -> AnyFunction:
+    for option in reversed(options):
         function = option(function)
     return function
 
@@ -137,8 +151,12 @@ class Marking:
         return credential.outputs(self.claim, self.vault, owner, **sealing)
 
 
-def take_marking(options: dict[str, Any]) -> Marking:
+def take_marking(options: dict[str, Any], *, given_start: bool = False) -> Marking:
     """Move the marks' options out of a command's *options*.
+
+    Args:
+        options: What the command was called with.
+        given_start: Whether a search starts from weights that were given: its usual marks are then fewer.
 
     Raises:
         ConfigurationError: A mark is unknown, its settings are out of range, or the recipient could not be sealed to.
@@ -148,9 +166,10 @@ def take_marking(options: dict[str, Any]) -> Marking:
         from ticketguard.credentials.vault_key import parse_recipient
 
         parse_recipient(recipient)
-    marks = named_marks(
-        options.pop("marks"), options.pop("mark_option"), share=options.pop("share"), triggers=options.pop("triggers")
-    )
+    names = options.pop("marks")
+    if given_start and click.get_current_context().get_parameter_source("marks") is ParameterSource.DEFAULT:
+        names = ",".join(USUAL)
+    marks = named_marks(names, options.pop("mark_option"), share=options.pop("share"), triggers=options.pop("triggers"))
     return Marking(
         marks=marks,
         level_bits=options.pop("level_bits"),
