@@ -122,7 +122,6 @@ def test_what_cannot_be_found_is_wrong_usage(
     [
         (("--mark-option", "planted-graph.rate=x"), 2, "planted graph: rate is 'x', expected a number"),
         (("--marks", "qr-code"), 2, "unknown mark 'qr-code', expected one or more of planted-graph, "),
-        (("--marks", "keyed-signs"), 2, "keyed signs are drawn before training starts"),
         ((), 2, "the ticket does not name its model and data"),
         (("--share", "0.9"), 2, "share is 0.9"),
         (("--triggers", "0"), 2, "count is 0"),
