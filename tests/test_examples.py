@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+# torchvision, which Transformers imports, may lack operators beside a CPU build of torch.
+RUN = (
+    "import runpy, sys; from ticketguard.torchvision_shim import import_torchvision; import_torchvision(); "
+    "runpy.run_path(sys.argv[1], run_name='__main__')"
+)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_proves_its_point(example: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    if "transformers" in example.read_text():
+        pytest.importorskip("transformers")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, example], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line for line in lines if "weights: supported" in line or "answers: supported" in line]
