@@ -59,7 +59,7 @@ def main() -> None:
         model, owner=tg.Owner.generate("Ada"), example={"input_ids": batch(torch.Generator().manual_seed(0))[:1]}
     )
     print(f"loss {train(model, steps=120):.2f}")
-    ticket, credential = start.finish(model)
+    _, credential = start.finish(model)
     copy = tg.verify(tg.Checkpoint(model.state_dict()), credential)
     print(f"the model's weights: {copy.status}, p = 10^{copy.log10_p:.0f}")
     fine_tuned = build()
