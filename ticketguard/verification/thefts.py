@@ -47,10 +47,12 @@ class Step:
     Attributes:
         kind: A key of `KINDS`.
         share: How much of it, as a fraction.
+        is_from_new_weights: Whether all edges are then trained from other start weights.
     """
 
     kind: str
     share: float
+    is_from_new_weights: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,4 +99,4 @@ def _step(text: str) -> Step:
         raise ConfigurationError(
             f"theft '{text}' has {shortened(percentage)} percent, expected more than 0 and at most {KINDS[kind].most:g}"
         )
-    return Step(kind=kind, share=percent / 100)
+    return Step(kind=kind, share=percent / 100, is_from_new_weights=kind == REWIRED)
