@@ -19,7 +19,8 @@ def a_ticket(edges: int = 10_000) -> Ticket:
     mask = np.zeros((1000, 100), dtype=np.bool_)
     mask.reshape(-1)[:edges] = True
     weights = {"a": mask.astype(np.float32)}
-    return Ticket(mask=Mask(layers={"a": mask}), weights=weights, info=TicketInfo(method="magnitude"))
+    info = TicketInfo(method="magnitude")
+    return Ticket(mask=Mask(layers={"a": mask}), weights=weights, rewind_weights=None, info=info)
 
 
 def shown(theft: str, *, edges: int = 10_000) -> tuple[float, float]:

@@ -13,7 +13,10 @@ STEPS = st.tuples(st.sampled_from(sorted(KINDS)), st.integers(1, 99))
 @given(st.lists(STEPS, min_size=1, max_size=4))
 def test_a_theft_is_its_steps_in_order(steps: list[tuple[str, int]]) -> None:
     theft = Theft.parse(" + ".join(f"{kind}-{percent}" for kind, percent in steps))
-    assert theft.steps == tuple(Step(kind=kind, share=percent / 100) for kind, percent in steps)
+    # Whoever rewires trains from new weights.
+    assert theft.steps == tuple(
+        Step(kind=kind, share=percent / 100, is_from_new_weights=kind == REWIRED) for kind, percent in steps
+    )
 
 
 def test_percentages_may_have_decimals_and_one_may_be_more_than_all() -> None:
