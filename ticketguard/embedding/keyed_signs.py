@@ -119,8 +119,15 @@ class KeyedSigns:
         """Return what the commitment binds of the *start* weights, and why layers carry no signs, by name.
 
         Raises:
-            ConfigurationError: Most of the weights cannot carry any.
+            ConfigurationError: Most of the weights cannot carry any, or some are not finite.
         """
+        for name, layer in start.items():
+            # A vault that held such a layer could not be read again.
+            if not layer.size or not np.isfinite(layer).all():
+                raise ConfigurationError(
+                    f"the start weights cannot be bound: '{name}' is empty or has values that are NaN or infinite: "
+                    "initialise it first"
+                )
         whole = round(self.anchors * SHARES)
         reasons = {name: reason for name, layer in start.items() if (reason := why_not_symmetric(layer)) is not None}
         symmetric = sum(layer.size for name, layer in start.items() if name not in reasons)
