@@ -146,11 +146,8 @@ def test_signs_are_the_published_ones() -> None:
 
 
 def test_signs_are_fair_and_differ_by_layer_key_and_commitment() -> None:
-    drawn = [
-        drawn_signs(binding, name, 100_000)
-        for binding in (BINDING, Binding(secret=bytes(32), commitment=bytes(32)), Binding(secret=bytes(range(32)), commitment=bytes([1] * 32)))
-        for name in ("a", "b")
-    ]  # fmt: skip
+    others = Binding(secret=bytes(32), commitment=bytes(32)), Binding(secret=BINDING.secret, commitment=bytes([1] * 32))
+    drawn = [drawn_signs(binding, name, 100_000) for binding in (BINDING, *others) for name in ("a", "b")]
     for number, signs in enumerate(drawn):
         assert abs(signs.mean() - 0.5) < 0.008
         for other in drawn[:number]:
@@ -209,7 +206,8 @@ def test_a_claim_says_what_an_untouched_copy_keeps(density: float, ppm: int) -> 
 @pytest.mark.parametrize(
     "parameters",
     [
-        {}, {"density_ppm": 0}, {"density_ppm": -1}, {"density_ppm": 1_000_001}, {"density_ppm": 2**60}, {"density_ppm": True},
+        {}, {"density_ppm": 0}, {"density_ppm": -1}, {"density_ppm": 1_000_001}, {"density_ppm": 2**60},
+        {"density_ppm": True},
         {"density_ppm": "50000"}, {"density_ppm": [1]}, {"density_ppm": 0.5}, {"density_ppm": None}, {"other": 1},
         {"density_ppm": 50_000, "other": 1}, {"density_ppm": 50_000, "secret_ppm": 30_000},
     ],

@@ -222,7 +222,8 @@ def test_other_versions_are_refused(version: object) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        [0, 3, 3], [257, 3, 3], [True, 3, 3], [179.0, 3, 3], ["179", 3, 3], [-1, 3, 3], [179], [], 179, "abc", None, {"0": 179},
+        [0, 3, 3], [257, 3, 3], [True, 3, 3], [179.0, 3, 3], ["179", 3, 3], [-1, 3, 3], [179], [], 179, "abc", None,
+        {"0": 179},
         [179, 0, 3], [179, 3, -3], [179, 3, True], [179, 3, 3.0], [179, *[1] * 32], [179, 2**31, 2**31], [179, 2**63],
     ],
 )  # fmt: skip
@@ -254,7 +255,8 @@ def test_missing_and_extra_tensors_are_refused(tensors: dict[str, Array | None])
 @pytest.mark.parametrize(
     "codes",
     [
-        np.zeros(4, np.uint8), np.zeros(6, np.uint8), np.zeros((5, 1), np.uint8), np.zeros(5, np.int8), np.zeros(5, np.bool_),
+        np.zeros(4, np.uint8), np.zeros(6, np.uint8), np.zeros((5, 1), np.uint8), np.zeros(5, np.int8),
+        np.zeros(5, np.bool_),
         np.array([0, 0, 0, 0, 16], np.uint8), np.array([0, 0, 0, 0, 128], np.uint8), np.zeros(0, np.uint8), None,
     ],
 )  # fmt: skip
@@ -273,7 +275,8 @@ def sizes(*changed: float) -> Array:
 @pytest.mark.parametrize(
     "given",
     [
-        sizes(np.nan), sizes(np.inf), sizes(5), sizes(9, 8), -np.ones(8, np.float32), sizes()[::-1].copy(), sizes()[:7].copy(),
+        sizes(np.nan), sizes(np.inf), sizes(5), sizes(9, 8), -np.ones(8, np.float32), sizes()[::-1].copy(),
+        sizes()[:7].copy(),
         sizes().astype(np.float64), sizes().astype(np.float16), sizes().reshape(8, 1), None,
     ],
 )  # fmt: skip
