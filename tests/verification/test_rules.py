@@ -42,6 +42,8 @@ ROOT = Path(__file__).parents[2]
 
 PAGE = "verification/test_by_the_page.py"
 TICKET_PAGE = "ticket/test_ticket_by_the_page.py"
+START = "ticket/test_start_reference.py"
+SIGNS, SIGNS_PAGE = "verification/test_start_signs.py", "verification/test_signs_by_the_page.py"
 
 # Number of the rule → files under tests/ and their tests; "" is this file.
 RULES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -118,6 +120,45 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
                  "every_reading_is_counted_where_the_reference_is_empty_or_full",
                  "edges_of_the_reference_itself_say_nothing")},
     "PG18": {"": ("ownership_is_supported_down_to_the_level_itself",)},
+    # start-weights.md
+    "SW1": {START: ("start_weights_are_the_published_ones",
+                    "any_start_is_read_and_hashed_as_the_page_says",
+                    "anchors_are_as_many_as_their_share_says_and_others_in_each_layer")},
+    "SW2": {START: ("other_versions_are_refused",)},
+    "SW3": {START: ("shares_and_shapes_that_are_none_are_refused",
+                    "other_tensors_than_those_of_the_layers_are_refused")},
+    "SW4": {START: ("names_that_are_too_long_are_refused", "more_layers_than_any_network_has_are_refused")},
+    "SW5": {START: ("missing_and_extra_tensors_are_refused", "other_tensors_than_those_of_the_layers_are_refused")},
+    "SW6": {START: ("codes_that_do_not_fit_are_refused", "start_weights_are_the_published_ones")},
+    "SW7": {START: ("sizes_that_are_none_are_refused",)},
+    "SW8": {START: ("the_signs_of_votes_never_enter",)},
+    "SW9": {START: ("start_weights_are_the_published_ones", "the_digest_covers_everything")},
+    # keyed-signs.md
+    "KS1": {SIGNS: ("another_version_is_refused",)},
+    "KS2": {SIGNS: ("committed_parameters_out_of_range_are_refused",),
+            "embedding/test_keyed_signs.py": ("parameters_that_anybody_may_have_written_are_refused",)},
+    "KS3": {SIGNS: ("channel_groups_that_the_commitment_does_not_bind_are_not_used",)},
+    "KS4": {SIGNS: ("a_reference_that_is_a_ticket_is_refused",)},
+    "KS5": {"embedding/test_keyed_signs.py": ("signs_are_the_published_ones",),
+            SIGNS_PAGE: ("a_second_implementation_finds_the_published_agreements",)},
+    "KS6": {SIGNS: ("nothing_that_is_read_before_the_key_looks_at_a_vote",),
+            SIGNS_PAGE: ("every_reading_is_what_the_page_says",)},
+    "KS7": {SIGNS: ("a_weight_that_is_zero_has_no_vote", "signs_of_anchors_are_not_counted",
+                    "a_layer_without_votes_is_aligned_by_and_not_counted",
+                    "the_true_key_gives_what_a_hand_computes")},
+    "KS8": {"verification/test_binomial.py": ("any_tail_is_exact", "tails_of_many_coins_are_exact"),
+            SIGNS: ("the_true_key_gives_what_a_hand_computes", "wrong_keys_have_p_values")},
+    "KS9": {SIGNS_PAGE: ("every_reading_is_what_the_page_says", "agreements_are_the_published_ones")},
+    "KS10": {SIGNS: ("a_permuted_copy_is_put_in_order_by_the_anchors",
+                     "nothing_that_is_read_before_the_key_looks_at_a_vote",
+                     "a_start_that_is_forged_to_look_like_the_suspect_gains_nothing")},
+    "KS11": {SIGNS: ("nothing_that_is_read_before_the_key_looks_at_a_vote", "wrong_keys_have_p_values")},
+    "KS12": {SIGNS: ("missing_layers_acquit_nobody", "what_an_intact_copy_could_not_show_acquits_nobody",
+                     "a_network_trained_from_another_start_is_not_supported")},
+    "KS13": {SIGNS: ("every_reading_is_paid_for_as_stored_and_aligned",),
+             SIGNS_PAGE: ("a_verdict_is_what_the_page_computes",)},
+    "KS14": {SIGNS: ("every_network_is_paid_for",)},
+    "KS15": {SIGNS: ("ownership_is_supported_down_to_the_level_itself",)},
     # trigger-set.md
     "TS1": {"": ("another_version_of_a_scheme_is_refused",)},
     "TS2": {"": ("committed_parameters_out_of_range_are_refused",),

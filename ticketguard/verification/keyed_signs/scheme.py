@@ -98,6 +98,7 @@ class _KeyedSignsScheme:
 
     def glance(self, inquiry: Inquiry, seen: Memory) -> Glance:
         assert inquiry.weights is not None
+        SignParameters.from_json(own_parameters(inquiry.mark))
         reference = _start_of(inquiry.credential.reference)
         return glance(
             inquiry.weights,
