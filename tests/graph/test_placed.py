@@ -10,7 +10,7 @@ import pytest
 from ticketguard.graph import Alignment, GroupMember, matching
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import Budget, Matching, in_place, inverse
-from ticketguard.graph.search import Found, Placed, _carried_over, _read_off
+from ticketguard.graph.search import Found, Placed, _carried_over, read_off
 from ticketguard.graph.similarity import strongest_edges
 from ticketguard.graph.streams import Stream
 from ticketguard.graph.turns import UNTURNED, KernelTurn
@@ -100,14 +100,14 @@ def test_an_order_is_carried_over_to_streams_that_are_cut_otherwise() -> None:
     assert _carried_over(part, found).tolist() == [-1, -1, 2]
 
 
-def test_an_order_is_read_off_the_layers_that_were_compared() -> None:
+def test_an_order_isread_off_the_layers_that_were_compared() -> None:
     shapes = ({"w": (4, 3), "v": (4, 3)}, {"w": (6, 3), "v": (6, 3)})
     both = stream((whole("v", 0, 4), whole("v", 0, 6)), (whole("w", 0, 4), whole("w", 0, 6)))
     start = Placed(streams=(ROWS,), orders=(ORDER,), turn=UNTURNED, layers=("w",))
-    order = _read_off(both, start, *shapes)
+    order = read_off(both, start, *shapes)
     assert order is not None
     assert order.tolist() == ORDER.tolist()
-    assert _read_off(stream((whole("v", 0, 4), whole("v", 0, 6))), start, *shapes) is None
+    assert read_off(stream((whole("v", 0, 4), whole("v", 0, 6))), start, *shapes) is None
 
 
 def test_nobody_is_guessed_without_work_left(monkeypatch: pytest.MonkeyPatch) -> None:

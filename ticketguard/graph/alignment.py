@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ticketguard.errors import TensorError, UnverifiableError
+from ticketguard.graph.by_signs.coded import StartSigns, Strengths, strengths
+from ticketguard.graph.by_signs.search import Found as SignsFound
+from ticketguard.graph.by_signs.search import SignSearch
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
 from ticketguard.graph.likeness import LEAST_DEVIATIONS, LEAST_EXCESS
-from ticketguard.graph.matching import Budget
-from ticketguard.graph.search import Placed, Search
-from ticketguard.graph.similarity import Edges, kept_edges, strongest_edges
+from ticketguard.graph.matching import Budget, Order
+from ticketguard.graph.search import Found, Placed, Search
+from ticketguard.graph.similarity import MOST_FULL, Edges, kept_edges, strongest_edges
 from ticketguard.graph.streams import Shape, Stream
 from ticketguard.graph.surplus import without_full_channels
 from ticketguard.graph.turns import UNTURNED, KernelTurn
-from ticketguard.ticket import AnyReference, FloatArray
+from ticketguard.ticket import AnyReference, FloatArray, Reference, StartReference
 
 # What has less than this share of what counts as found has no trace of the reference.
 TRACED = 0.5
@@ -136,6 +140,7 @@ def align(
     budget: Budget | None = None,
     start: Alignment | None = None,
     is_part: bool = False,
+    counts: Mapping[str, int] | None = None,
 ) -> Alignment:
     """Match a suspect's channels to the reference's.
 
@@ -145,11 +150,13 @@ def align(
     Args:
         suspect: Weights under the reference's layer names, shape (out, in, *kernel); layers may be missing. Each is
             looked up once, so a lazy mapping keeps memory low.
-        reference: The unmarked ticket.
+        reference: The unmarked ticket; or the start weights, of whose anchors the signs are compared.
         groups: Channel groups of the reference's model; members that are not masked layers are ignored.
         budget: Work that is left for this suspect, where it is aligned in several ways; one of its own if not given.
         start: What was found in some of the layers, which is tried first.
         is_part: Whether these are a few layers of a larger network, of which less is tried.
+        counts: With start weights: by layer, how many of the suspect's strongest weights are compared. Of a layer that
+            is left out it is all that are not zero, or a quarter of its positions where nearly all are not.
 
     Raises:
         UnverifiableError: The suspect has none of the reference's layers.
@@ -160,30 +167,26 @@ def align(
         raise UnverifiableError(
             "the suspect has none of the reference's layers: check that it is the same architecture"
         )
-    edges: dict[str, tuple[Edges, Edges]] = {}
-    shapes: dict[str, Shape] = {}
-    for name in names:
-        layer, kept = suspect[name], reference.mask[name]
-        _require_kernel(name, layer.shape, kept.shape)
-        shapes[name] = layer.shape
-        # Which edges a full layer has says nothing, but what they weigh: the suspect's strongest are compared with it.
-        count = max(1, round(FULL_SHARE * kept.size)) if kept.all() else int(np.count_nonzero(kept))
-        layer = without_full_channels(layer, kept.shape, most=MOST_GROWN * count)
-        # What was added to a layer takes its share of the strongest.
-        more = max(1.0, layer.size / kept.size)
-        edges[name] = (
-            kept_edges(kept, reference.kept_weights[name]),
-            strongest_edges(layer, round(more * count), grown=MOST_GROWN),
-        )
     wanted = {name: reference.mask.shape(name) for name in names}
-    budget = budget or Budget.of(wanted, shapes)
     placed = None if start is None else start.placed
-    search = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part)
-    best = search.best()
+    best: Found | SignsFound
+    recognised: Callable[[], list[Order]]
+    if isinstance(reference, StartReference):
+        starts, signs, shapes = _signs(suspect, reference, names, counts or {})
+        budget = budget or Budget.of(wanted, shapes)
+        by_signs = SignSearch(starts, signs, wanted, shapes, groups, budget, start=placed, is_part=is_part)
+        best = by_signs.best()
+        recognised = best.recognised
+    else:
+        edges, shapes = _edges(suspect, reference, names)
+        budget = budget or Budget.of(wanted, shapes)
+        search = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part)
+        best = search.best()
+        recognised = functools.partial(search.recognised, best)
     # Of a part, all orders are starts for the rest.
-    orders = best.orders if is_part or not best.likeness.is_found else search.recognised(best)
+    orders = best.orders if is_part or not best.likeness.is_found else recognised()
     return Alignment(
-        streams=best.matching.streams,
+        streams=best.streams,
         orders=tuple(orders),
         unrecognised=sum(int((one != other).sum()) for one, other in zip(orders, best.orders, strict=True)),
         turn=best.turn,
@@ -196,6 +199,50 @@ def align(
         layers=tuple(names),
         complete=budget.kept,
     )
+
+
+def _edges(
+    suspect: Mapping[str, FloatArray], reference: Reference, names: Sequence[str]
+) -> tuple[dict[str, tuple[Edges, Edges]], dict[str, Shape]]:
+    """Return the edges of the reference's and of the suspect's layers, and the shapes of the suspect's."""
+    edges: dict[str, tuple[Edges, Edges]] = {}
+    shapes: dict[str, Shape] = {}
+    for name in names:
+        layer, kept = suspect[name], reference.mask[name]
+        _require_kernel(name, layer.shape, kept.shape)
+        shapes[name] = layer.shape
+        # Which edges a full layer has says nothing, but what they weigh: the suspect's strongest are compared with it.
+        count = max(1, round(FULL_SHARE * kept.size)) if kept.all() else int(np.count_nonzero(kept))
+        edges[name] = kept_edges(kept, reference.kept_weights[name]), _strongest(layer, kept.shape, count)
+    return edges, shapes
+
+
+def _signs(
+    suspect: Mapping[str, FloatArray], reference: StartReference, names: Sequence[str], counts: Mapping[str, int]
+) -> tuple[dict[str, StartSigns], dict[str, Strengths], dict[str, Shape]]:
+    """Return the start's layers, the suspect's edges, and the shapes of its layers."""
+    starts: dict[str, StartSigns] = {}
+    signs: dict[str, Strengths] = {}
+    shapes: dict[str, Shape] = {}
+    for name in names:
+        layer, wanted = suspect[name], reference.layers[name].shape
+        _require_kernel(name, layer.shape, wanted)
+        shapes[name] = layer.shape
+        starts[name] = StartSigns.of(reference, name)
+        if name in counts:
+            edges = _strongest(layer, wanted, counts[name])
+        else:
+            there = int(np.count_nonzero(layer))
+            edges = strongest_edges(layer, there if there <= MOST_FULL * layer.size else round(FULL_SHARE * layer.size))
+        signs[name] = strengths(edges)
+    return starts, signs, shapes
+
+
+def _strongest(layer: FloatArray, wanted: Shape, count: int) -> Edges:
+    layer = without_full_channels(layer, wanted, most=MOST_GROWN * count)
+    # What was added to a layer takes its share of the strongest.
+    more = max(1.0, layer.size / math.prod(wanted))
+    return strongest_edges(layer, round(more * count), grown=MOST_GROWN)
 
 
 def _require_kernel(name: str, found: Shape, wanted: Shape) -> None:

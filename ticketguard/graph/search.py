@@ -88,6 +88,11 @@ class Found:
     orders: Sequence[Order]
     likeness: Likeness
 
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The axes that were matched together."""
+        return self.matching.streams
+
 
 class Search:
     """Tries turns, streams and starts, the likeliest first, until the suspect is clearly aligned."""
@@ -223,7 +228,7 @@ class Search:
             unknown if found is None else found
             for unknown, found in zip(
                 matching.unknown(),
-                (_read_off(stream, start, *self._shapes) for stream in matching.streams),
+                (read_off(stream, start, *self._shapes) for stream in matching.streams),
                 strict=True,
             )
         ]
@@ -362,7 +367,7 @@ def _carried_over(stream: Stream, found: Found) -> Order:
     return at
 
 
-def _read_off(
+def read_off(
     stream: Stream, start: Placed, reference: Mapping[str, Shape], suspect: Mapping[str, Shape]
 ) -> Order | None:
     """Return a stream's order as it was found in some layers; None if it goes through none of them."""

@@ -1,0 +1,270 @@
+"""Search for the order of a suspect's channels by signs: the likeliest and cheapest ways first, until one is clear."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ticketguard.graph.by_signs.coded import StartSigns, Strengths, turned
+from ticketguard.graph.by_signs.judging import judged
+from ticketguard.graph.by_signs.scoring import Matrix, Place, Scoring
+from ticketguard.graph.by_signs.sweeping import (
+    Order,
+    State,
+    annealed,
+    converged,
+    made_up,
+    placed_once,
+    relearned,
+)
+from ticketguard.graph.by_signs.tables import ASSUMED
+from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
+from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS, Likeness
+from ticketguard.graph.matching import STEPS_A_LOOK, Budget, in_place
+from ticketguard.graph.search import Placed, read_off
+from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
+from ticketguard.graph.turns import UNTURNED, KernelTurn, turns_of
+
+# Sweeps of a matching outright, and of one that begins with little certainty.
+PASSES, FIRST_SWEEPS, LAST_SWEEPS = 6, 8, 6
+LEAST_CERTAIN, SETTLED = 0.1, 0.5
+# Sweeps at the end with all anchors, after what edges say was learned from what is aligned. A mean field is too sure;
+# that much more so is what leaves the most when channels are left out by it.
+SURE, LAST_SURE = 1.0, 1.5
+LEARNING_SWEEPS = 3
+# Channels that are less likely than this where they were put are not recognised.
+RECOGNISED = 0.3
+# Turns are only looked for in small networks, of so many positions.
+MOST_POSITIONS_TURNED = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """One solution.
+
+    Attributes:
+        scoring: What was compared.
+        turn: How the kernels were turned before.
+        state: What was found, made up.
+        likeness: How many of the signs that the matching did not see agree.
+        unsure: The same, not made up yet.
+    """
+
+    scoring: Scoring
+    turn: KernelTurn
+    state: State
+    likeness: Likeness
+    unsure: State
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The axes that were matched together."""
+        return self.scoring.streams
+
+    @property
+    def orders(self) -> list[Order]:
+        """Where the channels lie."""
+        return [np.asarray(place, dtype=np.int64) for place in self.state.places]
+
+    def recognised(self) -> list[Order]:
+        """Return the orders without the channels that are not likely where they were put."""
+        return [_recognised(order, place) for order, place in zip(self.orders, self.unsure.places, strict=True)]
+
+
+class SignSearch:
+    """Tries streams, starts, flips and turns until the suspect is clearly aligned.
+
+    Args:
+        starts: The start's layers.
+        suspect: The suspect's.
+        reference: Shapes of the start's layers.
+        shapes: Shapes of the suspect's.
+        groups: Channel groups.
+        budget: Work that may be done.
+        start: What was found in some of the layers.
+        is_part: Whether these are a few layers of a larger network.
+    """
+
+    def __init__(
+        self,
+        starts: Mapping[str, StartSigns],
+        suspect: Mapping[str, Strengths],
+        reference: Mapping[str, Shape],
+        shapes: Mapping[str, Shape],
+        groups: Sequence[ChannelGroup],
+        budget: Budget,
+        *,
+        start: Placed | None = None,
+        is_part: bool = False,
+    ) -> None:
+        self._starts, self._suspect, self._shapes = starts, suspect, (reference, shapes)
+        self._groups, self._budget, self._start, self._is_part = groups, budget, start, is_part
+        self._kinds = {name: one.kinds for name, one in starts.items()}
+
+    def best(self) -> Found:
+        """Return the solution that agrees best with what the matching did not see; matched again by all, if found."""
+        best: Found | None = None
+        for found in self._tried():
+            if best is None or found.likeness.deviations > best.likeness.deviations:
+                best = found
+            if best.likeness.is_clear or not self._budget.is_left:
+                break
+        assert best is not None
+        # A part is a start for the rest, which are judged by the same anchors.
+        return self._completed(best) if best.likeness.is_found and not self._is_part else best
+
+    def _completed(self, found: Found) -> Found:
+        """Match again by all anchors, after it was learned what edges say from what is aligned."""
+        kinds = {name: start.whole() for name, start in self._starts.items()}
+        scoring = Scoring(kinds, found.scoring.suspect, found.scoring.streams, self._budget)
+        state = annealed(scoring, relearned(scoring, found.state), [SURE] * LEARNING_SWEEPS)
+        state = annealed(scoring, relearned(scoring, state), [SURE] * LEARNING_SWEEPS + [LAST_SURE] * LEARNING_SWEEPS)
+        return dataclasses.replace(found, scoring=scoring, state=made_up(scoring, state), unsure=state)
+
+    def _tried(self) -> Iterator[Found]:
+        """Give solutions, the likeliest and cheapest first."""
+        bound, loose = self._bound, self._loose
+        if self._start is not None:
+            yield self._continued(self._start)
+        stored = self._scoring(bound or loose)
+        yield self._settled(stored, UNTURNED, self._state(stored, [in_place(one) for one in stored.streams]))
+        for streams, may_flip in ((bound, False), (bound, True), (loose, False), (loose, True)):
+            if not streams:
+                continue
+            scoring = self._scoring(streams)
+            if not may_flip:
+                yield self._settled(scoring, UNTURNED, self._from_ends(scoring))
+            yield self._annealed(scoring, UNTURNED, may_flip=may_flip)
+            if self._ends(scoring):
+                yield self._annealed(scoring, UNTURNED, may_flip=may_flip, ends=False)
+        if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
+            yield from self._turned(bound or loose)
+
+    def _turned(self, streams: Sequence[Stream]) -> Iterator[Found]:
+        """Give a solution in the turn that agrees best from the ends."""
+        seen = []
+        for turn in turns_of(shape[CHANNEL_AXES:] for shape in self._shapes[0].values())[1:]:
+            scoring = self._scoring(streams, turn)
+            seen.append(self._settled(scoring, turn, self._from_ends(scoring)))
+            yield seen[-1]
+        if seen:
+            best = max(seen, key=lambda found: found.likeness.deviations)
+            yield self._annealed(best.scoring, best.turn)
+
+    @functools.cached_property
+    def _bound(self) -> tuple[Stream, ...]:
+        reference, suspect = self._shapes
+        return bound_streams(self._groups, reference, suspect) if dict(reference) == dict(suspect) else ()
+
+    @functools.cached_property
+    def _loose(self) -> tuple[Stream, ...]:
+        return loosened_streams(self._groups, *self._shapes)
+
+    def _scoring(self, streams: Sequence[Stream], turn: KernelTurn = UNTURNED) -> Scoring:
+        suspect = self._suspect
+        if not turn.is_none:
+            kernels = {name: shape[CHANNEL_AXES:] for name, shape in self._shapes[1].items()}
+            blocks = [member for stream in streams for member in stream.suspect if member.block > 1]
+            suspect = turned(suspect, turn, kernels, blocks)
+        return Scoring(self._kinds, suspect, streams, self._budget)
+
+    def _state(self, scoring: Scoring, places: Sequence[Place], *, may_flip: bool = False) -> State:
+        return State(
+            places=tuple(places),
+            tables=dict.fromkeys(scoring.kinds, ASSUMED),
+            flips=scoring.unknown_flips() if may_flip else {},
+            may_flip=may_flip,
+        )
+
+    def _found(self, scoring: Scoring, turn: KernelTurn, state: State) -> Found:
+        self._budget.spend(STEPS_A_LOOK * len(scoring.kinds))
+        sure = made_up(scoring, state)
+        return Found(scoring=scoring, turn=turn, state=sure, unsure=state, likeness=judged(self._starts, scoring, sure))
+
+    def _unknown(self, scoring: Scoring) -> list[Place]:
+        """Return what is known of a suspect at first: axes of their own, inputs and classes, are where they were."""
+        return [
+            in_place(stream) if left_out or len(stream.reference) == 1 else None
+            for stream, left_out in zip(scoring.streams, scoring.is_left_out, strict=True)
+        ]
+
+    def _from_ends(self, scoring: Scoring) -> State:
+        """Match streams once each, those that know most of their other ends first."""
+        return placed_once(scoring, self._state(scoring, self._unknown(scoring)))
+
+    def _settled(self, scoring: Scoring, turn: KernelTurn, state: State) -> Found:
+        """Go on from a start outright, while there is anything to follow."""
+        best = self._found(scoring, turn, state)
+        if best.likeness.is_clear:
+            return best
+        for passes in (2, PASSES):
+            found = self._found(scoring, turn, converged(scoring, best.state, passes))
+            if found.likeness.deviations <= best.likeness.deviations:
+                break
+            best = found
+            if best.likeness.is_clear or not self._has_trace(best):
+                break
+        return best
+
+    def _ends(self, scoring: Scoring) -> list[int]:
+        """Return streams that mostly are where they were: axes of their own, as inputs and classes."""
+        return [index for index, stream in enumerate(scoring.streams) if len(stream.reference) == 1]
+
+    def _annealed(self, scoring: Scoring, turn: KernelTurn, *, may_flip: bool = False, ends: bool = True) -> Found:
+        """Match with growing certainty, and no further than half where that shows nothing.
+
+        Args:
+            scoring: What is compared.
+            turn: How the kernels were turned before.
+            may_flip: Whether outputs may be flipped.
+            ends: Whether inputs and classes are where they were, until the rest is placed.
+        """
+        fixed = self._ends(scoring) if ends else []
+        places: list[Place] = [
+            in_place(stream) if left_out or index in fixed else _anywhere(stream)
+            for index, (stream, left_out) in enumerate(zip(scoring.streams, scoring.is_left_out, strict=True))
+        ]
+        state = self._state(scoring, places, may_flip=may_flip)
+        state = annealed(scoring, state, np.geomspace(LEAST_CERTAIN, SETTLED, FIRST_SWEEPS).tolist(), fixed=fixed)
+        found = self._found(scoring, turn, state)
+        if not self._has_trace(found):
+            return found
+        return self._found(scoring, turn, annealed(scoring, state, np.geomspace(SETTLED, SURE, LAST_SWEEPS).tolist()))
+
+    def _continued(self, start: Placed) -> Found:
+        """Go on from what was found in some layers."""
+        reference, suspect = ({name: shapes[name] for name in start.layers} for shapes in self._shapes)
+        was_bound = self._bound and start.streams == bound_streams(self._groups, reference, suspect)
+        scoring = self._scoring(self._bound if was_bound else self._loose, start.turn)
+        places = [
+            unknown if known is None else known
+            for unknown, known in zip(
+                self._unknown(scoring),
+                (read_off(stream, start, *self._shapes) for stream in scoring.streams),
+                strict=True,
+            )
+        ]
+        return self._settled(scoring, start.turn, placed_once(scoring, self._state(scoring, places)))
+
+    def _has_trace(self, found: Found) -> bool:
+        return found.likeness.deviations >= (PART_DEVIATIONS if self._is_part else TRACE_DEVIATIONS)
+
+
+def _anywhere(stream: Stream) -> Matrix:
+    """Return that each channel is as likely as each other."""
+    shape = (stream.channels, stream.suspect_channels)
+    return np.full(shape, 1 / max(shape), dtype=np.float32)
+
+
+def _recognised(order: IndexArray, place: Place) -> IndexArray:
+    """Return an order without channels that are not likely where they were put."""
+    if place is None or place.ndim == 1:
+        return order
+    known = np.flatnonzero(order >= 0)
+    result = np.full_like(order, -1)
+    likely = known[place[known, order[known]] >= RECOGNISED]
+    result[likely] = order[likely]
+    return result
