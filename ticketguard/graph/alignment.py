@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ticketguard.errors import TensorError, UnverifiableError
-from ticketguard.graph.by_signs.coded import StartSigns, Strengths, strengths
+from ticketguard.graph.by_signs.coded import Signs, StartSigns, signs_of
 from ticketguard.graph.by_signs.search import Found as SignsFound
 from ticketguard.graph.by_signs.search import SignSearch
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
@@ -219,10 +219,10 @@ def _edges(
 
 def _signs(
     suspect: Mapping[str, FloatArray], reference: StartReference, names: Sequence[str], counts: Mapping[str, int]
-) -> tuple[dict[str, StartSigns], dict[str, Strengths], dict[str, Shape]]:
+) -> tuple[dict[str, StartSigns], dict[str, Signs], dict[str, Shape]]:
     """Return the start's layers, the suspect's edges, and the shapes of its layers."""
     starts: dict[str, StartSigns] = {}
-    signs: dict[str, Strengths] = {}
+    signs: dict[str, Signs] = {}
     shapes: dict[str, Shape] = {}
     for name in names:
         layer, wanted = suspect[name], reference.layers[name].shape
@@ -234,7 +234,7 @@ def _signs(
         else:
             there = int(np.count_nonzero(layer))
             edges = strongest_edges(layer, there if there <= MOST_FULL * layer.size else round(FULL_SHARE * layer.size))
-        signs[name] = strengths(edges)
+        signs[name] = signs_of(edges)
     return starts, signs, shapes
 
 

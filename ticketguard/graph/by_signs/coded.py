@@ -12,16 +12,14 @@ import numpy.typing as npt
 
 from ticketguard.graph.groups import CHANNEL_AXES, GroupMember, IndexArray
 from ticketguard.graph.likeness import HELD_OUT
-from ticketguard.graph.similarity import VALUE_LIMIT, Edges
+from ticketguard.graph.similarity import Edges
 from ticketguard.graph.turns import KernelTurn
 from ticketguard.ticket.start_reference import SIGN, SIZES, StartReference
 
 Kinds = npt.NDArray[np.uint8]
-Strengths = npt.NDArray[np.int8]
+Signs = npt.NDArray[np.int8]
 # Of the start: votes of each size, positive anchors of each, and negative ones.
 VOTE, POSITIVE, NEGATIVE, KINDS = 0, SIZES, 2 * SIZES, 3 * SIZES
-# A suspect's weight of the largest value that is told apart.
-STRONGEST = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,20 +65,23 @@ def in_three(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (shape[0], shape[1] if len(shape) > 1 else 1, math.prod(shape[CHANNEL_AXES:]))
 
 
-def strengths(edges: Edges) -> Strengths:
-    """Return a suspect's edges as a full layer: signed strength, 0 where there is none; (out, in, places)."""
+def signs_of(edges: Edges) -> Signs:
+    """Return a suspect's edges as a full layer: their signs, 0 where there is none; (out, in, places).
+
+    What they weigh says no more of which channels they join: signs of its large weights are kept rather than others,
+    but the start's sizes say that better.
+    """
     layer = np.zeros(math.prod(edges.shape), dtype=np.int8)
-    sizes = np.maximum(1, np.rint(np.abs(edges.values) * (STRONGEST / VALUE_LIMIT)))
-    layer[edges.flat()] = np.where(edges.values < 0, -sizes, sizes).astype(np.int8)
+    layer[edges.flat()] = np.where(edges.values < 0, -1, 1)
     return layer.reshape(edges.shape)
 
 
 def turned(
-    layers: Mapping[str, Strengths],
+    layers: Mapping[str, Signs],
     turn: KernelTurn,
     kernels: Mapping[str, tuple[int, ...]],
     blocks: list[GroupMember],
-) -> dict[str, Strengths]:
+) -> dict[str, Signs]:
     """Return a suspect's layers with kernels, and the places of flattened maps, turned.
 
     Args:

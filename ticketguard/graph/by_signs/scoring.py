@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.graph.by_signs.coded import Kinds, Strengths
+from ticketguard.graph.by_signs.coded import Kinds, Signs
 from ticketguard.graph.by_signs.tables import Table
 from ticketguard.graph.groups import GroupMember, IndexArray
 from ticketguard.graph.matching import CELLS_A_POSITION, FREE_CELLS, STEPS_A_MEMBER, Budget
@@ -64,7 +64,7 @@ class Scoring:
     """
 
     def __init__(
-        self, kinds: Mapping[str, Kinds], suspect: Mapping[str, Strengths], streams: Sequence[Stream], budget: Budget
+        self, kinds: Mapping[str, Kinds], suspect: Mapping[str, Signs], streams: Sequence[Stream], budget: Budget
     ) -> None:
         self.kinds, self.suspect, self.streams, self.budget = kinds, suspect, tuple(streams), budget
         self.is_left_out = [self._is_too_large(stream) for stream in self.streams]
@@ -114,7 +114,7 @@ class Scoring:
         layer = self.suspect[name]
         planes = np.empty((*layer.shape, 2), dtype=np.float32)
         planes[..., EDGES] = layer != 0
-        planes[..., SIGNS] = np.sign(layer)
+        planes[..., SIGNS] = layer
         if name in flips:
             planes[..., SIGNS] *= flips[name][:, None, None]
         return planes

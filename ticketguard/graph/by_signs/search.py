@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ticketguard.graph.by_signs.coded import StartSigns, Strengths, turned
+from ticketguard.graph.by_signs.coded import Signs, StartSigns, turned
 from ticketguard.graph.by_signs.judging import judged
 from ticketguard.graph.by_signs.scoring import Matrix, Place, Scoring
 from ticketguard.graph.by_signs.sweeping import (
@@ -19,6 +19,7 @@ from ticketguard.graph.by_signs.sweeping import (
     made_up,
     placed_once,
     relearned,
+    settled_in,
 )
 from ticketguard.graph.by_signs.tables import ASSUMED
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
@@ -91,7 +92,7 @@ class SignSearch:
     def __init__(
         self,
         starts: Mapping[str, StartSigns],
-        suspect: Mapping[str, Strengths],
+        suspect: Mapping[str, Signs],
         reference: Mapping[str, Shape],
         shapes: Mapping[str, Shape],
         groups: Sequence[ChannelGroup],
@@ -121,7 +122,8 @@ class SignSearch:
         kinds = {name: start.whole() for name, start in self._starts.items()}
         scoring = Scoring(kinds, found.scoring.suspect, found.scoring.streams, self._budget)
         state = annealed(scoring, relearned(scoring, found.state), [SURE] * LEARNING_SWEEPS)
-        state = annealed(scoring, relearned(scoring, state), [SURE] * LEARNING_SWEEPS + [LAST_SURE] * LEARNING_SWEEPS)
+        state = settled_in(relearned(scoring, state), made_up(scoring, state))
+        state = annealed(scoring, state, [SURE] * LEARNING_SWEEPS + [LAST_SURE] * LEARNING_SWEEPS)
         return dataclasses.replace(found, scoring=scoring, state=made_up(scoring, state), unsure=state)
 
     def _tried(self) -> Iterator[Found]:
@@ -137,9 +139,8 @@ class SignSearch:
             scoring = self._scoring(streams)
             if not may_flip:
                 yield self._settled(scoring, UNTURNED, self._from_ends(scoring))
-            yield self._annealed(scoring, UNTURNED, may_flip=may_flip)
-            if self._ends(scoring):
-                yield self._annealed(scoring, UNTURNED, may_flip=may_flip, ends=False)
+            for ends in self._ends(scoring):
+                yield self._annealed(scoring, UNTURNED, ends, may_flip=may_flip)
         if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
             yield from self._turned(bound or loose)
 
@@ -152,7 +153,7 @@ class SignSearch:
             yield seen[-1]
         if seen:
             best = max(seen, key=lambda found: found.likeness.deviations)
-            yield self._annealed(best.scoring, best.turn)
+            yield self._annealed(best.scoring, best.turn, self._ends(best.scoring)[0])
 
     @functools.cached_property
     def _bound(self) -> tuple[Stream, ...]:
@@ -209,26 +210,28 @@ class SignSearch:
                 break
         return best
 
-    def _ends(self, scoring: Scoring) -> list[int]:
-        """Return streams that mostly are where they were: axes of their own, as inputs and classes."""
-        return [index for index, stream in enumerate(scoring.streams) if len(stream.reference) == 1]
+    def _ends(self, scoring: Scoring) -> list[list[int]]:
+        """Return what may be where it was: all axes of their own, as inputs and classes, or only those of one kind."""
+        alone = [(index, one.reference[0]) for index, one in enumerate(scoring.streams) if len(one.reference) == 1]
+        kinds = [[index for index, member in alone if member.axis == axis] for axis in (0, 1)]
+        every = [index for index, _ in alone]
+        return [every, *(ends for ends in kinds if ends and ends != every)]
 
-    def _annealed(self, scoring: Scoring, turn: KernelTurn, *, may_flip: bool = False, ends: bool = True) -> Found:
+    def _annealed(self, scoring: Scoring, turn: KernelTurn, ends: Sequence[int], *, may_flip: bool = False) -> Found:
         """Match with growing certainty, and no further than half where that shows nothing.
 
         Args:
             scoring: What is compared.
             turn: How the kernels were turned before.
+            ends: Streams that are where they were, until most of the rest is placed.
             may_flip: Whether outputs may be flipped.
-            ends: Whether inputs and classes are where they were, until the rest is placed.
         """
-        fixed = self._ends(scoring) if ends else []
         places: list[Place] = [
-            in_place(stream) if left_out or index in fixed else _anywhere(stream)
+            in_place(stream) if left_out or index in ends else _anywhere(stream)
             for index, (stream, left_out) in enumerate(zip(scoring.streams, scoring.is_left_out, strict=True))
         ]
         state = self._state(scoring, places, may_flip=may_flip)
-        state = annealed(scoring, state, np.geomspace(LEAST_CERTAIN, SETTLED, FIRST_SWEEPS).tolist(), fixed=fixed)
+        state = annealed(scoring, state, np.geomspace(LEAST_CERTAIN, SETTLED, FIRST_SWEEPS).tolist(), fixed=ends)
         found = self._found(scoring, turn, state)
         if not self._has_trace(found):
             return found

@@ -8,6 +8,7 @@ wrong, and costs several times as much.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -23,6 +24,8 @@ from ticketguard.graph.matching import STAY_BONUS, STEPS_A_MEMBER, in_place
 Order: TypeAlias = IndexArray
 # Steps of sharing out a cell.
 STEPS_A_CELL = 20
+# A channel is known if it is this likely where it was put; if of those that are most are in place, so are the others.
+KNOWN, MOSTLY = 0.5, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,12 +37,14 @@ class State:
         tables: By layer.
         flips: By layer.
         may_flip: Whether outputs may be flipped.
+        stay: By stream, what speaks for each channel being where it was, in nats; empty while that is not known.
     """
 
     places: tuple[Place, ...]
     tables: Mapping[str, Table]
     flips: Flips = dataclasses.field(default_factory=dict)
     may_flip: bool = False
+    stay: tuple[float, ...] = ()
 
 
 def matched(scoring: Scoring, state: State, indices: Iterable[int], *, certainty: float | None = None) -> State:
@@ -59,6 +64,8 @@ def matched(scoring: Scoring, state: State, indices: Iterable[int], *, certainty
         scale = 1.0 if certainty is None else certainty
         for _, _, said in signs:
             nats += _either_way(said, scale)
+        if state.stay:
+            np.fill_diagonal(nats, np.diagonal(nats) + state.stay[index])
         place = _placed(scoring, index, nats, places[index], certainty)
         places[index] = place
         for name, there, said in signs:
@@ -146,6 +153,25 @@ def placed_once(scoring: Scoring, state: State) -> State:
         waiting.remove(index)
         state = matched(scoring, state, [index])
     return state
+
+
+def settled_in(state: State, sure: State) -> State:
+    """Return a state that takes channels to be where they were, in streams in which most of those that are known are.
+
+    Args:
+        state: How likely channels are each other's.
+        sure: The same, made up.
+    """
+    stay = []
+    for place, order in zip(state.places, sure.places, strict=True):
+        assert place is not None
+        assert order is not None
+        channels = np.arange(len(order))
+        likely = place[channels, order] if place.ndim == 2 else np.ones(len(order))
+        known = (likely >= KNOWN) & (order >= 0)
+        there = (np.count_nonzero(known & (order == channels)) + 0.5) / (np.count_nonzero(known) + 1)
+        stay.append(math.log(there * max(1, len(order) - 1) / (1 - there)) if there > MOSTLY else 0.0)
+    return dataclasses.replace(state, stay=tuple(stay))
 
 
 def annealed(scoring: Scoring, state: State, certainties: Sequence[float], *, fixed: Collection[int] = ()) -> State:

@@ -1,0 +1,165 @@
+"""What a thief rebuilds is put into the start's order: other axes, flipped filters, turned kernels, other widths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn_perceptron import GROUPS, SHAPES, State, permuted
+from drawn_start import a_start, rescaled, strongest, trained
+
+from ticketguard.graph import Alignment, align, group_channels, groups_from_json, permute
+from ticketguard.graph.orientation import orientation
+from ticketguard.ticket.start_reference import StartReference
+
+WITH_MORE_CLASSES = {**SHAPES, "c": (40, 70)}
+CONVOLUTIONS = {"a": (24, 3, 3, 3), "b": (32, 24, 3, 3), "c": (32, 32, 3, 3), "d": (10, 32 * 4)}
+THEIR_GROUPS = groups_from_json(
+    [
+        [["a", 0, 1, 0, 24], ["b", 1, 1, 0, 24]],
+        [["b", 0, 1, 0, 32], ["c", 1, 1, 0, 32]],
+        [["c", 0, 1, 0, 32], ["d", 1, 4, 0, 32]],
+    ]
+)
+JOINED = {"a": (25, 60), "b": (35, 60), "c": (40, 60), "d": (12, 40)}
+THEIR_JOINT_GROUPS = groups_from_json(
+    [
+        [["a", 0, 1, 0, 25], ["c", 1, 1, 0, 25]],
+        [["b", 0, 1, 0, 35], ["c", 1, 1, 25, 35]],
+        [["c", 0, 1, 0, 40], ["d", 1, 1, 0, 40]],
+    ]
+)
+
+
+def shuffled(state: State, groups: tuple, seed: int = 4) -> tuple[State, list[np.ndarray]]:
+    luck = np.random.default_rng(seed)
+    orders = [luck.permutation(group_channels(group)) for group in groups]
+    return permute(state, groups, orders), [np.argsort(order) for order in orders]
+
+
+def right(found: Alignment, orders: list[np.ndarray]) -> float:
+    pairs = zip(found.orders, orders, strict=True)
+    return sum(int((one == other).sum()) for one, other in pairs) / sum(map(len, orders))
+
+
+def agreeing(found: Alignment, reference: StartReference, weights: State, suspect: State) -> float:
+    """Return the share of votes with the start's sign, oriented by the anchors."""
+    agree = there = 0
+    for name, start in weights.items():
+        layer = found.apply(name, suspect[name], start.shape)
+        anchors = reference.anchors(name).reshape(start.shape)
+        layer = orientation(layer, reference.layer_weights(name), anchors).undo(layer)
+        votes = ~anchors & (layer != 0)
+        agree += int((np.sign(layer) == np.sign(start))[votes].sum())
+        there += int(votes.sum())
+    return agree / there
+
+
+def test_filters_flipped_in_sign_are_found_and_their_signs_turned_back() -> None:
+    reference, weights = a_start()
+    luck = np.random.default_rng(9)
+    suspect, orders = permuted(trained(weights))
+    flipped = {name: layer * luck.choice([-1, 1], size=(len(layer), 1)) for name, layer in suspect.items()}
+    flipped["c"] = suspect["c"]
+    flipped = {name: layer.astype(np.float32) for name, layer in flipped.items()}
+    found = align(flipped, reference, GROUPS)
+    assert found.is_found
+    assert right(found, orders) >= 0.95
+    straight = align(suspect, reference, GROUPS)
+    assert agreeing(found, reference, weights, flipped) >= agreeing(straight, reference, weights, suspect) - 0.02
+
+
+def test_channels_that_were_removed_and_added_are_told_apart() -> None:
+    reference, weights = a_start()
+    luck = np.random.default_rng(2)
+    suspect, (first, second) = permuted(trained(weights))
+    kept = np.flatnonzero(luck.random(60) > 0.1)
+    more = [strongest(luck.normal(size=shape).astype(np.float32), 0.15) for shape in ((8, len(kept)), (10, 8))]
+    rebuilt = {
+        "a": suspect["a"][kept],
+        "b": np.concatenate([suspect["b"][:, kept], more[0]]),
+        "c": np.concatenate([suspect["c"], more[1]], axis=1),
+    }
+    found = align(rebuilt, reference, GROUPS)
+    assert found.is_found
+    by_layer = {stream.reference[0].tensor: order for stream, order in zip(found.streams, found.orders, strict=True)}
+    a = np.array([np.flatnonzero(kept == there)[0] if there in kept else -1 for there in first])
+    assert (found.placed.along("a", 0, 60, len(kept)) == a).mean() >= 0.9
+    assert (found.placed.along("b", 0, 70, 78) == second).mean() >= 0.95
+    assert by_layer
+
+
+def test_two_groups_on_one_axis_are_each_put_in_order() -> None:
+    reference, weights = a_start(shapes=JOINED)
+    suspect, orders = shuffled(trained(weights, density=0.25), THEIR_JOINT_GROUPS)
+    found = align(suspect, reference, THEIR_JOINT_GROUPS)
+    assert right(found, orders) >= 0.95
+    # Without regard to where the second begins, what lies there would be compared with the first's.
+    assert (found.placed.along("c", 1, 60, 60)[25:] >= 25).all()
+
+
+def test_a_group_on_a_part_of_an_axis_leaves_the_rest_in_place() -> None:
+    reference, weights = a_start(shapes=JOINED)
+    suspect, orders = shuffled(trained(weights, density=0.25), THEIR_JOINT_GROUPS[:1])
+    found = align(suspect, reference, THEIR_JOINT_GROUPS[:1])
+    assert right(found, orders) >= 0.95
+
+
+def test_blocks_of_a_flattened_map_go_with_their_channel() -> None:
+    reference, weights = a_start(shapes=CONVOLUTIONS)
+    suspect, orders = shuffled(rescaled(trained(weights)), THEIR_GROUPS)
+    assert right(align(suspect, reference, THEIR_GROUPS), orders) >= 0.95
+
+
+def test_turned_kernels_are_turned_back() -> None:
+    reference, weights = a_start(shapes=CONVOLUTIONS)
+    suspect, orders = shuffled(trained(weights), THEIR_GROUPS)
+    turned = {name: np.rot90(layer, axes=(2, 3)) if layer.ndim > 2 else layer for name, layer in suspect.items()}
+    maps = np.rot90(suspect["d"].reshape(10, 32, 2, 2), axes=(2, 3))
+    turned["d"] = maps.reshape(10, 128)
+    found = align({name: np.ascontiguousarray(layer) for name, layer in turned.items()}, reference, THEIR_GROUPS)
+    assert not found.turn.is_none
+    assert right(found, orders) >= 0.95
+
+
+@pytest.mark.parametrize(("layer", "axis"), [("a", 1), ("c", 0)])
+def test_inputs_or_classes_in_another_order_are_found(layer, axis) -> None:
+    reference, weights = a_start(shapes=WITH_MORE_CLASSES)
+    suspect, _ = permuted(trained(weights, density=0.3))
+    order = np.random.default_rng(5).permutation(suspect[layer].shape[axis])
+    suspect[layer] = np.take(suspect[layer], order, axis=axis)
+    found = align(suspect, reference, GROUPS)
+    assert found.is_found
+    assert (found.placed.along(layer, axis, len(order), len(order)) == np.argsort(order)).mean() >= 0.9
+
+
+def test_channels_that_are_recognised_in_a_heavily_pruned_copy_are_right() -> None:
+    reference, weights = a_start()
+    suspect, orders = permuted(trained(weights, density=0.06, moved=0.5))
+    found = align(suspect, reference, GROUPS)
+    assert found.is_found
+    assert found.unrecognised > 0
+    known = [order >= 0 for order in found.orders]
+    good = sum(
+        int(((one == other) & there).sum()) for one, other, there in zip(found.orders, orders, known, strict=True)
+    )
+    assert good / sum(int(there.sum()) for there in known) >= 0.75
+    everywhere = sum(int((one == other).sum()) for one, other in zip(found.orders, orders, strict=True))
+    assert everywhere / sum(map(len, orders)) >= 0.4
+
+
+def test_a_pruned_copy_that_was_not_permuted_is_left_as_it_is() -> None:
+    """Channels with few edges might be any, were it not that all others are in place."""
+    reference, weights = a_start()
+    found = align(trained(weights, density=0.06, moved=0.3), reference, GROUPS)
+    assert found.is_found
+    assert found.changes_nothing
+
+
+def test_a_few_layers_are_a_start_for_the_rest() -> None:
+    reference, weights = a_start()
+    suspect, orders = permuted(trained(weights))
+    few = align({name: suspect[name] for name in "ab"}, reference.only("ab"), GROUPS, is_part=True)
+    assert few.is_traced
+    found = align(suspect, reference, GROUPS, start=few)
+    assert right(found, orders) >= 0.95
+    assert SHAPES.keys() == set(found.layers)
