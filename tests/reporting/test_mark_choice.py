@@ -69,6 +69,20 @@ def test_what_the_numbers_are_is_told_below() -> None:
     assert "for 1 mark, p" in " ".join(lines)
 
 
+def test_what_a_search_would_plant_besides_is_told_below_and_in_the_document() -> None:
+    choice, text = chosen(), " ".join(choice_lines(chosen(), file="t"))
+    (name, seen), *others = choice.beside.items()
+    assert (name, others) == ("keyed-signs", [])
+    assert [foresight.theft for foresight in seen] == [foresight.theft for foresight in choice.sizes[0].foreseen]
+    left = ", ".join(f"{one.theft.name} {round(one.unlucky_log10_p)}" for one in seen)
+    assert f"of those 19 copies in 20 would show, as log10 p: {left}." in text
+    (told,) = choice_document(choice, file="t")["beside"]
+    assert told["mark"] == name
+    assert [(one["theft"], one["unlucky_log10_p"]) for one in told["foreseen"]] == [
+        (one.theft.name, one.unlucky_log10_p) for one in seen
+    ]
+
+
 def test_a_ticket_that_nothing_survives_in_is_told() -> None:
     lines = choice_lines(not_chosen(), file="t")
     assert lines[0].startswith("NOT CHOSEN: no planted-graph keeps a level of 64 bits in this ticket: with share 0.3")

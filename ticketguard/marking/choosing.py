@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError
 from ticketguard.settings import checked_level, plain_number, require_kind
 from ticketguard.ticket import Ticket
-from ticketguard.verification.registry import checked_marks, scheme, usual_marks
-from ticketguard.verification.sizing import Foresight, Size, SizedScheme
+from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks
+from ticketguard.verification.sizing import ForeseenScheme, Foresight, Size, SizedScheme
 from ticketguard.verification.thefts import UNTOUCHED, Theft
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS, level_log10
 
@@ -52,6 +52,8 @@ class MarkChoice:
         needed_log10_p: What the test of one of the *wanted* marks must reach.
         sizes: What was looked at, the smallest first; the chosen one is the first that keeps the level.
         measured: What trained marks of some size cost, in words.
+        beside: By mark that only a search can plant, what copies of a ticket like this one would show of it: one entry
+            a theft, as of each size.
     """
 
     scheme: str
@@ -63,6 +65,7 @@ class MarkChoice:
     needed_log10_p: float
     sizes: tuple[SizedMark, ...]
     measured: tuple[str, ...]
+    beside: Mapping[str, tuple[Foresight, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def chosen(self) -> SizedMark | None:
@@ -149,13 +152,29 @@ def choose_marks(
         measured=tuple(found.measured),
     )
     room_log10_p = found.room_factor * level_log10(level_bits)
-    return dataclasses.replace(choice, sizes=_looked_at(choice, found.sizes(mark, ticket), room_log10_p))
+    return dataclasses.replace(
+        choice, sizes=_looked_at(choice, found.sizes(mark, ticket), room_log10_p), beside=_beside(choice, ticket)
+    )
+
+
+def _beside(choice: MarkChoice, ticket: Ticket) -> dict[str, tuple[Foresight, ...]]:
+    known = ((name, scheme(name)) for name in SCHEMES)
+    return {
+        name: tuple(found.foresee(found.settings(), ticket, theft) for theft in _shown(choice))
+        for name, found in known
+        if isinstance(found, ForeseenScheme)
+    }
+
+
+def _shown(choice: MarkChoice) -> list[Theft]:
+    """Return the thefts that are looked at: the usual ones, and those that are to be survived."""
+    shown = [Theft.parse(name) for name in SHOWN]
+    return shown + [theft for theft in choice.survive if theft not in shown]
 
 
 def _looked_at(choice: MarkChoice, sizes: Iterable[Size], room_log10_p: float) -> tuple[SizedMark, ...]:
     """Look at sizes from the smallest that an untouched copy proves to a few beyond the first that survives."""
-    shown = [Theft.parse(name) for name in SHOWN]
-    shown += [theft for theft in choice.survive if theft not in shown]
+    shown = _shown(choice)
     looked_at: list[SizedMark] = []
     for size in sizes:
         untouched = size.foresee(shown[0])

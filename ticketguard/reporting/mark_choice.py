@@ -18,7 +18,7 @@ from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PLAN_VERSION = "ticketguard.plan/1"
+PLAN_VERSION = "ticketguard.plan/2"
 _WIDTH = 110
 # Rows of a terminal's table above the chosen one, or in all where none is chosen; the document has every size.
 _SMALLER, _ROWS = 6, 10
@@ -61,6 +61,7 @@ def choice_document(choice: MarkChoice, *, file: str) -> dict[str, Any]:
         "chosen": None if choice.chosen is None else dict(choice.chosen.size.settings),
         "command": None if choice.chosen is None else command_line(choice, file=file),
         "measured": list(choice.measured),
+        "beside": [{"mark": name, "foreseen": _foreseen_document(seen)} for name, seen in choice.beside.items()],
     }
 
 
@@ -70,11 +71,15 @@ def _size_document(sized: SizedMark) -> dict[str, Any]:
         "moved_edges": sized.size.moved_edges,
         "layers_auc": sized.size.layers_auc,
         "keeps": sized.keeps,
-        "foreseen": [
-            {"theft": seen.theft.name, "log10_p": seen.log10_p, "unlucky_log10_p": seen.unlucky_log10_p}
-            for seen in sized.foreseen
-        ],
+        "foreseen": _foreseen_document(sized.foreseen),
     }
+
+
+def _foreseen_document(foreseen: Sequence[Foresight]) -> list[dict[str, Any]]:
+    return [
+        {"theft": seen.theft.name, "log10_p": seen.log10_p, "unlucky_log10_p": seen.unlucky_log10_p}
+        for seen in foreseen
+    ]
 
 
 def choice_lines(choice: MarkChoice, *, file: str) -> list[str]:
@@ -95,7 +100,9 @@ def choice_lines(choice: MarkChoice, *, file: str) -> list[str]:
     if choice.sizes:
         lines += ["", *_table(choice), ""]
         lines += textwrap.wrap(_legend(choice), _WIDTH)
-    return [*lines, *(line for text in choice.measured for line in textwrap.wrap(f"Measured: {text}.", _WIDTH))]
+    below = [f"Measured: {text}." for text in choice.measured]
+    below += [_besides(name, seen) for name, seen in choice.beside.items()]
+    return [*lines, *(line for text in below for line in textwrap.wrap(text, _WIDTH))]
 
 
 def command_line(choice: MarkChoice, *, file: str) -> str:
@@ -118,6 +125,14 @@ def command_line(choice: MarkChoice, *, file: str) -> str:
     if choice.level_bits != DEFAULT_LEVEL_BITS:
         words += ["--level-bits", str(choice.level_bits)]
     return " ".join(words)
+
+
+def _besides(name: str, foreseen: Sequence[Foresight]) -> str:
+    left = ", ".join(f"{seen.theft.name} {round(seen.unlucky_log10_p)}" for seen in foreseen)
+    return (
+        f"Beside it: a ticket like this one that is found with its owner (find --owner) carries {name}, which take "
+        f"nothing from it; of those 19 copies in 20 would show, as log10 p: {left}."
+    )
 
 
 def _settings(sized: SizedMark) -> str:

@@ -77,3 +77,12 @@ class SizedScheme(Scheme, Protocol):
     def sizes(self, mark: Mark, ticket: Ticket) -> Sequence[Size]:
         """Return marks with the settings of *mark* in sizes that fit a ticket, the smallest first."""
         ...
+
+
+@runtime_checkable
+class ForeseenScheme(Scheme, Protocol):
+    """A scheme whose marks come with the start of a training: nothing of them is to be chosen."""
+
+    def foresee(self, mark: Mark, ticket: Ticket, theft: Theft) -> Foresight:
+        """Say what a copy of a ticket like this one will show after a theft, if it was found with *mark*."""
+        ...

@@ -13,13 +13,16 @@ from ticketguard.embedding import keyed_signs
 from ticketguard.embedding.interface import Binding, Mark, Positions
 from ticketguard.embedding.keyed_signs import KeyedSigns, SignParameters
 from ticketguard.errors import CapacityError, CredentialError
-from ticketguard.ticket import AnyReference, Mask, StartReference, TicketInfo
+from ticketguard.ticket import AnyReference, Mask, StartReference, Ticket, TicketInfo
 from ticketguard.verification.binomial import log10_at_least
 from ticketguard.verification.interface import Glance, Inquiry, Source, Test, own_parameters
 from ticketguard.verification.keyed_signs.counting import AGREEING
 from ticketguard.verification.keyed_signs.examination import examine_signs
+from ticketguard.verification.keyed_signs.foresight import foreseen
 from ticketguard.verification.keyed_signs.glancing import glance
 from ticketguard.verification.memory import Memory
+from ticketguard.verification.sizing import Foresight
+from ticketguard.verification.thefts import Theft
 from ticketguard.verification.verdict import Evidence, level_log10
 
 # An untouched copy has to prove the square of the level: thieves leave less.
@@ -75,6 +78,11 @@ class _KeyedSignsScheme:
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
         SignParameters.from_json(own_parameters(claim))
         return {}
+
+    def foresee(self, mark: Mark, ticket: Ticket, theft: Theft) -> Foresight:
+        """Say what the signs of a copy will show after a theft."""
+        assert isinstance(mark, KeyedSigns)
+        return foreseen(ticket, theft, anchors=mark.anchors)
 
     def examine(self, inquiry: Inquiry) -> Test:
         assert inquiry.weights is not None
