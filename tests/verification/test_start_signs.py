@@ -306,7 +306,7 @@ def test_a_reference_that_is_a_ticket_is_refused() -> None:
 def test_a_start_of_other_shapes_than_the_suspects_is_a_verdict_or_a_clear_error() -> None:
     others = {"fc1.weight": (60, 200), "fc2.weight": (200, 40)}, {"fc1.weight": (200, 61), "fc3.weight": (40, 200)}
     for shapes in (*others, {"fc1.weight": (200,), "fc2.weight": (40, 2, 10, 10)}, {"fc1.weight": (1, 1)}):
-        layers = drawn_start(shapes)  # type: ignore[arg-type]
+        layers = drawn_start(shapes)
         reference = StartReference(
             layers={name: StartLayer.of(name, layer, share=179) for name, layer in layers.items()}
         )
@@ -502,7 +502,7 @@ def test_a_start_that_is_forged_to_look_like_the_suspect_gains_nothing(monkeypat
             codes = layers[name].unpacked() % 8 | np.where(layer.reshape(-1) < 0, 8, 0).astype(np.uint8)
             codes = np.append(codes, np.zeros(len(codes) % 2, np.uint8))
             layers[name] = StartLayer(
-                shape=layer.shape, share=share, codes=codes[::2] | codes[1::2] << 4, sizes=layers[name].sizes
+                shape=layer.shape, share=share, codes=codes[::2] | codes[1::2] << np.uint8(4), sizes=layers[name].sizes
             )
         best = StartReference.from_bytes(StartReference(layers=layers).to_bytes())
         trials = Trials(monkeypatch, suspect, best)

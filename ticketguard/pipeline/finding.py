@@ -116,15 +116,18 @@ def find_marked(
 ) -> tuple[Ticket, Credential]:
     """Find a winning ticket that carries the owner's marks from the start: the search sees the secret edges.
 
-    The commitment binds the weights that the ticket is trained from, not its mask, which comes later. Compared with
-    `embed` afterwards, the ticket is trained once, and the edges of the mark are the best of the secret ones.
+    The commitment binds the weights that the search starts from, not the ticket's mask, which comes later; some of
+    their signs are drawn from the owner's key. Where the search is given weights to start from, it binds those that the
+    ticket is trained from, and no signs are drawn. Compared with `embed` afterwards, the ticket is trained once, and
+    the edges of the planted graph are the best of the secret ones.
 
     Args:
         model: As for `find`.
         owner: Whose marks they are.
         data: As for `find`, and so are all others that are not told here.
         density: Kept fraction of the prunable weights, in (0, 1).
-        marks: Kinds of marks, a planted graph among them; by default that, and a trigger set where possible.
+        marks: Kinds of marks, a planted graph or keyed signs among them; by default both, and a trigger set where
+            possible.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         rescale: As for `embed`.
@@ -146,7 +149,7 @@ def find_marked(
 
     Raises:
         CapacityError: The ticket is too small for the mark.
-        ConfigurationError: As `find`; or the method chooses no weights.
+        ConfigurationError: As `find`; or the method chooses no weights, or the start cannot carry a mark.
     """
     request = SearchRequest(
         model=model,
