@@ -22,14 +22,14 @@ Nats: TypeAlias = npt.NDArray[np.float64]
 LEAST_AGREE, MOST_AGREE = 0.55, 0.93
 # Anchors that this counts as.
 ASSUMED_ANCHORS = 40.0
-# Channels that are not flipped and one that is, which the share of flipped ones begins with.
-STRAIGHT, FLIPPED = 30.0, 0.1
-# Nats by which a channel must be likelier flipped.
-SURE = 2.0
+# Nats by which it must be likelier that some channels of an axis are flipped than that none is.
+LEAST_GAIN = 4.0
 # Rounds in which rows and columns are fitted in turn, and in which the share of flipped ones is.
 ROUNDS, SHARE_ROUNDS = 4, 30
 # Kinds of sizes that are told apart.
 SIZES = 8
+# Added to counts, so that shares are neither 0 nor 1.
+HALF = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,11 +109,14 @@ def _fitted(agrees: BoolArray, kinds: IndexArray, ends: list[IndexArray], signs:
 def _pointing(nats: Nats) -> Signs:
     """Return which way channels point, given what their anchors say for the way of the start, in nats.
 
-    How many are flipped is not known: the share at which what they say is likeliest, with a few that are not flipped
-    beside them.
+    How many are flipped is not known: the share at which what they say is likeliest. Nothing is, where that is hardly
+    likelier than without any: a row with two anchors that contradict is flipped only where many are.
     """
     flipped = 0.1
+    against = np.exp(np.clip(-nats, -500, 500))
     for _ in range(SHARE_ROUNDS):
-        likely = 1 / (1 + np.exp(np.clip(nats + np.log((1 - flipped) / flipped), -500, 500)))
-        flipped = (likely.sum() + FLIPPED) / (len(nats) + FLIPPED + STRAIGHT)
-    return np.where(nats + np.log((1 - flipped) / flipped) < -SURE, -1, 1).astype(np.int8)
+        likely = flipped * against / (1 - flipped + flipped * against)
+        flipped = min(0.5, (float(likely.sum()) + HALF) / (len(nats) + 1))
+    gain = np.log(1 - flipped + flipped * against).sum()
+    is_flipped = (nats + np.log((1 - flipped) / flipped) < 0) & (gain >= LEAST_GAIN)
+    return np.where(is_flipped, -1, 1).astype(np.int8)

@@ -8,6 +8,7 @@ from drawn_perceptron import GROUPS, SHAPES, State, permuted
 from drawn_start import a_start, rescaled, strongest, trained
 
 from ticketguard.graph import Alignment, align, group_channels, groups_from_json, permute
+from ticketguard.graph.by_signs import scoring
 from ticketguard.graph.orientation import orientation
 from ticketguard.ticket.start_reference import StartReference
 
@@ -54,13 +55,27 @@ def agreeing(found: Alignment, reference: StartReference, weights: State, suspec
     return agree / there
 
 
+def with_flips(state: State, seed: int = 9) -> State:
+    """Return a network whose filters are flipped in sign, but for its classes, at random."""
+    luck = np.random.default_rng(seed)
+    return {
+        name: layer if name == "c" else (layer * luck.choice([-1, 1], size=(len(layer), 1))).astype(np.float32)
+        for name, layer in state.items()
+    }
+
+
+def test_filters_flipped_where_they_are_stay_there() -> None:
+    """Of so few edges no other order of the channels could be told from that."""
+    reference, weights = a_start()
+    found = align(with_flips(trained(weights, density=0.06)), reference, GROUPS)
+    assert found.is_found
+    assert found.changes_nothing
+
+
 def test_filters_flipped_in_sign_are_found_and_their_signs_turned_back() -> None:
     reference, weights = a_start()
-    luck = np.random.default_rng(9)
     suspect, orders = permuted(trained(weights))
-    flipped = {name: layer * luck.choice([-1, 1], size=(len(layer), 1)) for name, layer in suspect.items()}
-    flipped["c"] = suspect["c"]
-    flipped = {name: layer.astype(np.float32) for name, layer in flipped.items()}
+    flipped = with_flips(suspect)
     found = align(flipped, reference, GROUPS)
     assert found.is_found
     assert right(found, orders) >= 0.95
@@ -153,6 +168,16 @@ def test_a_pruned_copy_that_was_not_permuted_is_left_as_it_is() -> None:
     found = align(trained(weights, density=0.06, moved=0.3), reference, GROUPS)
     assert found.is_found
     assert found.changes_nothing
+
+
+def test_large_networks_are_matched_a_layer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "MOST_KEPT", 0)
+    reference, weights = a_start()
+    suspect, orders = permuted(trained(weights))
+    found = align(suspect, reference, GROUPS)
+    assert found.is_clear
+    assert right(found, orders) >= 0.95
+    assert align(trained(weights), reference, GROUPS).changes_nothing
 
 
 def test_a_few_layers_are_a_start_for_the_rest() -> None:

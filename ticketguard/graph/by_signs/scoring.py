@@ -68,7 +68,7 @@ class Scoring:
     ) -> None:
         self.kinds, self.suspect, self.streams, self.budget = kinds, suspect, tuple(streams), budget
         self.is_left_out = [self._is_too_large(stream) for stream in self.streams]
-        self._is_small = sum(layer.size for layer in (*kinds.values(), *suspect.values())) <= 2 * MOST_KEPT
+        self.is_small = sum(layer.size for layer in (*kinds.values(), *suspect.values())) <= 2 * MOST_KEPT
         self._laid_out: dict[GroupMember, Matrix] = {}
         self._looked_up: dict[GroupMember, tuple[Table, Matrix]] = {}
         self._touching: dict[tuple[str, int], list[tuple[int, Part]]] = {}
@@ -185,7 +185,7 @@ class Scoring:
             planes = np.moveaxis(self.planes(member.tensor, {}), member.axis, 0)[part.there]
             layer = np.transpose(planes, (2, 4, 1, 3, 0)).reshape(planes.shape[2], 2, -1, len(part.there))
             layer = np.ascontiguousarray(layer)
-            if self._is_small:
+            if self.is_small:
                 self._laid_out[member] = layer
         if member.tensor in flips:
             layer = layer.copy()
@@ -200,7 +200,7 @@ class Scoring:
         kinds = np.moveaxis(self.kinds[member.tensor], member.axis, 0)[part.here]
         kinds = np.swapaxes(kinds, 1, 2).reshape(len(kinds), kinds.shape[2], -1)
         said = np.stack([table.edges[kinds], table.signs[kinds]], axis=2)
-        if self._is_small:
+        if self.is_small:
             self._looked_up[member] = (table, said)
         return said
 

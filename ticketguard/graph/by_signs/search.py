@@ -18,8 +18,10 @@ from ticketguard.graph.by_signs.sweeping import (
     converged,
     made_up,
     placed_once,
+    pointed,
     relearned,
     settled_in,
+    weighed,
 )
 from ticketguard.graph.by_signs.tables import ASSUMED
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
@@ -121,9 +123,15 @@ class SignSearch:
         """Match again by all anchors, after it was learned what edges say from what is aligned."""
         kinds = {name: start.whole() for name, start in self._starts.items()}
         scoring = Scoring(kinds, found.scoring.suspect, found.scoring.streams, self._budget)
-        state = annealed(scoring, relearned(scoring, found.state), [SURE] * LEARNING_SWEEPS)
-        state = settled_in(relearned(scoring, state), made_up(scoring, state))
-        state = annealed(scoring, state, [SURE] * LEARNING_SWEEPS + [LAST_SURE] * LEARNING_SWEEPS)
+        state = relearned(scoring, found.state)
+        if scoring.is_small:
+            state = annealed(scoring, state, [SURE] * LEARNING_SWEEPS)
+            state = settled_in(relearned(scoring, state), made_up(scoring, state))
+            state = annealed(scoring, state, [SURE] * LEARNING_SWEEPS + [LAST_SURE] * LEARNING_SWEEPS)
+        else:
+            # Of so many edges hardly a channel is in doubt, and each sweep takes seconds.
+            state = converged(scoring, state, 1)
+            state = weighed(scoring, settled_in(state, state), LAST_SURE)
         return dataclasses.replace(found, scoring=scoring, state=made_up(scoring, state), unsure=state)
 
     def _tried(self) -> Iterator[Found]:
@@ -132,7 +140,9 @@ class SignSearch:
         if self._start is not None:
             yield self._continued(self._start)
         stored = self._scoring(bound or loose)
-        yield self._settled(stored, UNTURNED, self._state(stored, [in_place(one) for one in stored.streams]))
+        places = [in_place(one) for one in stored.streams]
+        yield self._settled(stored, UNTURNED, self._state(stored, places))
+        yield self._found(stored, UNTURNED, pointed(stored, self._state(stored, places, may_flip=True)))
         for streams, may_flip in ((bound, False), (bound, True), (loose, False), (loose, True)):
             if not streams:
                 continue

@@ -8,7 +8,6 @@ wrong, and costs several times as much.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -26,6 +25,8 @@ Order: TypeAlias = IndexArray
 STEPS_A_CELL = 20
 # A channel is known if it is this likely where it was put; if of those that are most are in place, so are the others.
 KNOWN, MOSTLY = 0.5, 0.5
+# So many channels of other streams say as much as one's own.
+OTHERS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,16 +163,38 @@ def settled_in(state: State, sure: State) -> State:
         state: How likely channels are each other's.
         sure: The same, made up.
     """
-    stay = []
-    for place, order in zip(state.places, sure.places, strict=True):
+    known, there, channels = (np.zeros(len(sure.places)) for _ in range(3))
+    for index, (place, order) in enumerate(zip(state.places, sure.places, strict=True)):
         assert place is not None
         assert order is not None
-        channels = np.arange(len(order))
-        likely = place[channels, order] if place.ndim == 2 else np.ones(len(order))
-        known = (likely >= KNOWN) & (order >= 0)
-        there = (np.count_nonzero(known & (order == channels)) + 0.5) / (np.count_nonzero(known) + 1)
-        stay.append(math.log(there * max(1, len(order) - 1) / (1 - there)) if there > MOSTLY else 0.0)
-    return dataclasses.replace(state, stay=tuple(stay))
+        own = np.arange(len(order))
+        likely = place[own, order] if place.ndim == 2 else np.ones(len(order))
+        is_known = (likely >= KNOWN) & (order >= 0)
+        known[index], channels[index] = np.count_nonzero(is_known), len(order)
+        there[index] = np.count_nonzero(is_known & (order == own))
+    share = (there.sum() + 0.5) / (known.sum() + 1)
+    # What is known of a stream, and a little of what is of the others.
+    shares = (there + OTHERS * share) / (known + OTHERS)
+    nats = np.log(shares * np.maximum(1, channels - 1) / (1 - shares))
+    return dataclasses.replace(state, stay=tuple(np.where(shares > MOSTLY, nats, 0.0).tolist()))
+
+
+def pointed(scoring: Scoring, state: State) -> State:
+    """Return a state whose outputs point as they agree best, all channels staying where they are."""
+    flips = dict(state.flips)
+    for index, place in enumerate(state.places):
+        _, signs = scoring.nats(index, state.places, state.tables, {}, may_flip=True)
+        for name, there, said in signs:
+            flips[name] = _flipped(flips[name], there, said, place)
+    return dataclasses.replace(state, flips=flips)
+
+
+def weighed(scoring: Scoring, state: State, certainty: float) -> State:
+    """Return how likely channels are each other's, each stream by where the channels of all others were put."""
+    places = tuple(
+        matched(scoring, state, [index], certainty=certainty).places[index] for index in range(len(state.places))
+    )
+    return dataclasses.replace(state, places=places)
 
 
 def annealed(scoring: Scoring, state: State, certainties: Sequence[float], *, fixed: Collection[int] = ()) -> State:
