@@ -13,8 +13,10 @@ from torch import nn
 from benchmarks.shared.fleet import DeviceData, Fleet, Outcome, Run, Task
 from benchmarks.shared.thefts import masks
 from benchmarks.shared.thefts.disguise import Disguise, fitted
+from benchmarks.shared.thefts.structure import filters_flipped
 from benchmarks.shared.thefts.table import budget_of, judged_row, summary
 from ticketguard.data import load_data
+from ticketguard.graph import channel_groups
 from ticketguard.models import build_model, prunable_layers, state_arrays
 from ticketguard.models.blocks import remove_blocks
 from ticketguard.ticket import Array, Mask
@@ -91,6 +93,20 @@ def test_a_disguise_moves_and_scales_every_layer_and_changes_no_answer(block: st
     for name in prunable_layers(model):
         if name != "fc.weight":
             assert not np.allclose(np.sort(np.abs(hidden[name]), axis=None), np.sort(np.abs(state[name]), axis=None))
+
+
+def test_filters_that_are_flipped_behind_norms_change_no_answer() -> None:
+    model = small_resnet()
+    state, inputs = state_arrays(model), torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    groups = tuple(channel_groups(model, inputs[:1]))
+    turned = filters_flipped(state, groups, np.random.default_rng(0))
+    with torch.no_grad():
+        assert torch.allclose(fitted(small_resnet(), turned)(inputs), model(inputs), atol=1e-5)
+    for name in ("conv1.weight", "layer2.1.conv2.weight"):
+        signs = (turned[name] / state[name]).reshape(len(state[name]), -1)
+        assert np.array_equal(np.abs(signs), np.ones_like(signs))
+        assert {-1.0, 1.0} == set(signs[:, 0])
+        assert (signs == signs[:, :1]).all()
 
 
 @pytest.fixture(scope="module")

@@ -75,3 +75,37 @@ def with_noise(state: Mapping[str, Array], mask: Mask, size: float, generator: G
             noise = generator.normal(0.0, spread, layer.shape)
             weights[name] = np.where(layer, state[name], noise).astype(np.float32)
     return weights
+
+
+def drawn(mask: Mask, share: float, generator: Generator) -> dict[str, Array]:
+    """Draw a *share* of the edges, over all layers together."""
+    count = mask.kept
+    chosen = np.zeros(count, dtype=np.bool_)
+    chosen[generator.choice(count, size=round(share * count), replace=False)] = True
+    edges, begun = {}, 0
+    for name in mask:
+        layer = np.zeros(mask[name].shape, dtype=np.bool_)
+        kept = int(mask[name].sum())
+        layer[mask[name]] = chosen[begun : begun + kept]
+        edges[name], begun = layer, begun + kept
+    return edges
+
+
+def flipped(state: Mapping[str, Array], edges: Mapping[str, Array]) -> dict[str, Array]:
+    """Turn the signs of some edges."""
+    return {**state, **{name: np.where(edges[name], -state[name], state[name]) for name in edges}}
+
+
+def rewired(
+    state: Mapping[str, Array], mask: Mask, share: float, generator: Generator
+) -> tuple[dict[str, Array], Mask]:
+    """Move the weakest edges to random places, which get the weights that went in another order; the rest is kept."""
+    gone = weakest(state, mask, share)
+    there = moved(mask, gone, generator)
+    weights = dict(there.applied(state))
+    for name in mask:
+        fresh = there[name] & ~mask[name]
+        values = np.array(weights[name])
+        values[fresh] = generator.permutation(state[name][gone[name]])[: int(fresh.sum())]
+        weights[name] = values
+    return weights, there

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ticketguard.graph import channel_groups, group_channels
+from ticketguard.graph import ChannelGroup, channel_groups, group_channels
+from ticketguard.graph.sides import norms_of
+from ticketguard.graph.symmetries import NormScaling
 from ticketguard.models import load_arrays, prunable_layers, state_arrays
 from ticketguard.models.shrinking import remove_channels, resize_to
 from ticketguard.ticket import Array
@@ -58,6 +61,15 @@ def without_inner_channels(model: nn.Module, input_shape: tuple[int, ...], share
 def mirrored(state: Mapping[str, Array]) -> dict[str, Array]:
     """Mirror all kernels left to right."""
     return {name: array[..., ::-1].copy() if array.ndim == 4 else array for name, array in state.items()}
+
+
+def filters_flipped(
+    state: Mapping[str, Array], groups: Sequence[ChannelGroup], generator: np.random.Generator
+) -> dict[str, Array]:
+    """Turn the signs of every other filter before a batch norm, which turns its scale back: no answer changes."""
+    drawn = NormScaling.drawn(state, norms_of(state, groups), generator=generator, signs=True)
+    layers, norms = ({name: np.sign(factors) for name, factors in part.items()} for part in (drawn.layers, drawn.norms))
+    return dataclasses.replace(drawn, layers=layers, norms=norms).apply(state)
 
 
 class LowRank(nn.Module):
