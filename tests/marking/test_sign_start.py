@@ -13,7 +13,9 @@ import ticketguard as tg
 from tests.verification.claims import EVE
 from ticketguard.embedding.keyed_signs import drawn_signs
 from ticketguard.errors import ConfigurationError, TensorError, TicketguardWarning
+from ticketguard.keyed import KeyedStream
 from ticketguard.ticket import StartReference, TicketInfo, read_reference
+from ticketguard.ticket.start_reference import PUBLIC_SALT
 
 # The same for every run: what is drawn depends on the key.
 OWNER = EVE
@@ -163,6 +165,21 @@ def tg_binding(credential: tg.Credential) -> Any:
     from ticketguard.embedding.interface import Binding
 
     return Binding(secret=credential.vault.secret, commitment=credential.commitment("keyed-signs"))
+
+
+def test_which_signs_are_drawn_is_secret() -> None:
+    starts = []
+    for secret in (SECRET, bytes(32)):
+        _, credential = signed(model := perceptron(), secret=secret).finish(model)
+        starts.append(read_reference(credential.vault.reference))
+    one, other = starts
+    assert isinstance(one, StartReference)
+    assert isinstance(other, StartReference)
+    assert PUBLIC_SALT not in (one.salt, other.salt)
+    # As the page says, so that an interrupted run draws it again.
+    assert one.salt == KeyedStream(secret=SECRET, commitment=bytes(32), label="anchors").bytes(32)
+    same = one.anchors("0.weight") == other.anchors("0.weight")
+    assert 0.4 < same.mean() < 0.75
 
 
 def test_the_same_secret_and_start_give_the_same_signs() -> None:

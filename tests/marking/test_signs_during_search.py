@@ -17,6 +17,7 @@ from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.marking.during_search import SearchPlanting
 from ticketguard.models import build_model, state_arrays
 from ticketguard.ticket import StartReference, TicketInfo, read_reference
+from ticketguard.ticket.start_reference import PUBLIC_SALT
 from ticketguard.training import TrainingConfig, loop
 
 # The same for every run: what is drawn depends on the key.
@@ -65,7 +66,8 @@ def test_one_start_is_bound_for_both_marks(found: tuple[tg.Ticket, tg.Credential
     reference = read_reference(credential.vault.reference)
     assert isinstance(reference, StartReference)
     start = state_arrays(build_model("mlp", options=MODEL, seed=0))
-    expected, left_out = tg.KeyedSigns().bound({name: start[name] for name in ticket.mask})
+    expected, left_out = tg.KeyedSigns().bound({name: start[name] for name in ticket.mask}, salt=reference.salt)
+    assert reference.salt != PUBLIC_SALT
     assert (reference.digest(), left_out) == (expected.digest(), {})
     assert len(credential.vault.reference) < 0.6 * ticket.mask.size
     for mark in credential.claim.marks:

@@ -24,6 +24,7 @@ from ticketguard.ticket.start_reference import SHARES, START_VERSION, StartLayer
 
 VECTOR = json.loads((Path(__file__).parents[2] / "signatures" / "vectors" / "start-weights.json").read_text())
 CONTENT = base64.b64decode(VECTOR["file"])
+SALT = bytes.fromhex(VECTOR["salt"])
 SHAPES = {"a.weight": (5, 3, 3), "b.weight": (4, 6)}
 
 
@@ -48,9 +49,10 @@ def test_start_weights_are_the_published_ones() -> None:
     read = StartReference.from_bytes(CONTENT)
     made = StartReference(
         layers={
-            name: StartLayer.of(name, weights_of(name), share=layer["share"])
+            name: StartLayer.of(name, weights_of(name), share=layer["share"], salt=SALT)
             for name, layer in VECTOR["layers"].items()
-        }
+        },
+        salt=SALT,
     )
     assert list(read.layers) == list(VECTOR["layers"])
     for start in (read, made, StartReference.from_bytes(made.to_bytes())):
@@ -199,14 +201,19 @@ def test_either_kind_of_reference_is_read_by_its_version() -> None:
 
 
 def forged(
-    tensors: dict[str, Array | None] | None = None, layers: object = None, *, version: object = START_VERSION
+    tensors: dict[str, Array | None] | None = None,
+    layers: object = None,
+    *,
+    version: object = START_VERSION,
+    salt: object = "00" * 32,
 ) -> bytes:
     """Return a file of one layer, x of shape (3, 3), with some tensors replaced or left out."""
     whole: dict[str, Array | None] = {
         "ticketguard.codes/x": np.zeros(5, np.uint8), "ticketguard.sizes/x": np.arange(8, dtype=np.float32)
     }  # fmt: skip
     kept = {name: array for name, array in {**whole, **(tensors or {})}.items() if array is not None}
-    return write_tensors(kept, {"version": version, "layers": {"x": [179, 3, 3]} if layers is None else layers})
+    said = {"x": [179, 3, 3]} if layers is None else layers
+    return write_tensors(kept, {"version": version, "layers": said, "anchors_salt": salt})
 
 
 def test_the_file_that_is_spoiled_below_is_read() -> None:
@@ -230,6 +237,29 @@ def test_other_versions_are_refused(version: object) -> None:
 def test_shares_and_shapes_that_are_none_are_refused(said: object) -> None:
     with pytest.raises(FileError, match="the start weights.*has a layer of share and shape"):
         StartReference.from_bytes(forged(layers={"x": said}))
+
+
+@pytest.mark.parametrize(
+    "salt", [None, 0, "", "00" * 31, "00" * 33, "0g" * 32, "AB" * 32, "00" * 32 + "\n", ["00" * 32]]
+)
+def test_salts_that_are_none_are_refused(salt: object) -> None:
+    with pytest.raises(FileError, match="has the salt .*, expected 64 hexadecimal digits"):
+        StartReference.from_bytes(forged(salt=salt))
+
+
+def test_another_salt_is_another_start_with_other_anchors() -> None:
+    weights = drawn()
+    one, other = (
+        StartReference(
+            layers={name: StartLayer.of(name, layer, share=179, salt=salt) for name, layer in weights.items()},
+            salt=salt,
+        )
+        for salt in (SALT, bytes(32))
+    )
+    assert one.digest() != other.digest()
+    assert all((one.anchors(name) != other.anchors(name)).any() for name in weights)
+    assert StartReference.from_bytes(one.to_bytes()).salt == SALT
+    assert one.only(list(weights)[:1]).salt == SALT
 
 
 @pytest.mark.parametrize("layers", [{}, [], "x", 1, {"x": [179, 3, 3], "y": [179, 3, 3]}])
@@ -293,7 +323,9 @@ def test_names_that_are_too_long_are_refused(name: str) -> None:
     tensors: dict[str, Array] = {
         f"ticketguard.codes/{name}": np.zeros(5, np.uint8), f"ticketguard.sizes/{name}": sizes()
     }  # fmt: skip
-    content = write_tensors(tensors, {"version": START_VERSION, "layers": {name: [179, 3, 3]}})
+    content = write_tensors(
+        tensors, {"version": START_VERSION, "layers": {name: [179, 3, 3]}, "anchors_salt": "00" * 32}
+    )
     with pytest.raises(TensorError, match="has a name of .* expected at most 1024 and 64"):
         StartReference.from_bytes(content)
     with pytest.raises(TensorError, match="has a name of"):

@@ -16,8 +16,6 @@ import numpy as np
 from tests.verification.by_the_page import largest, log10, relative, standing_out
 from ticketguard.keyed import KeyedStream
 
-PUBLIC = hashlib.sha256(b"ticketguard/anchors/v1\0").digest()
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartLayer:
@@ -28,6 +26,7 @@ class StartLayer:
     share: int
     codes: bytes
     sizes: tuple[float, ...]
+    salt: bytes
 
     @property
     def positions(self) -> int:
@@ -41,7 +40,7 @@ class StartLayer:
         return -size if self.nibble(position) & 8 else size
 
     def anchors(self) -> set[int]:
-        stream = KeyedStream(secret=PUBLIC, commitment=bytes(32), label="anchors/" + self.name)
+        stream = KeyedStream(secret=self.salt, commitment=bytes(32), label="anchors/" + self.name)
         drawn = stream.bytes(self.positions)
         return {position for position in range(self.positions) if self.share == 256 or drawn[position] < self.share}
 
@@ -67,13 +66,14 @@ def read_start(content: bytes) -> list[StartLayer]:
             share=share,
             codes=values("ticketguard.codes/" + name),
             sizes=struct.unpack("<8f", values("ticketguard.sizes/" + name)),
+            salt=bytes.fromhex(metadata["anchors_salt"]),
         )
         for name, (share, *shape) in sorted(metadata["layers"].items())
     ]
 
 
 def digest(layers: list[StartLayer]) -> bytes:
-    hashed = b"ticketguard/start/v1\0"
+    hashed = b"ticketguard/start/v1\0" + layers[0].salt
     for layer in layers:
         name = layer.name.encode()
         hashed += struct.pack("<I", len(name)) + name + struct.pack("<I", len(layer.shape))

@@ -133,6 +133,8 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "SW7": {START: ("sizes_that_are_none_are_refused",)},
     "SW8": {START: ("the_signs_of_votes_never_enter",)},
     "SW9": {START: ("start_weights_are_the_published_ones", "the_digest_covers_everything")},
+    "SW10": {"marking/test_sign_start.py": ("which_signs_are_drawn_is_secret",)},
+    "SW11": {START: ("salts_that_are_none_are_refused",)},
     # keyed-signs.md
     "KS1": {SIGNS: ("another_version_is_refused",)},
     "KS2": {SIGNS: ("committed_parameters_out_of_range_are_refused",),

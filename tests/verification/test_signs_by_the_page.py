@@ -24,6 +24,7 @@ from tests.verification.signed_starts import (
 )
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.keyed_signs import SignParameters
+from ticketguard.graph.orientation import orientation
 from ticketguard.ticket import Array, StartReference
 from ticketguard.verification.keyed_signs.counting import ReadVotes, count_agreements
 
@@ -126,7 +127,11 @@ def test_every_reading_is_what_the_page_says(how: str) -> None:
         made = sign_mark(reference, density_ppm=density_ppm)
         suspect = suspect_of(how, signed_weights(weights, reference, made), 0)
         finite = by_the_page.finite(suspect)
-        expected = signs_by_the_page.readings(finite, layers, density_ppm, SECRET, made.commitment)
+        upright = {
+            name: orientation(layer, reference.layer_weights(name), reference.anchors(name)).undo(layer)
+            for name, layer in finite.items()
+        }
+        expected = signs_by_the_page.readings(upright, layers, density_ppm, SECRET, made.commitment)
         read = ReadVotes.of(finite, reference, SignParameters(density_ppm=density_ppm))
         counts = count_agreements(read, reference, Binding(secret=SECRET, commitment=made.commitment))
         for counted, exact in zip(counts, expected, strict=True):

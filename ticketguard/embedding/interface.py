@@ -125,8 +125,12 @@ class StartMark(Mark, Protocol):
         """Return the public parameters of a network that will keep this share of its positions."""
         ...
 
-    def bound(self, start: Mapping[str, Array]) -> tuple[StartReference, dict[str, str]]:
+    def bound(self, start: Mapping[str, Array], *, salt: bytes) -> tuple[StartReference, dict[str, str]]:
         """Return what the commitment binds of start weights, and why layers carry none of the mark, by name.
+
+        Args:
+            start: The start weights.
+            salt: 32 secret bytes that say where the mark is.
 
         Raises:
             ConfigurationError: Most of the weights cannot carry any.

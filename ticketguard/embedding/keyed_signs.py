@@ -22,7 +22,7 @@ from ticketguard.embedding.symmetry import why_not_symmetric
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.settings import plain_number
 from ticketguard.ticket import Array, BoolArray, StartReference, Ticket
-from ticketguard.ticket.start_reference import SHARES, StartLayer
+from ticketguard.ticket.start_reference import PUBLIC_SALT, SHARES, StartLayer
 
 if TYPE_CHECKING:
     import torch
@@ -115,8 +115,12 @@ class KeyedSigns:
         """Return the public parameters of a network that will keep this share of its positions."""
         return {"density_ppm": min(PARTS, max(1, round(density * PARTS)))}
 
-    def bound(self, start: Mapping[str, Array]) -> tuple[StartReference, dict[str, str]]:
+    def bound(self, start: Mapping[str, Array], *, salt: bytes = PUBLIC_SALT) -> tuple[StartReference, dict[str, str]]:
         """Return what the commitment binds of the *start* weights, and why layers carry no signs, by name.
+
+        Args:
+            start: Start weights.
+            salt: 32 bytes that say where the votes are; a thief who knows them turns these signs alone.
 
         Raises:
             ConfigurationError: Most of the weights cannot carry any, or some are not finite.
@@ -138,10 +142,10 @@ class KeyedSigns:
                 "the weights: start from an ordinary random initialisation, or leave keyed-signs out"
             )
         layers = {
-            name: StartLayer.of(name, layer, share=SHARES if name in reasons else whole)
+            name: StartLayer.of(name, layer, share=SHARES if name in reasons else whole, salt=salt)
             for name, layer in start.items()
         }
-        return StartReference(layers=layers), reasons
+        return StartReference(layers=layers, salt=salt), reasons
 
     def drawn(self, start: Mapping[str, Array], reference: StartReference, binding: Binding) -> dict[str, Array]:
         """Return the *start* weights with the key's signs at the votes.

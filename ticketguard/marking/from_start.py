@@ -15,8 +15,10 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Binding, Json, Mark, SearchedMark, StartMark
 from ticketguard.errors import TicketguardWarning
+from ticketguard.keyed import KeyedStream
 from ticketguard.marking.commitments import claim_of
 from ticketguard.ticket import Array, Mask, StartReference, Ticket, TicketInfo
+from ticketguard.ticket.start_reference import SALT_BYTES
 
 # Layers that a warning names.
 MOST_NAMED = 3
@@ -71,7 +73,7 @@ def bind_start(
             not trained yet.
     """
     first = next(mark for mark in marks if isinstance(mark, StartMark))
-    reference, left_out = first.bound({name: start[name] for name in everything})
+    reference, left_out = first.bound({name: start[name] for name in everything}, salt=_salt(secret))
     vault = Vault(secret=secret, reference=reference.to_bytes(), channel_groups=groups)
     digest = reference.digest()
     untrained = Ticket(mask=everything, weights=start, rewind_weights=start, info=info)
@@ -87,6 +89,11 @@ def bind_start(
         if isinstance(mark, StartMark):
             weights = mark.drawn(weights, reference, Binding(secret=secret, commitment=claim.commitment))
     return StartMarks(reference=reference, vault=vault, claims=claims, weights=weights, left_out=left_out)
+
+
+def _salt(secret: bytes) -> bytes:
+    """Return what says where marks are in a start: secret like the key, and fixed before any commitment."""
+    return KeyedStream(secret=secret, commitment=bytes(32), label="anchors").bytes(SALT_BYTES)
 
 
 def warn_of_left_out(reasons: Mapping[str, str]) -> None:

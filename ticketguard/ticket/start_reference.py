@@ -1,8 +1,8 @@
 """The start weights of a network that an owner commits to before any training, in half a byte a weight.
 
-A public rule makes most positions of every layer *anchors* and the others *votes*. Of an anchor the sign is kept and
-how large the weight is, of a vote only how large: the votes' signs are drawn from the owner's key once this is fixed.
-Written down for a second implementation in ``signatures/start-weights.md``.
+A salt, which only the vault has, makes most positions of every layer *anchors* and the others *votes*. Of an anchor the
+sign is kept and how large the weight is, of a vote only how large: the votes' signs are drawn from the owner's key once
+this is fixed. Written down for a second implementation in ``signatures/start-weights.md``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.errors import FileError, TensorError
+from ticketguard.errors import FileError, TensorError, shortened
 from ticketguard.keyed import KeyedStream
 from ticketguard.tensor_file import Array, is_shape, parse_tensors, write_tensors
 from ticketguard.ticket.bits import BoolArray, PackedLayer, PackedLayers
@@ -25,8 +26,9 @@ from ticketguard.ticket.reference import REFERENCE_VERSION, Reference, require_b
 
 START_VERSION = "ticketguard.start/1"
 START_DOMAIN = b"ticketguard/start/v1\0"
-# Nobody's key: which positions are anchors is for everybody to see.
-ANCHORS_SECRET = hashlib.sha256(b"ticketguard/anchors/v1\0").digest()
+# A salt that everybody knows, for starts that nobody keeps.
+SALT_BYTES = 32
+PUBLIC_SALT = bytes(SALT_BYTES)
 CODES_PREFIX, SIZES_PREFIX = "ticketguard.codes/", "ticketguard.sizes/"
 # Kinds of magnitudes that are told apart, three bits of a code; the fourth is the sign.
 SIZES, SIGN = 8, 8
@@ -36,17 +38,20 @@ SHARES = 256
 Codes = npt.NDArray[np.uint8]
 
 
-def anchors_of(name: str, size: int, share: int) -> BoolArray:
-    """Return which flat positions of a layer are anchors, by a rule that nobody chooses.
+def anchors_of(name: str, size: int, share: int, salt: bytes = PUBLIC_SALT) -> BoolArray:
+    """Return which flat positions of a layer are anchors.
+
+    Whoever knows which ones are votes can turn the signs of half of these, and leaves most of the network alone.
 
     Args:
         name: The layer.
         size: Its number of positions.
         share: Anchors in `SHARES` positions, on average; `SHARES` for a layer without votes.
+        salt: 32 bytes that they are drawn from.
     """
     if share == SHARES:
         return np.ones(size, dtype=np.bool_)
-    stream = KeyedStream(secret=ANCHORS_SECRET, commitment=bytes(32), label=f"anchors/{name}")
+    stream = KeyedStream(secret=salt, commitment=bytes(32), label=f"anchors/{name}")
     return np.frombuffer(stream.bytes(size), dtype=np.uint8) < share
 
 
@@ -68,13 +73,14 @@ class StartLayer:
     sizes: FloatArray
 
     @classmethod
-    def of(cls, name: str, weights: Array, *, share: int) -> StartLayer:
+    def of(cls, name: str, weights: Array, *, share: int, salt: bytes = PUBLIC_SALT) -> StartLayer:
         """Quantise a layer: each eighth of its magnitudes by their mean.
 
         Args:
             name: The layer's name, which says where its anchors are.
             weights: The layer, finite.
             share: Anchors in `SHARES` positions, on average.
+            salt: What they are drawn from.
         """
         flat = np.asarray(weights, dtype=np.float32).reshape(-1)
         magnitudes = np.abs(flat)
@@ -85,7 +91,7 @@ class StartLayer:
         counts = np.bincount(codes, minlength=SIZES)
         # What no magnitude has is between its neighbours.
         means = np.where(counts > 0, sums / np.maximum(counts, 1), np.concatenate([[0.0], firsts]))
-        codes |= np.where(anchors_of(name, len(flat), share) & (flat < 0), np.uint8(SIGN), np.uint8(0))
+        codes |= np.where(anchors_of(name, len(flat), share, salt) & (flat < 0), np.uint8(SIGN), np.uint8(0))
         codes = np.append(codes, np.zeros(len(codes) % 2, dtype=np.uint8))
         return cls(
             shape=weights.shape,
@@ -142,12 +148,14 @@ class StartReference:
 
     Attributes:
         layers: The layers by name.
+        salt: 32 bytes that say which positions are anchors.
 
     Raises:
         TensorError: There are more layers, or longer names, than a verifier reads.
     """
 
     layers: Mapping[str, StartLayer]
+    salt: bytes = dataclasses.field(default=PUBLIC_SALT, repr=False)
 
     def __post_init__(self) -> None:
         require_bounded_layers(list(self.layers))
@@ -176,11 +184,15 @@ class StartReference:
 
     def anchors(self, name: str) -> BoolArray:
         """Return which flat positions of a layer are anchors."""
-        return anchors_of(name, self.layers[name].size, self.layers[name].share)
+        return self.first_anchors(name, self.layers[name].size)
+
+    def first_anchors(self, name: str, count: int) -> BoolArray:
+        """Return which of the first *count* flat positions of a layer are anchors."""
+        return anchors_of(name, count, self.layers[name].share, self.salt)
 
     def digest(self) -> bytes:
         """Return the SHA-256 digest that enters every commitment."""
-        hasher = hashlib.sha256(START_DOMAIN)
+        hasher = hashlib.sha256(START_DOMAIN + self.salt)
         for name, layer in self.layers.items():
             hasher.update(name_and_shape(name, layer.shape))
             hasher.update(layer.share.to_bytes(4, "little"))
@@ -194,7 +206,7 @@ class StartReference:
         Raises:
             KeyError: One is not in it.
         """
-        return StartReference(layers={name: self.layers[name] for name in names})
+        return StartReference(layers={name: self.layers[name] for name in names}, salt=self.salt)
 
     def to_bytes(self) -> bytes:
         """Serialise as safetensors."""
@@ -202,7 +214,7 @@ class StartReference:
         for name, layer in self.layers.items():
             tensors[CODES_PREFIX + name], tensors[SIZES_PREFIX + name] = layer.codes, layer.sizes
         layers = {name: [layer.share, *layer.shape] for name, layer in self.layers.items()}
-        return write_tensors(tensors, {"version": START_VERSION, "layers": layers})
+        return write_tensors(tensors, {"version": START_VERSION, "layers": layers, "anchors_salt": self.salt.hex()})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> StartReference:
@@ -218,7 +230,12 @@ class StartReference:
         if not isinstance(said, dict) or not said or len(tensors) != 2 * len(said):
             raise _damaged("has other tensors than codes and sizes of its layers")
         require_bounded_layers(list(said))
-        return cls(layers={name: _layer(name, layer, tensors) for name, layer in said.items()})
+        salt = metadata.get("anchors_salt")
+        if not isinstance(salt, str) or not re.fullmatch("[0-9a-f]{64}", salt):
+            raise _damaged(f"has the salt {shortened(salt)}, expected {2 * SALT_BYTES} hexadecimal digits")
+        return cls(
+            salt=bytes.fromhex(salt), layers={name: _layer(name, layer, tensors) for name, layer in said.items()}
+        )
 
 
 AnyReference: TypeAlias = Reference | StartReference

@@ -53,7 +53,7 @@ def test_a_dense_suspect_is_compared_by_its_strongest_weights() -> None:
     counts = {name: round(0.1 * layer.size) for name, layer in weights.items()}
     few = align(suspect, reference, GROUPS, counts=counts)
     same = align({name: strongest(layer, 0.1) for name, layer in suspect.items()}, reference, GROUPS, counts=counts)
-    assert few.overlap == pytest.approx(same.overlap, abs=0.05)
+    assert few.overlap == pytest.approx(same.overlap, abs=0.1)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.keyed_signs import PARTS, SignParameters, drawn_signs
+from ticketguard.graph.orientation import orientation
 from ticketguard.ticket import BoolArray, FloatArray, StartReference
 from ticketguard.verification.binomial import log10_at_least
 from ticketguard.verification.memory import Memory
@@ -57,9 +58,9 @@ class ReadVotes:
         for name in reference.layers:
             layer, anchors = suspect[name], reference.anchors(name)
             votes = np.flatnonzero(~anchors)
-            taken = read_layer(layer, edges=edges[name], found_later=True)[1]
-            readings[name] = taken[votes]
-            negative[name] = (layer < 0).reshape(-1)[votes]
+            readings[name] = read_layer(layer, edges=edges[name], found_later=True)[1][votes]
+            upright = orientation(layer, reference.layer_weights(name), anchors).undo(layer)
+            negative[name] = upright.reshape(-1)[votes] < 0
         size = sum(layer.size for layer in reference.layers.values())
         return cls(size=size, readings=readings, negative=negative)
 

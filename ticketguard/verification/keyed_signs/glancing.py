@@ -14,7 +14,6 @@ from ticketguard.embedding.keyed_signs import drawn_signs
 from ticketguard.errors import TensorError
 from ticketguard.graph import ChannelGroup
 from ticketguard.ticket import BoolArray, FloatArray, StartReference
-from ticketguard.ticket.start_reference import anchors_of
 from ticketguard.verification.binomial import log10_at_least
 from ticketguard.verification.interface import Glance
 from ticketguard.verification.memory import Memory
@@ -74,7 +73,7 @@ def _looked_at(
             continue
         start = reference.layers[layer]
         alive, negative = weights != 0, weights < 0
-        anchors = anchors_of(layer, len(weights), start.share)
+        anchors = reference.first_anchors(layer, len(weights))
         here = alive & anchors
         same += int(np.count_nonzero(negative[here] == start.negative(len(weights))[here]))
         anchored += int(np.count_nonzero(here))
