@@ -392,6 +392,16 @@ def test_wrong_keys_see_a_small_p_at_first_sight_as_rarely_as_it_says() -> None:
     assert glancing.glance(tg.Checkpoint(others), REFERENCE, BINDING, groups=(), memory=None).log10_p == 0.0
 
 
+def test_every_network_is_paid_for_at_first_sight() -> None:
+    other = as_if_trained(drawn_start(SHAPES, seed=5), density=0.1)
+    both = {f"{net}.{name}": weights[name] for net, weights in (("a", other), ("b", COPY)) for name in SHAPES}
+    alone, found = (
+        glancing.glance(tg.Checkpoint(suspect), REFERENCE, BINDING, groups=(), memory=None) for suspect in (COPY, both)
+    )
+    assert found.log10_p == pytest.approx(alone.log10_p + math.log10(2), abs=1e-9)
+    assert found.likeness == alone.likeness
+
+
 def test_a_claim_whose_parameters_cannot_be_used_is_not_glanced_at() -> None:
     made = sign_mark(REFERENCE, parameters={"density_ppm": 0})
     judge = tg.Judge({"forged": credential_of(made, reference=REFERENCE)})
