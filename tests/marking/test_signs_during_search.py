@@ -113,10 +113,6 @@ def test_given_weights_leave_signs_out_and_refuse_them_by_name() -> None:
             ConfigurationError, match=f"marks are keyed-signs: .* starts from {which} weights: leave keyed"
         ):
             tg.find_marked("mlp", owner=OWNER, marks=WEIGHTS, **{**SEARCH, **given})
-    ticket, credential = tg.find_marked("mlp", owner=OWNER, marks=[tg.PlantedGraph()], rewind=rewind, **SEARCH)
-    reference = read_reference(credential.vault.reference)
-    assert not isinstance(reference, StartReference)
-    assert tg.verify(tg.Checkpoint(ticket.weights), credential).status == "supported"
 
 
 def test_an_interrupted_search_resumes_to_the_same_signs(
