@@ -107,6 +107,9 @@ class TensorError(TicketguardError):
         super().__init__(f"tensor '{shown}' {reason}: {hint}")
 
 
+MORE_EDGES = "raise the density or the share of edges to move ('ticketguard plan' says which share would do)"
+
+
 class CapacityError(ConfigurationError):
     """A layer, or the whole ticket, has too little room for the mark.
 
@@ -116,14 +119,11 @@ class CapacityError(ConfigurationError):
         free_edges: Edges there is room for.
     """
 
-    def __init__(self, *, layer: str, needed_edges: int, free_edges: int) -> None:
+    def __init__(self, *, layer: str, needed_edges: int, free_edges: int, advice: str = MORE_EDGES) -> None:
         self.layer = layer
         self.needed_edges = needed_edges
         self.free_edges = free_edges
-        super().__init__(
-            f"{layer} has room for {free_edges} edges of the mark, which needs {needed_edges}: "
-            "raise the density or the share of edges to move ('ticketguard plan' says which share would do)"
-        )
+        super().__init__(f"{layer} has room for {free_edges} edges of the mark, which needs {needed_edges}: {advice}")
 
 
 class CredentialError(TicketguardError):

@@ -12,10 +12,11 @@ import torch
 
 import ticketguard as tg
 from tests.verification.claims import EVE
-from ticketguard.errors import ConfigurationError, TicketguardWarning
+from ticketguard.errors import CapacityError, ConfigurationError, TicketguardWarning
 from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.marking.during_search import SearchPlanting
 from ticketguard.models import build_model, state_arrays
+from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.ticket import StartReference, TicketInfo, read_reference
 from ticketguard.ticket.start_reference import PUBLIC_SALT
 from ticketguard.training import TrainingConfig, loop
@@ -196,3 +197,33 @@ def test_a_layer_that_starts_at_zero_is_left_out_and_named_once() -> None:
 def test_signs_in_a_network_too_small_for_them_are_refused_before_any_training() -> None:
     with pytest.raises(ConfigurationError, match="the whole ticket has room for"):
         tg.find_marked("mlp", owner=OWNER, marks=[tg.KeyedSigns()], **{**SEARCH, "density": 0.005})
+
+
+def test_a_ticket_too_small_for_signs_is_found_without_them_unless_they_are_named() -> None:
+    info = TicketInfo(method="random", classes=10, input_shape=(64,))
+    luck = np.random.default_rng(0)
+    start = {name: luck.normal(size=(40, 40)).astype(np.float32) for name in ("a.weight", "b.weight")}
+    everything = full_mask(dict.fromkeys(start, (40, 40)))
+
+    def planting(**options: Any) -> SearchPlanting:
+        return SearchPlanting(owner=OWNER, info=info, density=0.125, level_bits=40, secret=SECRET, **options)
+
+    usual = planting()
+    with pytest.warns(TicketguardWarning, match="found without keyed-signs: the whole ticket has room for 2.. edges"):
+        usual.rehearse(start, everything, 1600)
+    assert usual.begin(start, everything) is start
+    marks = [mark.scheme for mark, _ in usual.bind(start, everything).marks]
+    assert marks == ["planted-graph", "trigger-set"]
+    for named in (planting(marks=[tg.PlantedGraph(), tg.KeyedSigns()]), planting(leave_out=False)):
+        with pytest.warns(TicketguardWarning), pytest.raises(CapacityError, match="have fewer anchors"):
+            named.rehearse(start, everything, 1600)
+
+
+def test_a_start_that_is_not_random_is_left_without_signs_unless_they_are_named() -> None:
+    info = TicketInfo(method="random", classes=10, input_shape=(64,))
+    start = {"a.weight": np.linalg.qr(np.random.default_rng(0).normal(size=(200, 200)))[0].astype(np.float32)}
+    everything = full_mask({"a.weight": (200, 200)})
+    with pytest.warns(TicketguardWarning, match="found without keyed-signs: the start weights cannot carry"):
+        SearchPlanting(owner=OWNER, info=info, density=0.2).rehearse(start, everything, 8000)
+    with pytest.raises(ConfigurationError, match="the start weights cannot carry keyed signs"):
+        SearchPlanting(owner=OWNER, info=info, density=0.2, leave_out=False).rehearse(start, everything, 8000)

@@ -170,7 +170,12 @@ def command(
             ticket = find_requested(request)
         else:
             ticket, credential = find_marked_requested(
-                request, owner=key, marks=marking.marks, level_bits=marking.level_bits, rescale=marking.rescale
+                request,
+                owner=key,
+                marks=marking.marks,
+                level_bits=marking.level_bits,
+                rescale=marking.rescale,
+                leave_out=marking.are_usual,
             )
     result = _result(ticket, out, None if owner is None else marking)
 

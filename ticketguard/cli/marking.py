@@ -129,6 +129,7 @@ class Marking:
         vault: The file to write the vault to.
         recipient: The vault key that the vault is sealed to; None for the passphrase.
         passphrase_file: File that the passphrase is read from.
+        are_usual: Whether no marks were named.
     """
 
     marks: list[Mark]
@@ -138,6 +139,7 @@ class Marking:
     vault: Path
     recipient: str | None
     passphrase_file: Path | None
+    are_usual: bool
 
     def passphrase(self) -> str | None:
         """Take the passphrase that opens the owner's key and seals the vault; None where neither is asked for."""
@@ -167,7 +169,8 @@ def take_marking(options: dict[str, Any], *, given_start: bool = False) -> Marki
 
         parse_recipient(recipient)
     names = options.pop("marks")
-    if given_start and click.get_current_context().get_parameter_source("marks") is ParameterSource.DEFAULT:
+    are_usual = click.get_current_context().get_parameter_source("marks") is ParameterSource.DEFAULT
+    if given_start and are_usual:
         names = ",".join(USUAL)
     marks = named_marks(names, options.pop("mark_option"), share=options.pop("share"), triggers=options.pop("triggers"))
     return Marking(
@@ -178,6 +181,7 @@ def take_marking(options: dict[str, Any], *, given_start: bool = False) -> Marki
         vault=options.pop("vault"),
         recipient=recipient,
         passphrase_file=options.pop("passphrase_file"),
+        are_usual=are_usual,
     )
 
 

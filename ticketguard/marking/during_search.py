@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Positions, SearchedMark, Start, StartMark
-from ticketguard.errors import ConfigurationError
+from ticketguard.errors import ConfigurationError, TicketguardWarning
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of
 from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
@@ -107,6 +108,8 @@ class SearchPlanting:
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         given: What weights the search starts from instead of a random initialisation, in words; None for one.
+        leave_out: Leave a mark out, with a `TicketguardWarning`, that is in start weights and that these, or so small a
+            ticket, cannot carry; by default where no marks are named. Otherwise it is refused.
 
     Raises:
         ConfigurationError: Neither a search nor its start can carry any of the marks, one is for a start that is not
@@ -125,7 +128,9 @@ class SearchPlanting:
         level_bits: int = DEFAULT_LEVEL_BITS,
         secret: bytes | None = None,
         given: str | None = None,
+        leave_out: bool | None = None,
     ) -> None:
+        self._leave_out = marks is None if leave_out is None else leave_out
         usual = usual_marks(info) if given else usual_marks_from_start(info)
         self._marks = checked_marks(usual if marks is None else marks)
         self._is_in_start = any(isinstance(mark, StartMark) for mark in self._marks)
@@ -204,6 +209,18 @@ class SearchPlanting:
             CapacityError: The ticket would be too small for a mark of this level.
             ConfigurationError: The level cannot be reached with so few triggers, or the start cannot carry a mark.
         """
+        try:
+            self._rehearse(start, everything, keep)
+        except ConfigurationError as error:
+            left = [mark.scheme for mark in self._marks if isinstance(mark, StartMark)]
+            if not left or not self._leave_out:
+                raise
+            self._marks = tuple(mark for mark in self._marks if not isinstance(mark, StartMark))
+            self._is_in_start, self._begun = False, None
+            self._rehearse(start, everything, keep)
+            warnings.warn(f"the ticket is found without {', '.join(left)}: {error}", TicketguardWarning, stacklevel=4)
+
+    def _rehearse(self, start: Mapping[str, Array], everything: Mask, keep: int) -> None:
         generator = np.random.default_rng(0)
         scores = {name: generator.random(everything[name].shape, dtype=np.float32) for name in everything}
         bound = self._draw(self.begin(start, everything), everything)

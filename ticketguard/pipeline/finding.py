@@ -178,8 +178,12 @@ def find_marked_requested(
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
     rescale: bool = True,
+    leave_out: bool | None = None,
 ) -> tuple[Ticket, Credential]:
-    """Find a winning ticket that carries the owner's marks, as `find_marked` does."""
+    """Find a winning ticket that carries the owner's marks from the start, as `find_marked` does.
+
+    *leave_out* is as for `SearchPlanting`.
+    """
     from ticketguard.graph import known_groups
     from ticketguard.marking.during_search import SearchPlanting
     from ticketguard.models import load_arrays, model_of, state_arrays
@@ -210,6 +214,7 @@ def find_marked_requested(
         level_bits=level_bits,
         secret=key,
         given=problem.given,
+        leave_out=leave_out,
     )
     if known.doubts:
         warnings.warn(known.doubts, TicketguardWarning, stacklevel=3)

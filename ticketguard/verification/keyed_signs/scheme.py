@@ -27,6 +27,7 @@ from ticketguard.verification.verdict import Evidence, level_log10
 
 # An untouched copy has to prove the square of the level: thieves leave less.
 ROOM_FACTOR = 2.0
+MORE_VOTES = "raise the density, have fewer anchors (--mark-option keyed-signs.anchors=0.5), or leave keyed-signs out"
 
 
 def _start_of(reference: AnyReference) -> StartReference:
@@ -73,7 +74,9 @@ class _KeyedSignsScheme:
         # Each vote is worth as much: what is needed grows with the level.
         bits_a_vote = 1 + AGREEING * math.log2(AGREEING) + (1 - AGREEING) * math.log2(1 - AGREEING)
         needed = math.ceil(ROOM_FACTOR * claim.level_bits / bits_a_vote)
-        raise CapacityError(layer="the whole ticket", needed_edges=max(needed, votes + 1), free_edges=votes)
+        raise CapacityError(
+            layer="the whole ticket", needed_edges=max(needed, votes + 1), free_edges=votes, advice=MORE_VOTES
+        )
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
         SignParameters.from_json(own_parameters(claim))
