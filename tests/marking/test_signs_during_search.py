@@ -202,8 +202,9 @@ def test_signs_in_a_network_too_small_for_them_are_refused_before_any_training()
 def test_a_ticket_too_small_for_signs_is_found_without_them_unless_they_are_named() -> None:
     info = TicketInfo(method="random", classes=10, input_shape=(64,))
     luck = np.random.default_rng(0)
-    start = {name: luck.normal(size=(40, 40)).astype(np.float32) for name in ("a.weight", "b.weight")}
-    everything = full_mask(dict.fromkeys(start, (40, 40)))
+    start = {name: luck.normal(size=(80, 80)).astype(np.float32) for name in ("a.weight", "b.weight")}
+    start["b.weight"] = np.abs(start["b.weight"])  # cannot carry signs
+    everything = full_mask(dict.fromkeys(start, (80, 80)))
 
     def planting(**options: Any) -> SearchPlanting:
         return SearchPlanting(owner=OWNER, info=info, density=0.125, level_bits=40, secret=SECRET, **options)
