@@ -29,8 +29,8 @@ from ticketguard.keyed import commit
 from ticketguard.predictors.patience import Patience
 from ticketguard.verification import statistics, trigger_set
 from ticketguard.verification.journal import Journal
-from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
-from ticketguard.verification.readings import READINGS, Layers
+from ticketguard.verification.planted_graph.counting import Counted, ReadSuspect, count_hits, looks_at_one
+from ticketguard.verification.readings import Layers
 
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # Stated before anything is drawn: the probability that any of all comparisons fails although every p is exact.
@@ -66,17 +66,25 @@ def weights_p_values(claim: Claim, secrets: int) -> Doubles:
     alignment = align(stored, claim.reference, claim.groups)
     aligned = {name: alignment.apply(name, layer) for name, layer in stored.items()}
     passes = [stored, Layers(read=aligned.__getitem__, names={name: name for name in aligned})]
-    reads = [ReadSuspect.of(layers, claim.reference.mask, claim.parameters) for layers in passes]
-    correction = math.log10(len(READINGS) * len(passes))
+    reads = [ReadSuspect.of(layers, claim.reference, claim.parameters) for layers in passes]
+    correction = math.log10(looks_at_one(is_signed=claim.parameters.is_signed))
     rows = []
     for index in range(secrets):
         binding = binding_of(
             claim.name, index, digest=digest, scheme="planted-graph", parameters=repr(claim.parameters)
         )
         counts = [counted for read in reads for counted in count_hits(read, binding, claim.parameters)]
-        row = [memoised_tail(counted.layers) for counted in counts]
+        row = [log10_p for counted in counts for log10_p in results_of(counted)]
         rows.append([*row, min(0.0, min(row) + correction)])
     return np.array(rows)
+
+
+def results_of(counted: Counted) -> tuple[float, ...]:
+    """Return what `Counted.results` does: hits alone and, where edges were planted with signs, hits with theirs."""
+    alone = memoised_tail(counted.layers)
+    if counted.signs is None:
+        return (alone,)
+    return alone, statistics.log10_with_signs(alone, counted.signs, hits=counted.hits)
 
 
 def answers_p_values(answering: Answering, secrets: int) -> Doubles:

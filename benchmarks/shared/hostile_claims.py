@@ -233,6 +233,28 @@ def _shapes() -> Iterator[Claim]:
         yield Claim(name=f"shapes: {name}", reference=reference_of(masks), suspect=suspect, parameters=parameters)
 
 
+def _signs() -> Iterator[Claim]:
+    """Yield claims whose edges are planted with signs, against suspects of one sign, and others."""
+    dense = normal(10)
+    signed = dataclasses.replace(PARAMETERS, turned_ppm=80_000)
+    for name, masks, weights, suspect, parameters in (
+        ("one sign", SPARSE, None, mapped(lambda w: -np.abs(w), dense), signed),
+        ("signs of the reference", SPARSE, dense, mapped(lambda w: np.sign(w), dense), signed),
+        ("the reference is the suspect's weakest", random_masks(0.3, 12), dense, dense, signed),
+        ("a sign a row", SPARSE, None, mapped(lambda w: np.abs(w) * np.sign(w[:, :1]), dense), signed),
+        ("half of all positions secret", SPARSE, None, dense, dataclasses.replace(signed, secret_ppm=500_000)),
+        ("no edge to turn a row by", EMPTY_BUT_ONE, None, dense, dataclasses.replace(signed, secret_ppm=200_000)),
+        ("a full reference", FULL, None, dense, signed),
+    ):
+        yield Claim(
+            name=f"signs: {name}",
+            reference=reference_of(masks, weights),
+            suspect=suspect,
+            parameters=parameters,
+            groups=TRUE_GROUPS,
+        )
+
+
 def _answerers() -> Iterator[Answering]:
     def recipe(count: int, classes: int) -> TriggerRecipe:
         return TriggerRecipe(count=count, classes=classes, input_shape=(1, 4, 4), grid=2, mean_ppm=(), std_ppm=())
@@ -256,5 +278,5 @@ def _answerers() -> Iterator[Answering]:
         yield Answering(name=f"answers: {name}", recipe=recipe(count, classes), answer=answer)
 
 
-CLAIMS = (*_references(), *_suspects(), *_groups(), *_parameters(), *_shapes())
+CLAIMS = (*_references(), *_suspects(), *_groups(), *_parameters(), *_shapes(), *_signs())
 ANSWERERS = tuple(_answerers())

@@ -19,9 +19,9 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.keyed import commit
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
+from ticketguard.verification.planted_graph.counting import Counted, ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.examination import Examination
-from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.statistics import LayerCount, log10_upper_tail, log10_with_signs
 
 # Tails are computed of counts that are so many standard deviations above their mean: below, p is more than 0.05, and
 # after correction more than 0.5.
@@ -83,9 +83,9 @@ class Seen:
 
 
 def readings_of_keys(first: int, count: int, keys: Keys, suspects: Mapping[str, Seen]) -> dict[str, Doubles]:
-    """Return log10 p of *count* wrong keys, per suspect an array of shape (count, readings of all passes).
+    """Return log10 p of *count* wrong keys, per suspect an array of shape (count, looks at all passes).
 
-    Counts that are not `REMARKABLE` have 0.
+    A look is a reading's hits, or its hits with their signs. Counts that are not `REMARKABLE` have 0.
     """
     rows: dict[str, list[list[float]]] = {name: [] for name in suspects}
     for index in range(first, first + count):
@@ -94,11 +94,23 @@ def readings_of_keys(first: int, count: int, keys: Keys, suspects: Mapping[str, 
         for name, seen in suspects.items():
             # A layer's secret edges are the same beside all suspects.
             counts = [counted for read in seen.reads for counted in count_hits(read, binding, keys.parameters, drawn)]
-            rows[name].append([log10_tail(counted.layers) for counted in counts])
+            rows[name].append([log10_p for counted in counts for log10_p in results_of(counted)])
     return {name: np.array(found) for name, found in rows.items()}
 
 
-def log10_tail(layers: Sequence[LayerCount]) -> float:
+def results_of(counted: Counted) -> tuple[float, ...]:
+    """Return log10 p of a reading's hits and, where edges were planted with signs, of hits with their signs."""
+    alone, signs = log10_tail(counted.layers), counted.signs
+    if signs is None:
+        return (alone,)
+    deviation = math.sqrt(max(1, signs.coins)) / 2
+    if alone == 0.0 and signs.agreeing <= signs.expected + REMARKABLE * deviation:
+        return alone, 0.0
+    exact = alone or log10_tail(counted.layers, remarkable=-math.inf)
+    return alone, log10_with_signs(exact, signs, hits=counted.hits)
+
+
+def log10_tail(layers: Sequence[LayerCount], *, remarkable: float = REMARKABLE) -> float:
     """Return log10 p of a count, 0 if it is near its mean or below.
 
     The tail is that of the layers' distributions convolved. Where it is `SMALL`, it is what `verify` computes.
@@ -108,7 +120,7 @@ def log10_tail(layers: Sequence[LayerCount]) -> float:
     """
     hits = sum(layer.hits for layer in layers)
     expected = sum(layer.expected for layer in layers)
-    if hits <= expected + REMARKABLE * math.sqrt(sum(layer.variance for layer in layers)):
+    if hits <= expected + remarkable * math.sqrt(sum(layer.variance for layer in layers)):
         return 0.0
     lowest, whole = 0, np.ones(1)
     for layer in layers:

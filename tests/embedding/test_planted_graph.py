@@ -101,7 +101,7 @@ def test_the_secret_set_is_as_large_as_the_ticket_needs(density: float, secret_p
     layer = (np.arange(10_000) % 100 < 100 * density).reshape(100, 100)
     mask, weights = Mask(layers={"a": layer}), {"a": layer.astype(np.float32)}
     ticket = Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="random"))
-    assert PlantedGraph().parameters(ticket) == {"secret_ppm": secret_ppm, "share_ppm": 50_000}
+    assert PlantedGraph(signed=False).parameters(ticket) == {"secret_ppm": secret_ppm, "share_ppm": 50_000}
     assert PlantedGraph(secret_share=0.2).parameters(ticket)["secret_ppm"] == 200_000
 
 

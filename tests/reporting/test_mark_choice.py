@@ -59,7 +59,7 @@ def test_the_table_has_the_chosen_row_and_brackets_where_too_little_is_left() ->
 def test_what_the_numbers_are_is_told_below() -> None:
     text = " ".join(choice_lines(chosen(), file="t"))
     assert "19 copies in 20" in text
-    assert "10 looks are paid for; at a level of 64 bits for 2 marks, p of each has to be 10^-19.6 or less" in text
+    assert "20 looks are paid for; at a level of 64 bits for 2 marks, p of each has to be 10^-19.6 or less" in text
     assert "less than 1.5 times that evidence" in text
     assert "Measured: share 0.05 with secret_share 0.03" in text
     one = choose_marks(of_densities(0.15, 0.06, 0.4), marks=[tg.PlantedGraph()], level_bits=100, survive=[])

@@ -41,6 +41,16 @@ def log10(exact: Fraction) -> Decimal:
         return (Decimal(exact.numerator) / Decimal(exact.denominator)).log10()
 
 
+def with_signs(of_hits: Fraction, hits: int, coins: int, agreeing: int) -> Decimal:
+    """log10 of q·(1 + min(−ln q, x·ln 2)), q = P(ΣX ≥ x)·P(B ≥ a), B binomial with m fair coins."""
+    of_signs = Fraction(sum(math.comb(coins, heads) for heads in range(agreeing, coins + 1)), 2**coins)
+    q = of_hits * of_signs
+    with localcontext() as context:
+        context.prec = 60
+        exact = Decimal(q.numerator) / Decimal(q.denominator)
+        return min(Decimal(0), (exact * (1 + min(-exact.ln(), hits * Decimal(2).ln()))).log10())
+
+
 def e_value(chance: Fraction, queries: int, matches: int) -> Fraction:
     """The mean over rates of (q/p0)^m · ((1−q)/(1−p0))^(t−m)."""
     total = Fraction(0)
@@ -87,6 +97,12 @@ def standing_out(magnitudes: list[float]) -> int:
     return 1 + max(range(len(scores)), key=lambda index: (scores[index], -index))
 
 
+def coins_of(secret: bytes, commitment: bytes, name: str, positions: set[int]) -> dict[int, int]:
+    """The sign of every secret position, in ascending order: 1 is plus, 0 minus."""
+    stream = KeyedStream(secret=secret, commitment=commitment, label=f"coins/{name}")
+    return {position: 2 * int(stream.integers(2, 1)[0]) - 1 for position in sorted(positions)}
+
+
 def secret_positions(secret: bytes, commitment: bytes, name: str, positions: int, secret_ppm: int) -> set[int]:
     size = (positions * secret_ppm + 500_000) // 1_000_000
     stream = KeyedStream(secret=secret, commitment=commitment, label=f"edges/{name}")
@@ -98,12 +114,14 @@ def secret_positions(secret: bytes, commitment: bytes, name: str, positions: int
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counted:
-    """One reading: its counts, layer by layer, and how many edges a copy has there."""
+    """One reading: its counts and how many edges a copy has, layer by layer; hits that have coins, and that agree."""
 
     layers: list[LayerCount]
     edges: list[int]
     kept: list[int]
     positions: list[int]
+    coins: int
+    agreeing: int
 
     @property
     def hits(self) -> int:
@@ -117,9 +135,17 @@ class Counted:
     def log10_p(self) -> Decimal:
         return log10(exact_tail(self.layers, self.hits))
 
-    def attainable_log10_p(self, share_ppm: int) -> Decimal:
-        """Of a copy whose planted edges are as likely as its others to be among those that are kept."""
-        copies, share = [], Fraction(share_ppm, 10**6)
+    @property
+    def signed_log10_p(self) -> Decimal:
+        return with_signs(exact_tail(self.layers, self.hits), self.hits, self.coins, self.agreeing)
+
+    def attainable_log10_p(self, share_ppm: int, *, turned_ppm: int = 0) -> Decimal:
+        """Of a copy whose planted edges are as likely as its others to be among those that are kept.
+
+        Training turned some of their signs, where they have any.
+        """
+        copies, share, turned = [], Fraction(share_ppm, 10**6), Fraction(turned_ppm, 10**6)
+        coins, agreeing = 0, Fraction(0)
         for layer, edges, kept, positions in zip(self.layers, self.edges, self.kept, self.positions, strict=True):
             if layer.size < positions:  # all that a copy has there is planted
                 planted = there = min(Fraction(layer.secret), edges * share)
@@ -139,19 +165,31 @@ class Counted:
                     hits=min(layer.secret, round(inside), round(found)),
                 )
             )
-        return log10(exact_tail(copies, sum(copy.hits for copy in copies)))
+            if layer.size < positions:
+                there_still = min(planted * left, Fraction(copies[-1].hits))
+                coins += copies[-1].hits
+                agreeing += there_still * (1 - turned) + (copies[-1].hits - there_still) / 2
+        hits = sum(copy.hits for copy in copies)
+        tail = exact_tail(copies, hits)
+        return min(log10(tail), with_signs(tail, hits, coins, int(agreeing))) if turned_ppm else log10(tail)
 
 
 def readings(
-    suspect: Mapping[str, np.ndarray], mask: Mask, parameters: Mapping[str, int], secret: bytes, commitment: bytes
+    suspect: Mapping[str, np.ndarray],
+    mask: Mask,
+    parameters: Mapping[str, int],
+    secret: bytes,
+    commitment: bytes,
+    is_negative: Mapping[str, np.ndarray] | None = None,
 ) -> list[Counted]:
-    """Take every reading of a suspect."""
+    """Take every reading of a suspect; *is_negative* is what its rows' and columns' turns leave of its signs."""
     density = parameters.get("density_ppm", 0)
     everything = np.sort(np.concatenate([np.abs(suspect[name]).reshape(-1) for name in mask]))[::-1]
     threshold = everything[max(1, len(everything) * density // 1_000_000) - 1]
     found = []
     for reading in range(1, 6):
         layers, copies, everywhere, sizes = [], [], [], []
+        coins = agreeing = 0
         for name in mask:
             magnitudes = [float(value) for value in np.abs(suspect[name]).reshape(-1)]
             alive = sum(value > 0 for value in magnitudes)
@@ -170,10 +208,17 @@ def readings(
             empty = {position for position, there in enumerate(mask[name].reshape(-1)) if not there}
             counted = empty or set(range(len(magnitudes)))
             hits = len(kept & drawn & counted)
+            if is_negative is not None and empty:
+                signs = coins_of(secret, commitment, name, drawn)
+                flat = is_negative[name].reshape(-1)
+                coins += hits
+                agreeing += sum((signs[position] < 0) == bool(flat[position]) for position in kept & drawn & counted)
             layers.append(
                 LayerCount(size=len(counted), kept=len(kept & counted), secret=len(drawn & counted), hits=hits)
             )
             everywhere.append(len(kept))
             sizes.append(len(magnitudes))
-        found.append(Counted(layers=layers, edges=copies, kept=everywhere, positions=sizes))
+        found.append(
+            Counted(layers=layers, edges=copies, kept=everywhere, positions=sizes, coins=coins, agreeing=agreeing)
+        )
     return found

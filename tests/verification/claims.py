@@ -28,6 +28,7 @@ SHAPES = {"fc1.weight": (200, 60), "fc2.weight": (40, 200)}
 # The hidden channels: the rows of one layer are the columns of the next.
 GROUPS = ((("fc1.weight", 0, 1, 0, 200), ("fc2.weight", 1, 1, 0, 200)),)
 PLANTED = {"secret_ppm": 30_000, "share_ppm": 100_000}
+SIGNED = {**PLANTED, "turned_ppm": 80_000}
 RECIPE = TriggerRecipe(count=60, classes=10, input_shape=(7,), grid=2, mean_ppm=(500_000,), std_ppm=(250_000,))
 
 
@@ -70,10 +71,13 @@ def mark(
     )
 
 
-def planted_mark(*, groups: object = None, reference: Reference | None = None, **changes: Any) -> MarkClaim:
+def planted_mark(
+    *, groups: object = None, reference: Reference | None = None, with_signs: bool = False, **changes: Any
+) -> MarkClaim:
     """Return a planted graph that binds *groups* if there are any."""
+    parameters = SIGNED if with_signs else PLANTED
     bound = {} if groups is None else {"channel_groups_digest": groups_digest(groups)}  # type: ignore[arg-type]
-    return mark("planted-graph", {**PLANTED, **bound}, reference=reference, **changes)
+    return mark("planted-graph", {**parameters, **bound}, reference=reference, **changes)
 
 
 def trigger_mark(recipe: Mapping[str, Any] | None = None, **changes: Any) -> MarkClaim:
@@ -109,7 +113,11 @@ def signed(
 
 def marked_weights(made: MarkClaim, ticket: Ticket = TICKET) -> dict[str, np.ndarray]:
     """Return the weights that a marked ticket starts from."""
-    settings = tg.PlantedGraph(share=PLANTED["share_ppm"] / 1e6, secret_share=PLANTED["secret_ppm"] / 1e6)
+    settings = tg.PlantedGraph(
+        share=PLANTED["share_ppm"] / 1e6,
+        secret_share=PLANTED["secret_ppm"] / 1e6,
+        signed="turned_ppm" in made.parameters,
+    )
     binding = Binding(secret=SECRET, commitment=made.commitment)
     start = Start(mask=ticket.mask, weights=ticket.weights)
     planned = settings.plan(ticket, start, binding, settings.parameters(ticket))

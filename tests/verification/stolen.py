@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ticketguard.embedding.planted_graph import TURNED
 from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.verification.thefts import DISPLACED
 
 Weights = dict[str, np.ndarray]
 
@@ -49,15 +51,29 @@ def added(weights: Weights, more: dict[str, int], luck: np.random.Generator) -> 
 
 
 def rewired(weights: Weights, share: float, luck: np.random.Generator) -> Weights:
+    return {
+        name: np.where(array != 0, luck.normal(size=array.shape), 0)
+        for name, array in moved(weights, share, luck).items()
+    }
+
+
+def tuned(weights: Weights, luck: np.random.Generator) -> Weights:
+    """Move as many edges as training without the mask does, and turn as many signs as a training does."""
+    return {
+        name: np.abs(luck.normal(size=array.shape))
+        * np.sign(array)
+        * np.where(luck.random(array.shape) < TURNED, -1, 1)
+        for name, array in moved(weights, DISPLACED, luck).items()
+    }
+
+
+def moved(weights: Weights, share: float, luck: np.random.Generator) -> Weights:
     stronger = {}
     for name, array in weights.items():
         threshold = np.quantile(np.abs(array[array != 0]), share)
         stronger[name] = np.where(np.abs(array) > threshold, array, 0)
     fewer = {name: np.count_nonzero(weights[name]) - np.count_nonzero(stronger[name]) for name in weights}
-    return {
-        name: np.where(array != 0, luck.normal(size=array.shape), 0)
-        for name, array in added(stronger, fewer, luck).items()
-    }
+    return added(stronger, fewer, luck)
 
 
 def narrowed(weights: Weights, share: float, luck: np.random.Generator) -> Weights:
@@ -76,6 +92,7 @@ THEFTS: dict[str, Callable[[Weights, np.random.Generator], Weights]] = {
     "pruned-50": lambda weights, luck: pruned(weights, 0.5),
     "pruned-80": lambda weights, luck: pruned(weights, 0.8),
     "regrown-100": lambda weights, luck: regrown(weights, 1.0, luck),
+    "tuned-dense": tuned,
     "rewired-50": lambda weights, luck: rewired(weights, 0.5, luck),
     "pruned-50+regrown-50": lambda weights, luck: regrown(pruned(weights, 0.5), 0.5, luck),
     "regrown-50+pruned-30": lambda weights, luck: pruned(regrown(weights, 0.5, luck), 0.3),

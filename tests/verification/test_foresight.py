@@ -15,20 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ticketguard as tg
-from tests.verification.claims import EVE, GROUPS, marked_weights, permuted, planted_mark, signed
+from tests.verification.claims import EVE, GROUPS, TICKET, marked_weights, permuted, planted_mark, signed
 from tests.verification.residual import residual_ticket
 from tests.verification.stolen import THEFTS, Weights, of_densities
 from ticketguard.embedding.interface import Binding, Start
+from ticketguard.embedding.planted_graph import PARTS
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.foresight import Copy, after
 from ticketguard.verification.planted_graph.sizes import ONE_IN_TWENTY, PlantedSize, sizes_of
 from ticketguard.verification.registry import scheme
-from ticketguard.verification.statistics import log10_upper_tail
+from ticketguard.verification.sizing import SizedScheme
 from ticketguard.verification.thefts import Theft
 
 KEYS = 8
-LOOKS = scheme("planted-graph").looks  # type: ignore[attr-defined]
+SCHEME = scheme("planted-graph")
+assert isinstance(SCHEME, SizedScheme)
 
 
 @functools.cache
@@ -36,13 +38,13 @@ def residual() -> Ticket:
     return residual_ticket()
 
 
-def size_of(ticket: Ticket, *, share: float, secret_share: float | None = None) -> PlantedSize:
-    return next(
-        size for size in sizes_of(tg.PlantedGraph(secret_share=secret_share), ticket) if size.mark.share == share
-    )
+def size_of(ticket: Ticket, *, share: float, secret_share: float | None = None, signed: bool = True) -> PlantedSize:
+    mark = tg.PlantedGraph(secret_share=secret_share, signed=signed)
+    return next(size for size in sizes_of(mark, ticket) if size.mark.share == share)
 
 
-# What trained, marked ResNet-20 tickets of 5% density showed, counted outside the reference, one copy each.
+# What trained, marked ResNet-20 tickets of 5% density showed, counted outside the reference, one copy each; their
+# edges were planted without signs.
 MEASURED = {
     (0.05, 0.03): {"untouched": -1044, "pruned-50": -484, "pruned-80": -188, "pruned-90": -80, "regrown-100": -142},
     (0.02, 0.014): {"untouched": -497, "pruned-50": -261, "pruned-80": -104, "pruned-90": -46, "regrown-100": -59},
@@ -52,7 +54,7 @@ MEASURED = {
 
 @pytest.mark.parametrize("theft", MEASURED[0.05, 0.03])
 def test_what_a_trained_network_showed_is_foreseen(theft: str) -> None:
-    foreseen = size_of(residual(), share=0.05, secret_share=0.03).foresee(Theft.parse(theft))
+    foreseen = size_of(residual(), share=0.05, secret_share=0.03, signed=False).foresee(Theft.parse(theft))
     assert foreseen.log10_p == pytest.approx(MEASURED[0.05, 0.03][theft], rel=0.1)
 
 
@@ -60,7 +62,7 @@ def test_what_a_trained_network_showed_is_foreseen(theft: str) -> None:
 @pytest.mark.parametrize("sizes", [(0.02, 0.014), (0.01, 0.01)])
 def test_small_marks_showed_no_less_than_unlucky_ones_should(sizes: tuple[float, float], theft: str) -> None:
     share, secret_share = sizes
-    foreseen = size_of(residual(), share=share, secret_share=secret_share).foresee(Theft.parse(theft))
+    foreseen = size_of(residual(), share=share, secret_share=secret_share, signed=False).foresee(Theft.parse(theft))
     # One copy of each was measured; with 1% moved, the planted edges of that one were among the larger.
     assert 0.97 * foreseen.unlucky_log10_p >= MEASURED[sizes][theft] >= 1.8 * foreseen.log10_p
 
@@ -75,24 +77,29 @@ TICKETS: dict[str, tuple[Callable[[], Ticket], float, float | None]] = {
 
 
 @functools.cache
-def stolen_from(ticket_name: str) -> list[tuple[Binding, Weights]]:
-    """Plant the mark of `TICKETS` with several keys."""
+def stolen_from(ticket_name: str, signed: bool) -> list[tuple[Binding, Weights]]:
+    """Plant the mark of `TICKETS` with several keys, and turn the share of its signs that a training turns."""
     make, share, secret_share = TICKETS[ticket_name]
     ticket = make()
-    size = size_of(ticket, share=share, secret_share=secret_share)
+    size = size_of(ticket, share=share, secret_share=secret_share, signed=signed)
     marked = []
     for key in range(KEYS):
         binding = Binding(secret=key.to_bytes(32, "little"), commitment=bytes(32))
         start = Start(mask=ticket.mask, weights=ticket.weights)
         planned = size.mark.plan(ticket, start, binding, size.mark.parameters(ticket))
-        marked.append((binding, dict(planned.start.weights)))
+        weights = dict(planned.start.weights)
+        luck = np.random.default_rng(key)
+        for name, positions in planned.planted.items():
+            turned = positions[luck.random(len(positions)) < size.parameters.turned_ppm / PARTS]
+            weights[name].reshape(-1)[turned] *= -1
+        marked.append((binding, weights))
     return marked
 
 
 def read(weights: Weights, ticket: Ticket, binding: Binding, size: PlantedSize) -> float:
     """Return what a verifier finds in what is not zero, its looks paid for."""
-    found = count_hits(ReadSuspect.of(weights, ticket.mask, size.parameters), binding, size.parameters)
-    return min(0.0, log10_upper_tail(found[0].layers) + math.log10(LOOKS))
+    found = count_hits(ReadSuspect.of(weights, ticket.reference(), size.parameters), binding, size.parameters)
+    return min(0.0, min(found[0].results) + math.log10(SCHEME.looks(size.mark, ticket)))
 
 
 @pytest.mark.parametrize(
@@ -100,14 +107,15 @@ def read(weights: Weights, ticket: Ticket, binding: Binding, size: PlantedSize) 
     # The residual network's channels lie in streams that several layers share.
     [(name, theft) for name in TICKETS for theft in THEFTS if name != "residual" or "channels" not in theft],
 )
-def test_what_is_foreseen_is_what_is_read_after_the_theft(name: str, theft: str) -> None:
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_is_foreseen_is_what_is_read_after_the_theft(name: str, theft: str, signed: bool) -> None:
     make, share, secret_share = TICKETS[name]
     ticket = make()
-    size = size_of(ticket, share=share, secret_share=secret_share)
+    size = size_of(ticket, share=share, secret_share=secret_share, signed=signed)
     foreseen = size.foresee(Theft.parse(theft))
     shown = [
         read(THEFTS[theft](weights, np.random.default_rng(key)), ticket, binding, size)
-        for key, (binding, weights) in enumerate(stolen_from(name))
+        for key, (binding, weights) in enumerate(stolen_from(name, signed))
     ]
     mean = statistics.mean(shown)
     spread = (foreseen.unlucky_log10_p - foreseen.log10_p) / ONE_IN_TWENTY
@@ -134,14 +142,19 @@ def test_a_verdict_on_prepared_marks_shows_what_was_foreseen() -> None:
         suspect = THEFTS[theft](dict(marked.weights), np.random.default_rng(0))
         evidence = tg.verify(tg.Checkpoint(suspect), credential).evidence[0]
         foreseen = size.foresee(Theft.parse(theft))
-        # Without channel groups half the looks are made.
-        assert evidence.log10_p == pytest.approx(foreseen.log10_p - math.log10(2), rel=0.15)
+        assert evidence.log10_p == pytest.approx(foreseen.log10_p, rel=0.15)
 
 
-def test_looks_are_those_that_an_aligned_verdict_pays_for() -> None:
-    made = planted_mark(groups=GROUPS)
+@pytest.mark.parametrize("with_signs", [True, False])
+def test_looks_are_those_that_an_aligned_verdict_pays_for(with_signs: bool) -> None:
+    made = planted_mark(groups=GROUPS, with_signs=with_signs)
     evidence = tg.verify(tg.Checkpoint(permuted(marked_weights(made))), signed(made, groups=GROUPS)).evidence[0]
-    assert evidence.details["looks"] == LOOKS
+    assert evidence.details["looks"] == SCHEME.looks(tg.PlantedGraph(signed=with_signs), TICKET)
+
+
+def test_a_ticket_without_room_for_signs_pays_for_no_look_at_them() -> None:
+    assert SCHEME.looks(tg.PlantedGraph(), of_densities(1.0, 1.0, 1.0)) == 10
+    assert SCHEME.looks(tg.PlantedGraph(share=0.5), of_densities(1.0, 0.9, 1.0)) == 20
 
 
 def test_pruning_follows_the_layers_own_weights() -> None:

@@ -17,13 +17,13 @@ from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters,
 from ticketguard.errors import CapacityError
 from ticketguard.graph import Alignment
 from ticketguard.graph.similarity import balanced
-from ticketguard.ticket import Mask, Ticket, TicketInfo
+from ticketguard.ticket import Mask, Reference, Ticket, TicketInfo
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits, edges_to_read
 from ticketguard.verification.planted_graph.evidence import evidence_of
 from ticketguard.verification.planted_graph.passages import Passage, examine
 from ticketguard.verification.readings import READINGS, Layers, edges_that_stand_out, read_layer, strongest
 from ticketguard.verification.registry import scheme
-from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.statistics import LayerCount
 from ticketguard.verification.verdict import Evidence, level_log10
 
 BINDING = Binding(secret=bytes(range(32)), commitment=bytes(32))
@@ -39,7 +39,7 @@ def tickets(seed: int = 0) -> tuple[Ticket, dict[str, np.ndarray]]:
     mask = Mask(layers={name: generator.random(shape) < 0.05 for name, shape in SHAPES.items()})
     weights = {name: np.where(mask[name], array, 0).astype(np.float32) for name, array in state.items()}
     ticket = Ticket(mask=mask, weights=weights, rewind_weights=state, info=TicketInfo(method="random"))
-    settings = PlantedGraph(secret_share=0.01)
+    settings = PlantedGraph(secret_share=0.01, signed=False)
     planned = settings.plan(ticket, Start(mask=mask, weights=weights), BINDING, settings.parameters(ticket))
     return ticket, dict(planned.start.weights)
 
@@ -73,10 +73,16 @@ def judged(
     )
 
 
+def drawn_reference(mask: Mask) -> Reference:
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(size=mask.count(name)).astype(np.float32) for name in mask}
+    return Reference(mask=mask, kept_weights=weights)
+
+
 def passage_of(weights: dict[str, np.ndarray], reference: Mask, binding: Binding = BINDING) -> Passage:
     layers = Layers(read=lambda name: weights[name], names={name: name for name in weights})
     present = Mask(layers={name: reference[name] for name in reference if name in weights})
-    return examine(layers, present, binding, PARAMETERS)
+    return examine(layers, drawn_reference(present), binding, PARAMETERS)
 
 
 def evidence(weights: dict[str, np.ndarray], reference: Mask, binding: Binding = BINDING) -> Evidence:
@@ -270,10 +276,10 @@ def test_p_values_of_other_kinds_of_claims_are_as_rare_as_they_say(parameters: P
     suspect = layers_of(3)
     reference = Mask(layers={name: np.ones(suspect[name].shape, bool) for name in ("a", "b")})
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(600)]
-    read = ReadSuspect.of(suspect, reference, parameters)
+    read = ReadSuspect.of(suspect, drawn_reference(reference), parameters)
     counts = [count_hits(read, binding, parameters) for binding in bindings]
     for of_keys in zip(*counts, strict=True):
-        p_values = np.array([10 ** log10_upper_tail(counted.layers) for counted in of_keys])
+        p_values = np.array([10**counted.log10_p for counted in of_keys])
         for level in (0.5, 0.1, 0.01):
             # Four standard deviations above the share that an exact test has at most.
             assert (p_values <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / len(bindings))
@@ -286,7 +292,7 @@ def test_memory_is_for_one_layer_and_one_key_whatever_share_of_the_positions_is_
     parameters = PlantedParameters(secret_ppm=500_000, share_ppm=50_000)
     bindings = [Binding(secret=index.to_bytes(32, "little"), commitment=bytes(32)) for index in range(21)]
     tracemalloc.start()
-    read = ReadSuspect.of(suspect, reference, parameters)
+    read = ReadSuspect.of(suspect, drawn_reference(reference), parameters)
     for binding in bindings:
         count_hits(read, binding, parameters)
     peak = tracemalloc.get_traced_memory()[1]
@@ -299,7 +305,7 @@ def test_every_reading_is_counted_where_the_reference_is_empty_or_full(is_full: 
     suspect = layers_of(3)
     reference = Mask(layers={name: np.abs(layer) > (-1 if is_full else 1) for name, layer in suspect.items()})
     edges = edges_to_read(suspect, reference, PARAMETERS)
-    counts = count_hits(ReadSuspect.of(suspect, reference, PARAMETERS), BINDING, PARAMETERS)
+    counts = count_hits(ReadSuspect.of(suspect, drawn_reference(reference), PARAMETERS), BINDING, PARAMETERS)
     for index, name in enumerate(reference):
         keeps, kept = read_layer(suspect[name], edges=edges[name])
         secret = np.zeros(suspect[name].size, bool)
@@ -333,7 +339,7 @@ def test_all_readings_of_a_passage_are_told() -> None:
     passage = passage_of(marked, ticket.mask)
     assert len(passage.readings_log10_p) == len(READINGS)
     assert min(passage.readings_log10_p) == passage.log10_p
-    assert passage.readings_log10_p[READINGS.index(passage.reading)] == passage.log10_p
+    assert passage.readings_log10_p[READINGS.index(passage.counted.reading)] == passage.log10_p
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,15 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
     "PG19": {"verification/test_planted_graph.py": (
                  "every_reading_is_counted_where_the_reference_is_empty_or_full",
                  "edges_of_the_reference_itself_say_nothing")},
+    "PG20": {"embedding/test_coins.py": ("coins_are_the_published_ones",),
+             "verification/test_planted_signs.py": ("hits_whose_sign_agrees_are_counted_as_the_page_says",)},
+    "PG21": {"verification/test_planted_signs.py": ("hits_whose_sign_agrees_are_counted_as_the_page_says",
+                                                  "p_with_signs_is_as_rare_as_it_says_whatever_the_suspect"),
+             "verification/test_statistics.py": (
+                 "hits_and_signs_together_are_as_rare_as_they_say_with_nothing_to_spare",
+                 "counts_of_hits_and_signs_are_the_published_ones")},
+    "PG22": {"verification/test_planted_signs.py": ("a_copy_whose_filters_were_turned_reads_as_the_copy_does",
+                                                   "what_shares_no_edge_with_the_reference_keeps_its_sign")},
     "PG18": {"": ("ownership_is_supported_down_to_the_level_itself",)},
     # start-weights.md
     "SW1": {START: ("start_weights_are_the_published_ones",
@@ -254,6 +263,9 @@ def test_another_version_of_a_scheme_is_refused(scheme: str) -> None:
         (mark("planted-graph", {**PLANTED, "share_ppm": 0}), "30000, 0., expected 1 to 500000"),
         (mark("planted-graph", {**PLANTED, "holes_ppm": 500_001}), "holes_ppm .30000, 100000, 500001., expected"),
         (mark("planted-graph", {**PLANTED, "density_ppm": 0}), "density_ppm .30000, 100000, 0., expected"),
+        (mark("planted-graph", {**PLANTED, "turned_ppm": 0}), "turned_ppm .30000, 100000, 0., expected"),
+        (mark("planted-graph", {**PLANTED, "turned_ppm": 500_001}), "turned_ppm .30000, 100000, 500001., expected"),
+        (mark("planted-graph", {**PLANTED, "turned_ppm": "80000"}), "turned_ppm .30000, 100000, '80000'., expected"),
         (mark("planted-graph", {"secret_ppm": 30_000}), "secret_ppm and share_ppm .30000, None., expected"),
         (mark("planted-graph", RECIPE.to_json()), "unknown parameters .'classes', 'count'"),
         (mark("trigger-set", {**RECIPE.to_json(), "count": 100_001}), "parameters that cannot be used .no trigger set"),
@@ -348,13 +360,17 @@ def test_notes_change_no_verdict() -> None:
 # Looks, and what they cost
 
 
-@pytest.mark.parametrize(
-    ("groups", "looks"), [(None, 10), (GROUPS, 10), ((), 10), (((("other.weight", 0, 1, 0, 4),),), 10)]
-)
+@pytest.mark.parametrize("groups", [None, GROUPS, (), ((("other.weight", 0, 1, 0, 4),),)])
+@pytest.mark.parametrize(("with_signs", "looks"), [(False, 10), (True, 20)])
 @pytest.mark.parametrize("is_copy", [True, False])
-def test_every_reading_is_paid_for_as_stored_and_aligned(groups: object, looks: int, is_copy: bool) -> None:
-    """A copy that is proved as stored pays for the alignment all the same: it would have been made."""
-    made = planted_mark(groups=groups)
+def test_every_reading_is_paid_for_as_stored_and_aligned(
+    groups: object, with_signs: bool, looks: int, is_copy: bool
+) -> None:
+    """A copy that is proved as stored pays for the alignment all the same: it would have been made.
+
+    Where edges were planted with signs, hits alone and hits with their signs are two looks, whichever is the stronger.
+    """
+    made = planted_mark(groups=groups, with_signs=with_signs)
     found = evidence(marked_weights(made) if is_copy else dict(TICKET.weights), signed(made, groups=groups))
     assert found.details["looks"] == looks
     assert found.log10_p == min(0.0, found.details["log10_p_uncorrected"] + math.log10(looks))

@@ -14,7 +14,7 @@ import pytest
 import ticketguard as tg
 from tests.verification.residual import residual_ticket
 from tests.verification.stolen import of_densities
-from ticketguard.embedding.planted_graph import PlantedParameters
+from ticketguard.embedding.planted_graph import TURNED, PlantedParameters
 from ticketguard.verification.planted_graph.sizes import MEASURED, MOST_LAYERS_AUC, PlantedSize, sizes_of
 from ticketguard.verification.registry import scheme
 from ticketguard.verification.sizing import SizedScheme
@@ -88,8 +88,20 @@ def test_what_is_said_to_be_measured_is_what_was_measured() -> None:
     fidelity = json.loads((RESULTS / "fidelity.json").read_text())["raw"]
     lost = [row["points_lost"] for row in fidelity["rows"]]
     stealth = [row["all features"] for row in json.loads((RESULTS / "stealth.json").read_text())["raw"]]
-    (said,) = MEASURED
+    said, of_signs = MEASURED
     assert f"{statistics.mean(lost):.2f} points of accuracy lost ({', '.join(f'{loss:.2f}' for loss in lost)};" in said
+    rows = json.loads((RESULTS / "planted_signs.json").read_text())["raw"]
+    lost_by_signs = [100 * (row["unsigned"]["accuracy"] - row["signed"]["accuracy"]) for row in rows]
+    left = [row["signed"]["untouched"] for row in rows]
+    turned = [100 * (1 - copy["agreeing"] / copy["of"]) for copy in left]
+    by_seed = ", ".join(f"{loss:.2f}" for loss in lost_by_signs)
+    assert f"{statistics.mean(lost_by_signs):.2f} points of accuracy lost beside the same mark" in of_signs
+    assert f"without them ({by_seed}: two images" in of_signs
+    assert (
+        f"{statistics.mean(turned):.0f}% of them turned by training ({', '.join(f'{t:.0f}' for t in turned)})"
+        in of_signs
+    )
+    assert max(turned) < 100 * TURNED < 1.1 * max(turned)
     assert f"an AUC of {statistics.mean(stealth):.2f} ({', '.join(f'{auc:.2f}' for auc in stealth)})" in said
 
 

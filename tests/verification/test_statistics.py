@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,10 @@ from scipy.stats import binom, hypergeom
 from tests.verification import by_the_page
 from ticketguard.verification.statistics import (
     EProcess,
+    HitSigns,
     LayerCount,
     log10_upper_tail,
+    log10_with_signs,
 )
 
 
@@ -154,3 +159,57 @@ def test_an_intact_mark_is_proved_within_25_queries_for_10_classes() -> None:
 
 def test_half_the_triggers_answered_still_prove_within_100_queries() -> None:
     assert EProcess(chance=0.1, queries=100, matches=50).log10_e >= 64 * math.log10(2)
+
+
+# Hits and their signs
+
+
+def test_a_count_of_hits_and_signs_is_what_can_be_worked_out_by_hand() -> None:
+    """Three of three edges are hits, one way of 120, and all three agree, one way of 8: q = 1/960."""
+    hits = log10_upper_tail([LayerCount(size=10, kept=3, secret=3, hits=3)])
+    assert 10**hits == pytest.approx(1 / 120, rel=1e-9)
+    agreeing = HitSigns(coins=3, agreeing=3)
+    assert 10 ** agreeing.log10_tail() == pytest.approx(1 / 8, rel=1e-9)
+    # ln 960 is 6.87, and 3·ln 2 is 2.08: no product of three hits' signs can be below an eighth of theirs.
+    assert 10 ** log10_with_signs(hits, agreeing, hits=3) == pytest.approx((1 + 3 * math.log(2)) / 960, rel=1e-9)
+    # Where the hits say nothing, −ln q is the smaller one: q = 1/8.
+    assert 10 ** log10_with_signs(0.0, agreeing, hits=5) == pytest.approx((1 + math.log(8)) / 8, rel=1e-9)
+    assert log10_with_signs(0.0, HitSigns(coins=0, agreeing=0), hits=0) == 0.0
+    assert (agreeing.expected, HitSigns(coins=3, agreeing=0).log10_tail()) == (1.5, 0.0)
+
+
+def test_counts_of_hits_and_signs_are_the_published_ones() -> None:
+    path = Path(__file__).parents[2] / "signatures" / "vectors" / "planted-signs.json"
+    for vector in json.loads(path.read_text())["counts"]:
+        counted = [LayerCount(**layer) for layer in vector["layers"]]
+        log10_p = log10_upper_tail(counted)
+        assert log10_p == pytest.approx(float(vector["log10_p_of_hits"]), abs=1e-9)
+        signs = HitSigns(coins=vector["coins"], agreeing=vector["agreeing"])
+        found = log10_with_signs(log10_p, signs, hits=sum(layer.hits for layer in counted))
+        assert found == pytest.approx(float(vector["log10_p"]), abs=1e-9)
+
+
+@pytest.mark.parametrize("full", [None, (7, 4, 3), (6, 6, 2)])
+@pytest.mark.parametrize(("size", "kept", "secret"), [(12, 4, 5), (30, 3, 3), (9, 6, 4), (40, 10, 2), (14, 14, 6)])
+def test_hits_and_signs_together_are_as_rare_as_they_say_with_nothing_to_spare(
+    size: int, kept: int, secret: int, full: tuple[int, int, int] | None
+) -> None:
+    """Over every outcome of the key, exactly: P(p ≤ t) ≤ t, for every t that comes up. A full layer has no coins."""
+    outcomes: list[tuple[float, Fraction]] = []
+    layers = [LayerCount(size=size, kept=kept, secret=secret, hits=0)]
+    if full is not None:
+        layers.append(LayerCount(size=full[0], kept=full[1], secret=full[2], hits=0))
+    for hits in itertools.product(*(range(layer.lowest, layer.highest + 1) for layer in layers)):
+        ways = Fraction(1)
+        for layer, x in zip(layers, hits, strict=True):
+            n, k, s = layer.size, layer.kept, layer.secret
+            ways *= Fraction(math.comb(k, x) * math.comb(n - k, s - x), math.comb(n, s))
+        log10_p = log10_upper_tail(layers, sum(hits))
+        for agreeing in range(hits[0] + 1):
+            signs = HitSigns(coins=hits[0], agreeing=agreeing)
+            found = log10_with_signs(log10_p, signs, hits=sum(hits))
+            outcomes.append((found, ways * math.comb(hits[0], agreeing) / 2 ** hits[0]))
+    assert sum(share for _, share in outcomes) == 1
+    for level, _ in outcomes:
+        reached = sum(share for found, share in outcomes if found <= level)
+        assert by_the_page.log10(reached) <= Decimal(level) + Decimal("1e-12")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ticketguard.embedding.coins import with_coins, with_signs
 from ticketguard.embedding.interface import Answers, Binding, Json, Levels, Positions, Start
-from ticketguard.errors import ConfigurationError, CredentialError
-from ticketguard.keyed import KeyedStream
+from ticketguard.embedding.moving_edges import LEVEL_STEPS, MOST_LIKELY, move_edges, with_holes
+from ticketguard.errors import ConfigurationError, CredentialError, shortened
 from ticketguard.settings import plain_number
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 SCHEME = "planted-graph"
 VERSION = 1
 PARTS = 1_000_000
-# Uniform draws in [0, 1) have as many bits as a double's fraction holds.
-LEVEL_STEPS = 2**53
-# The highest probability of an edge that its channels' degrees may say: odds have to end somewhere.
-MOST_LIKELY = 0.95
+# Parameters that a claim need not have.
+OPTIONAL = ("holes_ppm", "density_ppm", "turned_ppm")
 # The secret set's size where none is asked for: between these shares of the positions, with room to choose from, after
 # the densest layers that together hold this share of the edges.
 LEAST_SECRET, MOST_SECRET, SECRET_ROOM, DENSEST_EDGES = 0.01, 0.03, 1.5, 0.1
@@ -43,6 +42,9 @@ LEAST_SECRET, MOST_SECRET, SECRET_ROOM, DENSEST_EDGES = 0.01, 0.03, 1.5, 0.1
 DENSE, DENSE_SECRET = 0.5, 0.25
 # An edge that moves changes two positions; in a full layer, where none can come, two edges go.
 HOLES_AN_EDGE = 2
+# Planted edges that do not end with the sign they start with: of a perceptron on the digits 5 to 8% (three seeds;
+# benchmarks/results/planted_signs.json).
+TURNED = 0.08
 # Layers up to this many times as dense as the whole ticket have room for the share of a mark planted in the search.
 SEARCH_ROOM = 4
 
@@ -78,12 +80,15 @@ class PlantedParameters:
         holes_ppm: Share of the edges of the reference's full layers that was removed outside S, in parts per million.
         density_ppm: Density of a ticket that was found after S was drawn, in parts per million; 0 for a ticket that the
             reference is.
+        turned_ppm: Share of the planted edges whose sign is expected to be turned by training, in parts per million;
+            0 where edges are planted without signs.
     """
 
     secret_ppm: int
     share_ppm: int
     holes_ppm: int = 0
     density_ppm: int = 0
+    turned_ppm: int = 0
 
     @classmethod
     def from_json(cls, parameters: Mapping[str, Json]) -> PlantedParameters:
@@ -97,7 +102,7 @@ class PlantedParameters:
                 f"the claim's {SCHEME} has unknown parameters {reprlib.repr(unknown)}: it was not made by ticketguard"
             )
         values = {name: parameters.get(name) for name in ("secret_ppm", "share_ppm")}
-        values |= {name: parameters[name] for name in ("holes_ppm", "density_ppm") if name in parameters}
+        values |= {name: parameters[name] for name in OPTIONAL if name in parameters}
         if not all(type(value) is int and 1 <= value <= PARTS // 2 for value in values.values()):
             found = reprlib.repr([*values.values()])
             raise CredentialError(
@@ -105,6 +110,11 @@ class PlantedParameters:
                 "it was not made by ticketguard"
             )
         return cls(**{name: int(str(value)) for name, value in values.items()})
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether edges are planted with signs."""
+        return self.turned_ppm > 0
 
     def edges_of_a_copy(self, edges: int, size: int) -> int:
         """Return how many edges an untouched copy has where a layer of this *size* of the reference has *edges*."""
@@ -121,6 +131,8 @@ class PlantedGraph:
             much as the ticket's denser layers need to have edges to choose from.
         every_steps: Training steps between two rank matchings.
         rate: How far a planted edge moves towards the quantile of its rank each time, from 0.01 to 1.
+        signed: Whether edges that are planted in a ticket start with signs from the key. Those that a search plants
+            keep the signs that it chose them with.
     """
 
     scheme: ClassVar[str] = SCHEME
@@ -130,6 +142,7 @@ class PlantedGraph:
     secret_share: float | None = None
     every_steps: int = 10
     rate: float = 0.2
+    signed: bool = True
 
     def __post_init__(self) -> None:
         for field, lowest, highest in (
@@ -147,9 +160,11 @@ class PlantedGraph:
         object.__setattr__(self, "every_steps", every_steps)
         if every_steps < 1:
             raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
+        if not isinstance(self.signed, bool):
+            raise ConfigurationError(f"planted graph: signed is {shortened(self.signed)}, expected true or false")
 
     def parameters(self, ticket: Ticket) -> dict[str, Json]:
-        """Return what a verifier needs: the size of S to draw it, and what share of edges to expect there.
+        """Return what a verifier needs: the size of S to draw it, what share of edges to expect there, and their signs.
 
         Raises:
             ConfigurationError: The share leaves a dense ticket no room for its holes.
@@ -158,6 +173,8 @@ class PlantedGraph:
             "secret_ppm": self._secret_ppm(ticket.mask),
             "share_ppm": round(self.share * PARTS),
         }
+        if turned_ppm := self.turned_ppm(ticket.mask):
+            parameters["turned_ppm"] = turned_ppm
         if ticket.mask.density < DENSE:
             return parameters
         room = (PARTS - self._secret_ppm(ticket.mask)) // 2
@@ -167,6 +184,14 @@ class PlantedGraph:
                 "ticket that keeps half of its positions or more: lower --share"
             )
         return {**parameters, "holes_ppm": self._holes_ppm}
+
+    def turned_ppm(self, mask: Mask) -> int:
+        """Return the share of signs that training is expected to turn, in parts per million; 0 if there are none.
+
+        Where every layer is full no edge can come, and none has a planted sign.
+        """
+        is_full = all(mask.count(name) == math.prod(mask.shape(name)) for name in mask)
+        return round(TURNED * PARTS) if self.signed and not is_full else 0
 
     @property
     def _holes_ppm(self) -> int:
@@ -236,13 +261,12 @@ class PlantedGraph:
         planted: dict[str, Positions] = {}
         for name in start.mask:
             if committed.holes_ppm and start.mask[name].all():
-                holes = binding.stream(f"holes/{name}")
-                layers[name] = _with_holes(
-                    start.mask[name], secret=secret[name], luck=holes, holes_ppm=committed.holes_ppm
-                )
+                holes = start.mask[name].size * committed.holes_ppm // PARTS
+                luck = binding.stream(f"holes/{name}")
+                layers[name] = with_holes(start.mask[name], secret=secret[name], luck=luck, holes=holes)
                 planted[name] = np.empty(0, dtype=np.int64)
                 continue
-            layers[name], planted[name] = _move_edges(
+            layers[name], planted[name] = move_edges(
                 start.mask[name],
                 secret=secret[name],
                 kept_strength=np.abs(ticket.weights[name]).reshape(-1),
@@ -252,7 +276,10 @@ class PlantedGraph:
         mask = Mask(layers=layers)
         weights: dict[str, Array] = {**start.weights}
         for name in mask:
-            signed = _with_signs(ticket.start_weights[name], planted[name], binding, name)
+            if committed.is_signed:
+                signed = with_coins(ticket.start_weights[name], planted[name], binding, name, secret[name])
+            else:
+                signed = with_signs(ticket.start_weights[name], planted[name], binding, name)
             weights[name] = np.where(mask[name], signed, 0).astype(start.weights[name].dtype)
         levels = _levels(planted, binding)
         return PlannedGraph(settings=self, start=Start(mask=mask, weights=weights), planted=planted, levels=levels)
@@ -263,61 +290,6 @@ def _levels(planted: Mapping[str, Positions], binding: Binding) -> dict[str, Lev
         name: np.sort(binding.stream(f"levels/{name}").integers(LEVEL_STEPS, len(positions)) / LEVEL_STEPS)
         for name, positions in planted.items()
     }
-
-
-def _move_edges(
-    layer: BoolArray, *, secret: Positions, kept_strength: Array, luck: KeyedStream, share: float
-) -> tuple[BoolArray, Positions]:
-    flat = layer.reshape(-1).copy()
-    is_secret = np.zeros(flat.size, dtype=np.bool_)
-    is_secret[secret] = True
-    leaving = np.flatnonzero(flat & ~is_secret)
-    coming = np.flatnonzero(~flat & is_secret)
-    odds = _odds_of_an_edge(layer)[coming]
-    count = min(round(share * int(flat.sum())), len(leaving), len(coming))
-    leaving = leaving[np.argsort(kept_strength[leaving], kind="stable")[:count]]
-    coming = coming[_drawn_by_weight(odds, luck)[:count]]
-    flat[leaving] = False
-    flat[coming] = True
-    return flat.reshape(layer.shape), np.sort(coming)
-
-
-def _with_holes(layer: BoolArray, *, secret: Positions, luck: KeyedStream, holes_ppm: int) -> BoolArray:
-    """Remove edges of a full layer, drawn at random outside the secret positions."""
-    flat = layer.reshape(-1).copy()
-    outside = np.setdiff1d(np.arange(flat.size), secret, assume_unique=True)
-    holes = min(flat.size * holes_ppm // PARTS, len(outside) - 1)
-    flat[outside[luck.distinct(len(outside), max(0, holes))]] = False
-    return flat.reshape(layer.shape)
-
-
-def _odds_of_an_edge(layer: BoolArray) -> Levels:
-    """Return, per flat position, the odds that an edge is there, given the degrees of its row and column."""
-    kernels = layer.reshape(layer.shape[0], -1, math.prod(layer.shape[2:]))
-    rows, columns = kernels.mean(axis=(1, 2)), kernels.mean(axis=(0, 2))
-    likely = np.multiply.outer(rows, columns) / max(float(layer.mean()), 1 / layer.size)
-    likely = np.repeat(likely.reshape(-1), kernels.shape[2]).clip(0.0, MOST_LIKELY)
-    return np.asarray(likely / (1.0 - likely))
-
-
-def _drawn_by_weight(weights: Levels, luck: KeyedStream) -> Positions:
-    """Return the order in which items are drawn, one after the other, with probabilities proportional to weights.
-
-    Those without weight come last. (Exponential keys: Efraimidis and Spirakis, "Weighted random sampling with a
-    reservoir", Inf. Process. Lett. 97(5), 2006.)
-    """
-    uniform = (luck.integers(LEVEL_STEPS, len(weights)) + 0.5) / LEVEL_STEPS
-    with np.errstate(divide="ignore"):
-        return np.argsort(-np.log(uniform) / weights, kind="stable")
-
-
-def _with_signs(weights: Array, planted: Positions, binding: Binding, name: str) -> Array:
-    """Give planted edges that start at exact zero (an imported ticket's) a keyed sign and a tiny magnitude."""
-    flat = weights.astype(np.float32).reshape(-1)
-    zeros = planted[flat[planted] == 0]
-    signs = binding.stream(f"signs/{name}").integers(2, len(zeros)) * 2 - 1
-    flat[zeros] = signs * np.finfo(np.float32).tiny
-    return flat.reshape(weights.shape)
 
 
 class PlannedGraph:

@@ -146,7 +146,7 @@ def choose_marks(
         survive=thefts,
         level_bits=level_bits,
         margin=margin,
-        looks=found.looks,
+        looks=found.looks(mark, ticket),
         needed_log10_p=level_log10(level_bits, tests=len(wanted)),
         sizes=(),
         measured=tuple(found.measured),

@@ -64,9 +64,8 @@ class SizedScheme(Scheme, Protocol):
         """What trained marks of some size cost in accuracy and showed to a classifier, in words."""
         ...
 
-    @property
-    def looks(self) -> int:
-        """Looks at one network that its test pays for."""
+    def looks(self, mark: Mark, ticket: Ticket) -> int:
+        """Return how many looks at one network the test of *mark* in a ticket pays for, whatever its size."""
         ...
 
     @property

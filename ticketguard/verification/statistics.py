@@ -1,8 +1,8 @@
 """Exact statistics of a verdict, in log space.
 
-White-box: the hits of a suspect's mask in the secret edge set are a sum of independent hypergeometric counts,
-one a layer. Black-box: the matches on the trigger set feed an anytime-valid e-process. Neither needs null
-models; both hold for any suspect that does not derive from the marked ticket.
+White-box: the hits of a suspect's mask in the secret edge set are a sum of independent hypergeometric counts, one a
+layer, and the signs of hits agree with fair coins. Black-box: the matches on the trigger set feed an anytime-valid
+e-process. Neither needs null models; both hold for any suspect that does not derive from the marked ticket.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ticketguard.verification.hypergeometric import Counts, Doubles
+from ticketguard.verification.binomial import log10_at_least
+from ticketguard.verification.hypergeometric import EPSILON, Counts, Doubles
 from ticketguard.verification.tail_of_sum import log_upper_tail
 
-LN10 = math.log(10.0)
+LN10, LN2 = math.log(10.0), math.log(2.0)
+# Roundings of a few sums, a product and a logarithm.
+ROUNDINGS = 16.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,51 @@ def log10_upper_tail(layers: Sequence[LayerCount], hits: int | None = None) -> f
         [(kind.size, kind.kept, kind.secret, count) for kind, count in kinds if kind.lowest < kind.highest]
     )
     return min(0.0, log_upper_tail(counts, observed - fixed) / LN10)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HitSigns:
+    """The hits whose sign is a coin's.
+
+    Attributes:
+        coins: Hits on positions that have a coin.
+        agreeing: Those of them whose weight has the coin's sign.
+    """
+
+    coins: int
+    agreeing: int
+
+    @property
+    def expected(self) -> float:
+        """Mean number of agreeing hits of a suspect that does not derive from the marked ticket."""
+        return self.coins / 2
+
+    def log10_tail(self) -> float:
+        """Return log10 P(B ≥ agreeing) for a binomial B: that many coins, each of them fair."""
+        return log10_at_least(self.agreeing, self.coins)
+
+
+def log10_with_signs(log10_p: float, signs: HitSigns, *, hits: int) -> float:
+    """Return log10 p of a count of hits and of their signs, together.
+
+    Given the secret positions and the suspect, coins are independent of both: P, the p-value of the hits, is a function
+    of the positions, and Q, that of the signs, is a p-value given P. Then P·Q ≤ c has a probability of at most
+    E min(1, c/P) ≤ c·(1 − ln c) (Fisher, "Statistical methods for research workers", 4th ed. 1932, section 21.1).
+    As Q ≥ 2^-hits, P·Q ≤ c only where P ≤ c·2^hits. The smallest number of hits for which that is so is not above the
+    observed one, and larger ones have a smaller P: only P ≤ c·2^observed count, and the probability is at most
+    c·(1 + observed·ln 2) as well.
+
+    Args:
+        log10_p: Of the hits, in all layers.
+        signs: Of the hits that have a coin.
+        hits: The observed number, at least `HitSigns.coins`.
+    """
+    product = log10_p + signs.log10_tail()
+    if product == -math.inf:
+        return product
+    factor = 1.0 + min(-product * LN10, hits * LN2)
+    rounding = ROUNDINGS * EPSILON * (1.0 - product)
+    return min(0.0, product + math.log10(factor) + rounding)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,13 @@
-"""Count a suspect's edges inside secret edge sets, where the reference has none.
+"""Count a suspect's edges inside secret edge sets, where the reference has none, and how many have the coins' signs.
 
 Given the reference, a secret edge set is uniform among all positions of a layer; restricted to the positions that are
 empty in the reference it is uniform among those, given its size there. Only they are counted: the edges that a suspect
 shares with the reference say where it comes from, but nothing about a key, and would only drown the mark. A layer that
 the reference keeps in full has no empty position, and is counted as a whole.
+
+Where edges were planted with signs, hits agree with their coins or not: given the positions and the suspect, each does
+with probability 1/2 (rule PG21 of ``signatures/planted-graph.md``). No edge was planted in a full layer: its hits have
+no coins.
 """
 
 from __future__ import annotations
@@ -17,16 +21,27 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
-from ticketguard.embedding.interface import Binding, Positions
+from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
-from ticketguard.ticket import FloatArray, Mask
+from ticketguard.graph.orientation import orientation
+from ticketguard.ticket import AnyReference, BoolArray, FloatArray, Mask
 from ticketguard.verification.memory import Memory
+from ticketguard.verification.planted_graph.drawing import secret_of_layer
 from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, read_layer
-from ticketguard.verification.statistics import LayerCount
+from ticketguard.verification.statistics import HitSigns, LayerCount, log10_upper_tail, log10_with_signs
 
-COMBINATIONS = 2 ** len(READINGS)
+# The bit of a position's byte that says that its weight is negative, and all bytes that there are.
+NEGATIVE = 1 << len(READINGS)
+COMBINATIONS = 2 * NEGATIVE
 # Which combinations each reading is in, shape (readings, combinations).
 KEPT_BY = np.array([[byte >> bit & 1 for byte in range(COMBINATIONS)] for bit in range(len(READINGS))], dtype=np.int64)
+# A suspect is read as stored and aligned; hits are counted alone, and with their signs.
+PASSES, COUNTS = 2, 2
+
+
+def looks_at_one(*, is_signed: bool) -> int:
+    """Return how many p-values of one network the rule allows, made or not (rule PG16)."""
+    return len(READINGS) * PASSES * (COUNTS if is_signed else 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +52,8 @@ class ReadSuspect:
         reference: The layers that were read, with the reference's edges.
         edges: Per layer how many edges a copy has.
         kept: Per layer how many positions each reading keeps.
-        readings: Per layer and flat position a byte whose bit *r* says that reading *r* keeps it.
+        readings: Per layer and flat position a byte whose bit *r* says that reading *r* keeps it, and whose bit
+            `NEGATIVE` that its weight is negative, where signs count.
     """
 
     reference: Mask
@@ -46,21 +62,29 @@ class ReadSuspect:
     readings: Mapping[str, npt.NDArray[np.uint8]]
 
     @classmethod
-    def of(cls, suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> ReadSuspect:
+    def of(
+        cls, suspect: Mapping[str, FloatArray], reference: AnyReference, parameters: PlantedParameters
+    ) -> ReadSuspect:
         """Read a suspect, a layer at a time.
+
+        Signs are those of weights whose rows and columns are turned as the reference's are (rule PG22): what the
+        suspect shares with the reference says which are turned, and no key is needed for it.
 
         Args:
             suspect: Weights in the reference's shapes.
-            reference: The layers to read (those the suspect has), with the reference's edges.
+            reference: The layers to read (those the suspect has), as the claim's commitment binds them.
             parameters: Of the claim.
         """
-        edges = edges_to_read(suspect, reference, parameters)
+        mask = reference.mask
+        edges = edges_to_read(suspect, mask, parameters)
         kept: dict[str, Sequence[int]] = {}
         readings: dict[str, npt.NDArray[np.uint8]] = {}
-        for name in reference:
-            found_later = bool(parameters.density_ppm)
-            kept[name], readings[name] = read_layer(suspect[name], edges=edges[name], found_later=found_later)
-        return cls(reference=reference, edges=edges, kept=kept, readings=readings)
+        for name in mask:
+            layer, found_later = suspect[name], bool(parameters.density_ppm)
+            kept[name], readings[name] = read_layer(layer, edges=edges[name], found_later=found_later)
+            if parameters.is_signed and mask.count(name) < layer.size:
+                readings[name] |= _is_negative(layer, reference, name) * np.uint8(NEGATIVE)
+        return cls(reference=mask, edges=edges, kept=kept, readings=readings)
 
     @functools.cached_property
     def counted(self) -> Mapping[str, tuple[int, Sequence[int]]]:
@@ -84,33 +108,41 @@ class Counted:
         reading: Which.
         kept: Positions that it keeps, in all of each layer.
         layers: One count a layer, of the positions that are counted.
+        signs: How many of the hits agree with their coins; None where the claim has none.
     """
 
     reading: Reading
     kept: tuple[int, ...]
     layers: tuple[LayerCount, ...]
+    signs: HitSigns | None = None
 
+    @property
+    def hits(self) -> int:
+        """Hits in all layers."""
+        return sum(layer.hits for layer in self.layers)
 
-def secret_positions(
-    reference: Mask, name: str, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None
-) -> Positions:
-    """Return the secret positions of a key that are counted in a layer of the *reference*, flat and ascending.
+    @functools.cached_property
+    def log10_p(self) -> float:
+        """log10 of the p-value of the hits alone."""
+        return log10_upper_tail(self.layers)
 
-    Args:
-        reference: The unmarked ticket's edges, or some layers of them.
-        name: The layer.
-        binding: The key, whose commitment binds the reference.
-        parameters: Say how large the secret set is.
-        memory: Keeps them for the next time.
-    """
+    @functools.cached_property
+    def results(self) -> tuple[float, ...]:
+        """log10 of the p-values that are looked at: of the hits and, where the claim has coins, of hits and signs."""
+        if self.signs is None:
+            return (self.log10_p,)
+        return self.log10_p, log10_with_signs(self.log10_p, self.signs, hits=self.hits)
 
-    def drawn() -> Positions:
-        shape = reference.shape(name)
-        secret = planted_graph.secret_edges(binding, {name: shape}, secret_ppm=parameters.secret_ppm)[name]
-        kept = reference.at(name, secret)
-        return secret if kept.all() and reference.count(name) == math.prod(shape) else secret[~kept]
-
-    return drawn() if memory is None else memory.get((binding, name), drawn)
+    @property
+    def surprise(self) -> float:
+        """How many standard deviations hits, or hits and signs together, are above their mean."""
+        above = self.hits - sum(layer.expected for layer in self.layers)
+        of_hits = above / math.sqrt(max(sum(layer.variance for layer in self.layers), 1e-9))
+        if self.signs is None or not self.signs.coins:
+            return of_hits
+        of_signs = (self.signs.agreeing - self.signs.expected) / math.sqrt(self.signs.coins / 4)
+        # The sum of two normal deviates, scaled to be one.
+        return max(of_hits, (of_hits + of_signs) / math.sqrt(2))
 
 
 def count_hits(
@@ -121,29 +153,46 @@ def count_hits(
     Args:
         read: The suspect.
         binding: The key: the owner's, or a decoy.
-        parameters: Say how large the secret sets are.
+        parameters: Say how large the secret sets are, and whether they have coins.
         memory: Keeps the secret edges for the next suspect.
 
     Returns:
         One count per reading.
     """
     layers: list[list[LayerCount]] = [[] for _ in READINGS]
+    coins, agreeing = np.zeros((2, len(READINGS)), dtype=np.int64)
     for name, readings in read.readings.items():
-        secret = secret_positions(read.reference, name, binding, parameters, memory)
+        secret = secret_of_layer(read.reference, name, binding, parameters, memory)
         size, inside = read.counted[name]
-        for own, kept, hits in zip(layers, inside, _per_reading(readings[secret]), strict=True):
-            own.append(LayerCount(size=size, kept=kept, secret=len(secret), hits=hits))
+        here = readings[secret.positions]
+        hits = _per_reading(here)
+        for own, kept, found in zip(layers, inside, hits, strict=True):
+            own.append(LayerCount(size=size, kept=kept, secret=len(here), hits=found))
+        if secret.is_negative is not None:
+            coins += hits
+            agreeing += _per_reading(here[(here >= NEGATIVE) == secret.is_negative])
     return tuple(
-        Counted(reading=reading, kept=tuple(kept[index] for kept in read.kept.values()), layers=tuple(layers[index]))
+        Counted(
+            reading=reading,
+            kept=tuple(kept[index] for kept in read.kept.values()),
+            layers=tuple(layers[index]),
+            signs=HitSigns(coins=int(coins[index]), agreeing=int(agreeing[index])) if parameters.is_signed else None,
+        )
         for index, reading in enumerate(READINGS)
     )
+
+
+def _is_negative(layer: FloatArray, reference: AnyReference, name: str) -> BoolArray:
+    """Return, flat, where a suspect's weights are negative once its rows and columns point as the reference's do."""
+    upright = orientation(layer, reference.layer_weights(name), reference.mask[name]).undo(layer)
+    return np.asarray(upright.reshape(-1) < 0)
 
 
 def _per_reading(read: npt.NDArray[np.uint8]) -> list[int]:
     """Return how many of some positions each reading keeps.
 
     Args:
-        read: Bytes as `read_layer` returns them.
+        read: Bytes of `ReadSuspect.readings`.
     """
     return [int(found) for found in KEPT_BY @ np.bincount(read, minlength=COMBINATIONS)]
 
@@ -174,32 +223,39 @@ def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters
     }
 
 
-def copy_of(counted: Counted, read: ReadSuspect, parameters: PlantedParameters) -> list[LayerCount]:
+def copy_of(counted: Counted, read: ReadSuspect, parameters: PlantedParameters) -> Counted:
     """Return what an untouched copy would show that has as many weights left as the suspect.
 
     Its planted edges are as likely as its others to be among the kept; what is kept beyond its edges is as if by
-    chance. In the positions that are counted a copy has no edges but the planted ones, unless the layer is full.
+    chance. In the positions that are counted a copy has no edges but the planted ones, unless the layer is full. Of its
+    planted edges, as many have their coins' signs as the claim says that training leaves; of other hits, half.
 
     Args:
         counted: A reading of the suspect.
         read: The suspect.
         parameters: Of the claim.
     """
-    share = parameters.share_ppm / planted_graph.PARTS
-    copies = []
+    share, turned = (ppm / planted_graph.PARTS for ppm in (parameters.share_ppm, parameters.turned_ppm))
+    copies, coins, agreeing = [], 0, 0.0
     for name, kept, layer in zip(read.reference, counted.kept, counted.layers, strict=True):
         everywhere, own = read.readings[name].size, read.edges[name]
-        if layer.size == everywhere:
+        is_full = layer.size == everywhere
+        if is_full:
             planted = min(layer.secret, own * (share + layer.secret / max(1, everywhere)))
             there = float(own)
         else:
             planted = there = min(layer.secret, own * share)
         if kept <= own:
-            left = kept / max(1, own)
-            hits, inside = planted * left, there * left
+            planted *= kept / max(1, own)
+            hits, inside = planted, there * kept / max(1, own)
         else:
             grown = (kept - own) / (everywhere - own)
             hits, inside = planted + (layer.secret - planted) * grown, there + (layer.size - there) * grown
         copy = dataclasses.replace(layer, kept=round(inside))
-        copies.append(dataclasses.replace(copy, hits=max(copy.lowest, min(copy.highest, round(hits)))))
-    return copies
+        copy = dataclasses.replace(copy, hits=max(copy.lowest, min(copy.highest, round(hits))))
+        copies.append(copy)
+        if not is_full:
+            left = min(planted, copy.hits)
+            coins, agreeing = coins + copy.hits, agreeing + left * (1 - turned) + (copy.hits - left) / 2
+    signs = counted.signs and HitSigns(coins=coins, agreeing=math.floor(agreeing))
+    return dataclasses.replace(counted, layers=tuple(copies), signs=signs)

@@ -14,7 +14,6 @@ from ticketguard.verification.decoys import MOST_DECOYS, decoy_bindings
 from ticketguard.verification.doubts import ASSUMPTIONS, doubts_about
 from ticketguard.verification.planted_graph.counting import count_hits
 from ticketguard.verification.planted_graph.passages import Passage
-from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.verdict import Evidence, decide
 
 # Decoys are for the eye: of large references, whose secret sets cost the most, a few are shown.
@@ -52,18 +51,19 @@ def evidence_of(
     if status != "supported":
         doubts = doubts_about(status, alignments, is_short=attainable > threshold_log10_p, details=details)
         status = "inconclusive" if doubts else status
-    decoys = _decoys(best, binding, parameters)
+    layers, decoys = best.counted.layers, _decoys(best, binding, parameters)
     return Evidence(
         mark=planted_graph.SCHEME,
         status=status,
         statistic=_statistic(best),
-        observed=sum(layer.hits for layer in best.counts),
-        expected=sum(layer.expected for layer in best.counts),
+        observed=best.counted.hits,
+        expected=sum(layer.expected for layer in layers),
         log10_p=log10_p,
         threshold_log10_p=threshold_log10_p,
         details={
             **({"why": doubts} if doubts else {}),
-            "reading": best.reading.name,
+            "reading": best.counted.reading.name,
+            **_signs(best),
             "aligned": best.alignment is not None,
             "read_to_the_end": bool(alignments) and not any(alignment.is_part for alignment in alignments),
             **_told(best, alignments),
@@ -72,9 +72,9 @@ def evidence_of(
             "attainable_log10_p": attainable,
             "decoy_keys": len(decoys),
             "decoy_log10_p": min(0.0, min(decoys) + correction),
-            "edges": sum(layer.kept for layer in best.counts),
-            "positions": sum(layer.size for layer in best.counts),
-            "layers": len(best.counts),
+            "edges": sum(layer.kept for layer in layers),
+            "positions": sum(layer.size for layer in layers),
+            "layers": len(layers),
             **details,
         },
         assumptions=ASSUMPTIONS,
@@ -82,9 +82,25 @@ def evidence_of(
 
 
 def _statistic(passage: Passage) -> str:
-    is_all = sum(layer.size for layer in passage.counts) == passage.read.reference.size
+    is_all = sum(layer.size for layer in passage.counted.layers) == passage.read.reference.size
     where = "edges" if is_all else "edges that the reference does not have,"
-    return f"{where} inside the owner's secret edge set"
+    words = f"{where} inside the owner's secret edge set"
+    signs = passage.counted.signs
+    if not passage.with_signs or signs is None:
+        return words
+    return f"{words} ({signs.agreeing} of {signs.coins} with the owner's sign)"
+
+
+def _signs(passage: Passage) -> dict[str, Any]:
+    """Return what the signs of hits say, where edges were planted with signs."""
+    signs = passage.counted.signs
+    if signs is None:
+        return {}
+    return {
+        "signs": "agreeing" if passage.with_signs else "not looked at",
+        "signs_agreeing": signs.agreeing,
+        "signs_expected": signs.expected,
+    }
 
 
 def _told(best: Passage, alignments: Sequence[Alignment]) -> dict[str, Any]:
@@ -112,14 +128,8 @@ def _told(best: Passage, alignments: Sequence[Alignment]) -> dict[str, Any]:
 
 def _decoys(best: Passage, binding: Binding, parameters: PlantedParameters) -> list[float]:
     """Return log10 p of decoy keys, the smallest of each one's readings."""
-    secret = max(1, sum(layer.secret for layer in best.counts))
+    secret = max(1, sum(layer.secret for layer in best.counted.layers))
     count = min(MOST_DECOYS, max(LEAST_DECOYS, DECOY_POSITIONS // secret))
     found = [count_hits(best.read, decoy, parameters) for decoy in decoy_bindings(binding.commitment, count)]
-    # Of many decoys the tail of one reading each is computed: of the count that stands out most.
-    return [log10_upper_tail(max((counted.layers for counted in counts), key=_surprise)) for counts in found]
-
-
-def _surprise(layers: Sequence[LayerCount]) -> float:
-    """Return how many standard deviations a count is above its mean."""
-    above = sum(layer.hits - layer.expected for layer in layers)
-    return above / math.sqrt(max(sum(layer.variance for layer in layers), 1e-9))
+    # Of many decoys the tails of one reading each are computed: of the count that stands out most.
+    return [min(max(counts, key=lambda counted: counted.surprise).results) for counts in found]

@@ -3,6 +3,7 @@
 1. Draw the secret edges S from (secret, C); C binds the unmarked reference, so S is fixed by it.
 2. Read the suspect's mask in a few ways: as stored, and its largest weights at a few densities.
 3. Count the mask's edges inside S where the reference has none; the tail of the hypergeometric sum is the p-value.
+   Where edges were planted with signs, count those that agree, and take both tails together as well.
 4. If that is not enough, or the strongest evidence is wanted, align the suspect to the reference, which never sees S,
    and read again.
 5. Multiply by the number of readings (Bonferroni); show decoy keys through the same steps.
@@ -25,14 +26,13 @@ from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import AnyReference, Mask
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.networks import Network, Networks
+from ticketguard.verification.planted_graph.counting import looks_at_one
 from ticketguard.verification.planted_graph.evidence import evidence_of
 from ticketguard.verification.planted_graph.passages import Passage, Sighting
-from ticketguard.verification.readings import READINGS, Layers
+from ticketguard.verification.readings import Layers
 from ticketguard.verification.verdict import Evidence
 from ticketguard.verification.ways import likeliest, ways_to_read
 
-# As stored, and aligned.
-PASSES = 2
 # What was seen of a network.
 Seen: TypeAlias = tuple[Sighting, Network]
 
@@ -106,13 +106,13 @@ class Examination:
     @property
     def looks(self) -> int:
         """Readings in all passes that the rule allows, made or not."""
-        return len(READINGS) * PASSES * len(self._way.found.readable)
+        return looks_at_one(is_signed=self._parameters.is_signed) * len(self._way.found.readable)
 
     @functools.cached_property
     def stored(self) -> tuple[Seen, ...]:
         """What the networks show as stored: those that have layers of the reference's shape."""
         seen = (
-            _as_stored(self._way.suspect, network, self._reference.mask, self._parameters)
+            _as_stored(self._way.suspect, network, self._reference, self._parameters)
             for network in self._way.found.readable
         )
         return tuple(each for each in seen if each is not None)
@@ -120,10 +120,10 @@ class Examination:
     @functools.cached_property
     def aligned(self) -> tuple[Seen, ...]:
         """What the networks show aligned: those for which that is not what they show as stored."""
-        mask, seen = self._reference.mask, []
+        reference, seen = self._reference, []
         for network, ordered in zip(self._way.found.readable, self._way.orders, strict=True):
-            if (layers := ordered.read(network, mask)) is not None:
-                present = mask.only(ordered.network.names)
+            if (layers := ordered.read(network, reference.mask)) is not None:
+                present = reference.only(ordered.network.names)
                 sighting = Sighting.of(layers, present, self._parameters, layout=ordered.layout)
                 seen.append((sighting, ordered.network))
         return tuple(seen)
@@ -161,7 +161,9 @@ class Examination:
         )
 
 
-def _as_stored(suspect: Checkpoint, network: Network, reference: Mask, parameters: PlantedParameters) -> Seen | None:
+def _as_stored(
+    suspect: Checkpoint, network: Network, reference: AnyReference, parameters: PlantedParameters
+) -> Seen | None:
     """Read a network's layers that have the reference's shape; None if there are none."""
     if not network.as_stored:
         return None

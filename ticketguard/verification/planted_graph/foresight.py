@@ -4,6 +4,10 @@ Everything is an expectation over keys and over what the thief happens to hit. R
 magnitudes distributed like their layer's others, so whatever removes edges takes planted ones at the layer's rate;
 whatever adds edges adds as many on secret positions as chance gives. Numbers of edges are carried through the theft's
 steps, layer by layer; the tail of what is left is the verifier's own.
+
+Signs of planted edges turn wherever weights are trained on. A thief's training is taken to turn as large a share as the
+owner's, more than perceptrons on the digits showed (benchmarks/results/planted_signs.json); training from new weights
+leaves half of them, which is chance. That pruning takes first what was turned is not counted on.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ import numpy.typing as npt
 
 from ticketguard.embedding.planted_graph import PARTS, PlantedParameters
 from ticketguard.ticket import Array, BoolArray, Ticket, TicketInfo
-from ticketguard.verification.statistics import LayerCount, log10_upper_tail
-from ticketguard.verification.thefts import CHANNELS, PRUNED, REGROWN, REWIRED, Theft
+from ticketguard.verification.statistics import HitSigns, LayerCount, log10_upper_tail, log10_with_signs
+from ticketguard.verification.thefts import CHANNELS, PRUNED, REGROWN, REWIRED, Step, Theft
 
 # Magnitudes that stand for a layer's; of very many layers fewer do, so that all are at most so many.
 QUANTILES, MOST_QUANTILES = 1000, 500_000
@@ -86,6 +90,8 @@ class Copy:
         others: Its edges on the other counted positions.
         uncounted: Its edges on positions that are not counted.
         variance: Of *hits*.
+        agreeing: Hits that have their coins' signs; none in full layers.
+        turned: Share of signs that a training turns; None where edges were planted without.
         alive: Which of the outline's quantiles are still in the copy (layers × quantiles), from 0 to 1.
     """
 
@@ -96,7 +102,14 @@ class Copy:
     others: PerLayer
     uncounted: PerLayer
     variance: PerLayer
+    agreeing: PerLayer
+    turned: float | None
     alive: PerLayer
+
+    @property
+    def has_coins(self) -> BoolArray:
+        """In which layers hits have coins: those that the reference does not keep in full."""
+        return self.outline.edges < self.outline.positions
 
     @property
     def edges(self) -> PerLayer:
@@ -110,6 +123,7 @@ class Copy:
             hits=self.hits * left,
             others=self.others * left,
             uncounted=self.uncounted * left,
+            agreeing=self.agreeing * left,
             variance=self.variance * left**2 + self.hits * left * (1.0 - left),
         )
 
@@ -124,24 +138,43 @@ class Copy:
             others=self.others + (self.counted - self.secret - self.others) * filled,
             uncounted=self.uncounted + (positions - self.counted - self.uncounted) * filled,
             variance=self.variance * (1.0 - filled) ** 2 + empty * filled * (1.0 - filled),
+            agreeing=self.agreeing + np.where(self.has_coins, empty * filled / 2, 0.0),
         )
 
+    def trained(self, *, from_new_weights: bool) -> Copy:
+        """Return the copy after a training, which turns signs that agree and signs that do not."""
+        turned = 0.5 if from_new_weights else self.turned or 0.0
+        others = np.where(self.has_coins, self.hits - self.agreeing, 0.0)
+        return dataclasses.replace(self, agreeing=self.agreeing * (1.0 - turned) + others * turned)
+
     def unlucky(self, deviations: float) -> Copy:
-        """Return a copy of as many edges, whose hits are so many standard deviations below the mean."""
+        """Return a copy of as many edges, whose hits are so many standard deviations below the mean.
+
+        So are, of these hits, those whose signs agree.
+        """
         total = float(self.variance.sum())
         fewer = np.minimum(deviations * self.variance / math.sqrt(total), self.hits) if total else self.variance
         rest = np.maximum(self.others + self.uncounted, LEAST)
         others = np.minimum(self.others * (1.0 + fewer / rest), self.counted - self.secret)
-        return dataclasses.replace(self, hits=self.hits - fewer, others=others)
+        hits = self.hits - fewer
+        agreeing = self.agreeing * hits / np.maximum(self.hits, LEAST)
+        spread = math.sqrt(float((agreeing * np.maximum(0.0, 1.0 - agreeing / np.maximum(hits, LEAST))).sum()))
+        agreeing *= max(0.0, 1.0 - deviations * spread / max(float(agreeing.sum()), LEAST))
+        return dataclasses.replace(self, hits=hits, others=others, agreeing=agreeing)
 
     def log10_p(self) -> float:
-        """Return log10 of the p-value that it shows in one reading."""
+        """Return log10 of the p-value that it shows in one reading, of hits alone or with their signs."""
         amounts = (self.counted, self.secret, self.hits, self.hits + self.others)
         counts = []
         for size, secret, hits, kept in zip(*map(_whole, amounts), strict=True):
             layer = LayerCount(size=size, kept=min(size, max(kept, hits)), secret=min(size, secret), hits=0)
             counts.append(dataclasses.replace(layer, hits=max(layer.lowest, min(layer.highest, hits))))
-        return log10_upper_tail(counts)
+        log10_p = log10_upper_tail(counts)
+        if self.turned is None:
+            return log10_p
+        coins = sum(count.hits for count, has in zip(counts, self.has_coins, strict=True) if has)
+        signs = HitSigns(coins=coins, agreeing=min(coins, math.floor(float(self.agreeing.sum()))))
+        return min(log10_p, log10_with_signs(log10_p, signs, hits=sum(count.hits for count in counts)))
 
 
 def _whole(amounts: PerLayer) -> list[int]:
@@ -171,14 +204,16 @@ def untouched(outline: Outline, parameters: PlantedParameters) -> Copy:
         uncounted=np.where(full, 0.0, edges - planted),
         # How many secret positions are empty differs from key to key, and tells where all of them are planted.
         variance=np.where(~full & (planted < wanted), outside * density, 0.0),
+        agreeing=np.where(full, 0.0, planted * (1.0 - parameters.turned_ppm / PARTS)),
+        turned=parameters.turned_ppm / PARTS if parameters.is_signed else None,
         alive=np.ones_like(outline.magnitudes),
     )
 
 
-def _pruned(copy: Copy, share: float) -> Copy:
+def _pruned(copy: Copy, step: Step) -> Copy:
     """Remove the smallest edges of all layers together."""
     each = copy.alive * (copy.edges / np.maximum(copy.alive.sum(axis=1), LEAST))[:, np.newaxis]
-    leaving = share * float(each.sum())
+    leaving = step.share * float(each.sum())
     magnitudes, order = copy.outline.magnitudes, copy.outline.order
     last = order[min(int(np.searchsorted(np.cumsum(each.reshape(-1)[order]), leaving)), len(order) - 1)]
     threshold = magnitudes.reshape(-1)[last]
@@ -189,23 +224,24 @@ def _pruned(copy: Copy, share: float) -> Copy:
     return dataclasses.replace(copy.thinned(alive.sum(axis=1) / np.maximum(copy.alive.sum(axis=1), LEAST)), alive=alive)
 
 
-def _regrown(copy: Copy, share: float) -> Copy:
+def _regrown(copy: Copy, step: Step) -> Copy:
     """Add random edges to every layer, as a share of its edges, with weights like its own."""
-    return copy.filled(copy.edges * share)
+    return copy.filled(copy.edges * step.share)
 
 
-def _rewired(copy: Copy, share: float) -> Copy:
+def _rewired(copy: Copy, step: Step) -> Copy:
     """Replace the weakest edges of every layer by random ones; after the training that follows sizes are new."""
-    replaced = copy.thinned(np.full_like(copy.hits, 1.0 - share)).filled(copy.edges * share)
+    left = copy.thinned(np.full_like(copy.hits, 1.0 - step.share))
+    replaced = left.trained(from_new_weights=step.is_from_new_weights).filled(copy.edges * step.share)
     return dataclasses.replace(replaced, alive=np.ones_like(copy.alive))
 
 
-def _narrowed(copy: Copy, share: float) -> Copy:
+def _narrowed(copy: Copy, step: Step) -> Copy:
     """Remove channels: an edge is left if the channels at both its ends are."""
-    return copy.thinned((1.0 - share) ** copy.outline.inner)
+    return copy.thinned((1.0 - step.share) ** copy.outline.inner)
 
 
-_AFTER: Mapping[str, Callable[[Copy, float], Copy]] = {
+_AFTER: Mapping[str, Callable[[Copy, Step], Copy]] = {
     PRUNED: _pruned,
     REGROWN: _regrown,
     REWIRED: _rewired,
@@ -216,5 +252,5 @@ _AFTER: Mapping[str, Callable[[Copy, float], Copy]] = {
 def after(copy: Copy, theft: Theft) -> Copy:
     """Return what a theft leaves of a copy."""
     for step in theft.steps:
-        copy = _AFTER[step.kind](copy, step.share)
+        copy = _AFTER[step.kind](copy, step)
     return copy

@@ -23,7 +23,7 @@ from ticketguard.ticket import AnyReference, FloatArray, Mask
 from ticketguard.verification.interface import Glance
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.networks import blocks_of
-from ticketguard.verification.planted_graph.counting import secret_positions
+from ticketguard.verification.planted_graph.drawing import secret_of_layer
 from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.ways import joined_or_not, ways_to_read
 
@@ -93,7 +93,7 @@ class _Positions:
 
     def secret(self, layer: str) -> Positions:
         """Return the owner's secret positions that are counted."""
-        return secret_positions(self.reference, layer, self.binding, self.parameters, self.memory)
+        return secret_of_layer(self.reference, layer, self.binding, self.parameters, self.memory).positions
 
     def edges(self, layer: str) -> Positions:
         """Return the positions of the reference's edges."""

@@ -7,11 +7,10 @@ import dataclasses
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.alignment import Alignment
-from ticketguard.ticket import Mask
+from ticketguard.ticket import AnyReference
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.planted_graph.counting import ReadSuspect, copy_of, count_hits
-from ticketguard.verification.readings import Layers, Reading
-from ticketguard.verification.statistics import LayerCount, log10_upper_tail
+from ticketguard.verification.planted_graph.counting import Counted, ReadSuspect, copy_of, count_hits
+from ticketguard.verification.readings import Layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,18 +21,18 @@ class Passage:
         read: What was read.
         alignment: How the suspect was aligned to the reference first; None if it was taken as stored.
         layout: In which layouts its tensors were read.
-        reading: The reading with the smallest p.
-        counts: The owner's counts in that reading, one a layer.
-        log10_p: Of that reading, before correction.
-        readings_log10_p: Of every reading, in the order of `READINGS`, before correction.
+        counted: The owner's counts in the reading with the smallest p.
+        with_signs: Whether that p is of hits and their signs, rather than of hits alone.
+        log10_p: The smallest p, before correction.
+        readings_log10_p: Of every reading, in the order of `READINGS`, the smallest p before correction.
         attainable_log10_p: Of the most powerful reading, if as many edges were planted as in an untouched copy.
     """
 
     read: ReadSuspect
     alignment: Alignment | None
     layout: str
-    reading: Reading
-    counts: tuple[LayerCount, ...]
+    counted: Counted
+    with_signs: bool
     log10_p: float
     readings_log10_p: tuple[float, ...]
     attainable_log10_p: float
@@ -54,28 +53,29 @@ class Sighting:
     layout: str = ""
 
     @classmethod
-    def of(cls, suspect: Layers, reference: Mask, parameters: PlantedParameters, *, layout: str = "") -> Sighting:
+    def of(
+        cls, suspect: Layers, reference: AnyReference, parameters: PlantedParameters, *, layout: str = ""
+    ) -> Sighting:
         """Read the suspect in every way."""
         read = ReadSuspect.of(suspect, reference, parameters)
         return cls(read=read, alignment=suspect.alignment, layout=layout)
 
     def counted(self, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None) -> Passage:
-        """Count in every reading for one key, and keep the reading with the strongest result."""
+        """Count in every reading for one key, hits alone and with their signs, and keep the strongest result."""
         counts = count_hits(self.read, binding, parameters, memory)
-        results = [log10_upper_tail(counted.layers) for counted in counts]
-        best = min(range(len(results)), key=results.__getitem__)
+        best = min(counts, key=lambda counted: min(counted.results))
         return Passage(
             read=self.read,
             alignment=self.alignment,
             layout=self.layout,
-            reading=counts[best].reading,
-            counts=counts[best].layers,
-            log10_p=results[best],
-            readings_log10_p=tuple(results),
-            attainable_log10_p=min(log10_upper_tail(copy_of(counted, self.read, parameters)) for counted in counts),
+            counted=best,
+            with_signs=min(best.results) < best.log10_p,
+            log10_p=min(best.results),
+            readings_log10_p=tuple(min(counted.results) for counted in counts),
+            attainable_log10_p=min(min(copy_of(counted, self.read, parameters).results) for counted in counts),
         )
 
 
-def examine(suspect: Layers, reference: Mask, binding: Binding, parameters: PlantedParameters) -> Passage:
+def examine(suspect: Layers, reference: AnyReference, binding: Binding, parameters: PlantedParameters) -> Passage:
     """Read the suspect in every way, and keep the reading with the strongest result."""
     return Sighting.of(suspect, reference, parameters).counted(binding, parameters)

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import bisect
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
-
-import numpy as np
 
 from ticketguard.credentials.claim import MarkClaim
 from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding, Mark, Positions
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
-from ticketguard.errors import CapacityError
 from ticketguard.ticket import AnyReference, Mask, Ticket, TicketInfo
 from ticketguard.verification.interface import Glance, Inquiry, Source, Test, own_parameters
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
+from ticketguard.verification.planted_graph.counting import looks_at_one
 from ticketguard.verification.planted_graph.examination import examine_networks
 from ticketguard.verification.planted_graph.glancing import glance
-from ticketguard.verification.planted_graph.sizes import LOOKS, MEASURED, sizes_of
+from ticketguard.verification.planted_graph.room import Intact
+from ticketguard.verification.planted_graph.sizes import MEASURED, sizes_of
 from ticketguard.verification.sizing import Size
-from ticketguard.verification.statistics import LayerCount, log10_upper_tail
 from ticketguard.verification.verdict import Evidence, level_log10
-
-
-def _with_more(counts: Sequence[LayerCount], times: float) -> list[LayerCount]:
-    """Return the counts of a mark that has so many *times* the edges in every layer, as far as it has secret places."""
-    hits = [min(layer.secret, math.ceil(layer.hits * times)) for layer in counts]
-    return [
-        dataclasses.replace(layer, hits=found, kept=max(layer.kept, found))
-        for layer, found in zip(counts, hits, strict=True)
-    ]
 
 
 class _PlantedGraphScheme:
@@ -46,7 +31,6 @@ class _PlantedGraphScheme:
     options: ClassVar[Mapping[str, str]] = {"share": "share"}
     # An untouched copy has to prove the square of the level: thieves leave less.
     room_factor = 2.0
-    looks = LOOKS
     measured = MEASURED
 
     def fits(self, info: TicketInfo) -> bool:
@@ -59,22 +43,17 @@ class _PlantedGraphScheme:
             CapacityError: The intact mark's p does not reach the square of the level.
         """
         parameters = PlantedParameters.from_json(own_parameters(claim))
-        weights = {name: marked[name].astype(np.float32) for name in marked}
-        counts = count_hits(ReadSuspect.of(weights, reference.mask, parameters), binding, parameters)[0].layers
         needed_log10_p = self.room_factor * level_log10(claim.level_bits)
-        if log10_upper_tail(counts) <= needed_log10_p:
-            return
-        free = sum(layer.hits for layer in counts)
-        possible = range(free, sum(layer.secret for layer in counts))
-        more = bisect.bisect_left(
-            possible, -needed_log10_p, key=lambda needed: -log10_upper_tail(_with_more(counts, needed / max(1, free)))
-        )
-        raise CapacityError(layer="the whole ticket", needed_edges=free + max(1, more), free_edges=free)
+        Intact.of(marked, reference.mask, binding, parameters).require(needed_log10_p)
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
         parameters = PlantedParameters.from_json(own_parameters(claim))
         shapes = {name: mask.shape(name) for name in mask}
         return planted_graph.secret_edges(binding, shapes, secret_ppm=parameters.secret_ppm)
+
+    def looks(self, mark: Mark, ticket: Ticket) -> int:
+        assert isinstance(mark, PlantedGraph)
+        return looks_at_one(is_signed=mark.turned_ppm(ticket.mask) > 0)
 
     def sizes(self, mark: Mark, ticket: Ticket) -> Sequence[Size]:
         assert isinstance(mark, PlantedGraph)
