@@ -75,14 +75,16 @@ def orientation(layer: FloatArray, start: FloatArray, anchors: BoolArray) -> Ori
         weights = start.reshape(-1)[there]
         agrees = (layer.reshape(-1)[there] > 0) == (weights > 0)
         rest = there // max(1, layer.size // (shape[0] * shape[1]))
-        signs = _fitted(agrees, _kinds(weights), list(np.divmod(rest, shape[1])), signs)
+        signs = _fitted(agrees, _kinds(weights, start), list(np.divmod(rest, shape[1])), signs)
     return Orientation(rows=signs[0], columns=signs[1])
 
 
-def _kinds(weights: FloatArray) -> IndexArray:
-    """Return which eighth of the sizes each weight is in, or which of eight sizes it has."""
-    sizes = np.abs(weights)
-    return np.searchsorted(np.quantile(sizes, np.arange(1, SIZES) / SIZES), sizes, side="left").astype(np.int64)
+def _kinds(weights: FloatArray, start: FloatArray) -> IndexArray:
+    """Return which of the eight sizes that a start has each weight has; or in which eighth of all its sizes it is."""
+    levels = np.unique(np.abs(start))
+    if len(levels) > SIZES:
+        levels = np.quantile(np.abs(start), np.arange(1, SIZES + 1) / SIZES)
+    return np.minimum(np.searchsorted(levels, np.abs(weights)), SIZES - 1).astype(np.int64)
 
 
 def _fitted(agrees: BoolArray, kinds: IndexArray, ends: list[IndexArray], signs: list[Signs]) -> list[Signs]:

@@ -47,13 +47,17 @@ def test_votes_say_nothing_of_their_signs() -> None:
 def test_a_dense_suspect_is_compared_by_its_strongest_weights() -> None:
     reference, weights = a_start()
     luck = np.random.default_rng(8)
-    dense = {name: layer + 0.5 * luck.normal(size=layer.shape).astype(np.float32) for name, layer in weights.items()}
+    dense = {name: layer + luck.normal(size=layer.shape).astype(np.float32) for name, layer in weights.items()}
     suspect, orders = permuted(dense)
-    assert right(align(suspect, reference, GROUPS), orders) >= 0.95
+    found = align(suspect, reference, GROUPS)
+    assert right(found, orders) >= 0.95
+    # Of the strongest quarter nearly all signs are kept, of all weights three in four.
+    assert found.overlap > 0.85
     counts = {name: round(0.1 * layer.size) for name, layer in weights.items()}
     few = align(suspect, reference, GROUPS, counts=counts)
     same = align({name: strongest(layer, 0.1) for name, layer in suspect.items()}, reference, GROUPS, counts=counts)
     assert few.overlap == pytest.approx(same.overlap, abs=0.1)
+    assert few.overlap > found.overlap + 0.01
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -149,8 +149,7 @@ class SignSearch:
             scoring = self._scoring(streams)
             if not may_flip:
                 yield self._settled(scoring, UNTURNED, self._from_ends(scoring))
-            for ends in self._ends(scoring):
-                yield self._annealed(scoring, UNTURNED, ends, may_flip=may_flip)
+            yield self._annealed(scoring, UNTURNED, self._ends(scoring), may_flip=may_flip)
         if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
             yield from self._turned(bound or loose)
 
@@ -163,7 +162,7 @@ class SignSearch:
             yield seen[-1]
         if seen:
             best = max(seen, key=lambda found: found.likeness.deviations)
-            yield self._annealed(best.scoring, best.turn, self._ends(best.scoring)[0])
+            yield self._annealed(best.scoring, best.turn, self._ends(best.scoring))
 
     @functools.cached_property
     def _bound(self) -> tuple[Stream, ...]:
@@ -220,12 +219,9 @@ class SignSearch:
                 break
         return best
 
-    def _ends(self, scoring: Scoring) -> list[list[int]]:
-        """Return what may be where it was: all axes of their own, as inputs and classes, or only those of one kind."""
-        alone = [(index, one.reference[0]) for index, one in enumerate(scoring.streams) if len(one.reference) == 1]
-        kinds = [[index for index, member in alone if member.axis == axis] for axis in (0, 1)]
-        every = [index for index, _ in alone]
-        return [every, *(ends for ends in kinds if ends and ends != every)]
+    def _ends(self, scoring: Scoring) -> list[int]:
+        """Return streams that mostly are where they were: axes of their own, as inputs and classes."""
+        return [index for index, stream in enumerate(scoring.streams) if len(stream.reference) == 1]
 
     def _annealed(self, scoring: Scoring, turn: KernelTurn, ends: Sequence[int], *, may_flip: bool = False) -> Found:
         """Match with growing certainty, and no further than half where that shows nothing.
