@@ -7,6 +7,7 @@ a column of the other. Only anchors are looked at here, so what votes say afterw
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ Nats: TypeAlias = npt.NDArray[np.float64]
 LEAST_AGREE, MOST_AGREE = 0.55, 0.93
 # Anchors that this counts as.
 ASSUMED_ANCHORS = 40.0
-# Nats by which it must be likelier that some channels of an axis are flipped than that none is.
+# Nats by which it must be likelier that some channels are flipped than that none is.
 LEAST_GAIN = 4.0
 # Rounds in which rows and columns are fitted in turn, and in which the share of flipped ones is.
 ROUNDS, SHARE_ROUNDS = 4, 30
@@ -75,7 +76,8 @@ def orientation(layer: FloatArray, start: FloatArray, anchors: BoolArray) -> Ori
         weights = start.reshape(-1)[there]
         agrees = (layer.reshape(-1)[there] > 0) == (weights > 0)
         rest = there // max(1, layer.size // (shape[0] * shape[1]))
-        signs = _fitted(agrees, _kinds(weights, start), list(np.divmod(rest, shape[1])), signs)
+        said = np.where(agrees, 1.0, -1.0)
+        signs = _fitted(_Anchors(said=said, kinds=_kinds(weights, start), ends=np.divmod(rest, shape[1])), signs)
     return Orientation(rows=signs[0], columns=signs[1])
 
 
@@ -87,38 +89,77 @@ def _kinds(weights: FloatArray, start: FloatArray) -> IndexArray:
     return np.minimum(np.searchsorted(levels, np.abs(weights)), SIZES - 1).astype(np.int64)
 
 
-def _fitted(agrees: BoolArray, kinds: IndexArray, ends: list[IndexArray], signs: list[Signs]) -> list[Signs]:
-    """Fit rows and columns in turn, until neither changes."""
-    assumed = np.linspace(LEAST_AGREE, MOST_AGREE, SIZES)
-    said = np.where(agrees, 1.0, -1.0)
-    agree = assumed
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Anchors:
+    """A layer's anchors where there are edges.
+
+    Attributes:
+        said: 1 where the signs agree, -1 where they do not.
+        kinds: Which size each has.
+        ends: Their rows and columns.
+    """
+
+    said: Nats
+    kinds: IndexArray
+    ends: Sequence[IndexArray]
+
+    def agreeing(self, signs: Sequence[Signs], assumed: float) -> Nats:
+        """Return how often signs of each size are kept, once they are turned; so many anchors are assumed beside."""
+        there = np.bincount(self.kinds, minlength=SIZES)
+        kept = np.bincount(self.kinds, self.turned(signs) > 0, SIZES)
+        agree = (kept + assumed * np.linspace(LEAST_AGREE, MOST_AGREE, SIZES)) / (there + assumed)
+        return np.asarray(np.clip(agree, 0.5, MOST_AGREE))
+
+    def turned(self, signs: Sequence[Signs]) -> Nats:
+        """Return what is said once rows and columns have these signs."""
+        return np.asarray(self.said * signs[0][self.ends[0]] * signs[1][self.ends[1]])
+
+    def nats(self, signs: Sequence[Signs], straight: Sequence[Signs]) -> float:
+        """Return how likely the anchors are, if channels have these signs or, those that say little, the other one."""
+        agree = self.agreeing(signs, 1.0)[self.kinds]
+        turned = self.turned(signs)
+        nats = float(np.log(np.where(turned > 0, agree, 1 - agree)).sum())
+        for each, own, none in zip(signs, self.ends, straight, strict=True):
+            if each is none:
+                continue
+            share = (np.count_nonzero(each < 0) + HALF) / (len(each) + 1)
+            likely = np.where(each < 0, share, 1 - share)
+            against = -np.bincount(own, turned * np.log(agree / (1 - agree)), len(each))
+            nats += float(np.logaddexp(np.log(likely), np.log(1 - likely) + against).sum())
+        return nats
+
+
+def _fitted(anchors: _Anchors, straight: list[Signs]) -> list[Signs]:
+    """Fit rows and columns in turn, until neither changes; nothing is flipped where that is about as likely.
+
+    Whoever turns signs here and there makes flipped rows look likely, if signs are taken to be kept as in tickets.
+    """
+    signs = list(straight)
+    agree = np.linspace(LEAST_AGREE, MOST_AGREE, SIZES)
     for _ in range(ROUNDS):
-        before = [each.copy() for each in signs]
-        nats = said * np.log(agree / (1 - agree))[kinds]
+        before = list(signs)
+        odds = np.log(agree / (1 - agree))[anchors.kinds]
         for axis in (0, 1):
-            other = signs[1 - axis][ends[1 - axis]]
-            said_of = np.bincount(ends[axis], nats * other, len(signs[axis]))
-            signs[axis] = _pointing(said_of.astype(np.float64))
-        kept = said * signs[0][ends[0]] * signs[1][ends[1]] > 0
-        there = np.bincount(kinds, minlength=SIZES)
-        agree = (np.bincount(kinds, kept, SIZES) + ASSUMED_ANCHORS * assumed) / (there + ASSUMED_ANCHORS)
-        agree = np.clip(agree, 0.5, MOST_AGREE)
+            own = anchors.ends[axis]
+            others = anchors.said * odds * signs[1 - axis][anchors.ends[1 - axis]]
+            signs[axis] = _pointing(np.bincount(own, others, len(signs[axis])).astype(np.float64))
+        agree = anchors.agreeing(signs, ASSUMED_ANCHORS)
         if all(map(np.array_equal, before, signs)):
             break
-    return signs
+    ways = ((signs[0], signs[1]), (signs[0], straight[1]), (straight[0], signs[1]))
+    nats = [anchors.nats(way, straight) for way in ways]
+    gain = max(nats) - anchors.nats(straight, straight)
+    return list(ways[nats.index(max(nats))]) if gain >= LEAST_GAIN else straight
 
 
 def _pointing(nats: Nats) -> Signs:
     """Return which way channels point, given what their anchors say for the way of the start, in nats.
 
-    How many are flipped is not known: the share at which what they say is likeliest. Nothing is, where that is hardly
-    likelier than without any: a row with two anchors that contradict is flipped only where many are.
+    How many are flipped is not known: the share at which what they say is likeliest.
     """
     flipped = 0.1
     against = np.exp(np.clip(-nats, -500, 500))
     for _ in range(SHARE_ROUNDS):
         likely = flipped * against / (1 - flipped + flipped * against)
         flipped = min(0.5, (float(likely.sum()) + HALF) / (len(nats) + 1))
-    gain = np.log(1 - flipped + flipped * against).sum()
-    is_flipped = (nats + np.log((1 - flipped) / flipped) < 0) & (gain >= LEAST_GAIN)
-    return np.where(is_flipped, -1, 1).astype(np.int8)
+    return np.where(nats + np.log((1 - flipped) / flipped) < 0, -1, 1).astype(np.int8)
