@@ -80,3 +80,21 @@ def test_kernels_vectors_and_empty_layers_are_oriented() -> None:
     assert np.array_equal(found.rows, rows)
     assert orientation(np.zeros_like(suspect["k"]), reference.layer_weights("k"), anchors).is_straight
     assert orientation(suspect["v"], reference.layer_weights("v"), reference.anchors("v")).columns.shape == (1,)
+
+
+def test_rows_point_where_their_large_weights_do(layer) -> None:
+    """Small weights are turned for nothing: more of them than large ones, and against these."""
+    _, start, anchors = layer
+    luck = np.random.default_rng(6)
+    # Rows of a dense network, scaled as they like.
+    scales = np.exp(luck.normal(size=(60, 1)))
+    dense = np.sign(start) * luck.exponential(size=start.shape) * scales
+    turned = np.where(np.abs(dense) < np.quantile(np.abs(dense), 0.7, axis=1, keepdims=True), -dense, dense)
+    assert (orientation(turned.astype(np.float32), start, anchors).rows > 0).mean() >= 0.95
+
+
+def test_signs_that_are_turned_here_and_there_are_no_flipped_rows(layer) -> None:
+    suspect, start, anchors = layer
+    luck = np.random.default_rng(2)
+    turned = np.where(luck.random(suspect.shape) < 0.33, -suspect, suspect).astype(np.float32)
+    assert (orientation(turned, start, anchors).rows > 0).mean() >= 0.98

@@ -77,7 +77,11 @@ def orientation(layer: FloatArray, start: FloatArray, anchors: BoolArray) -> Ori
         agrees = (layer.reshape(-1)[there] > 0) == (weights > 0)
         rest = there // max(1, layer.size // (shape[0] * shape[1]))
         said = np.where(agrees, 1.0, -1.0)
-        signs = _fitted(_Anchors(said=said, kinds=_kinds(weights, start), ends=np.divmod(rest, shape[1])), signs)
+        ends = np.divmod(rest, shape[1])
+        sizes = np.abs(layer.reshape(-1)[there].astype(np.float64))
+        weights_of = _counting(sizes, said, ends[0], shape[0])
+        anchors_there = _Anchors(said=said, kinds=_kinds(weights, start), weights=weights_of, ends=ends)
+        signs = _fitted(anchors_there, signs)
     return Orientation(rows=signs[0], columns=signs[1])
 
 
@@ -89,24 +93,47 @@ def _kinds(weights: FloatArray, start: FloatArray) -> IndexArray:
     return np.minimum(np.searchsorted(levels, np.abs(weights)), SIZES - 1).astype(np.int64)
 
 
+def _counting(sizes: Nats, said: Nats, rows: IndexArray, outputs: int) -> Nats:
+    """Return how much each of a suspect's weights counts.
+
+    Turning the signs of small weights costs a thief little, and of most weights: the large ones still say which way a
+    row points. Where small and large ones of the same rows do not say the same, each counts by the square of its rank.
+
+    Args:
+        sizes: How large they are.
+        said: 1 where the signs agree, -1 where they do not.
+        rows: Their rows.
+        outputs: Number of rows.
+    """
+    largest = np.zeros(outputs)
+    np.maximum.at(largest, rows, sizes)
+    scaled = sizes / largest[rows]
+    squares = np.bincount(rows, scaled**2, outputs) / np.maximum(1, np.bincount(rows, minlength=outputs))
+    ranks = np.argsort(np.argsort(scaled / np.sqrt(squares)[rows], kind="stable"), kind="stable") / len(sizes)
+    small, large = (np.bincount(rows, said * half, outputs) for half in (ranks < HALF, ranks >= HALF))
+    return np.asarray((ranks + 1 / len(sizes)) ** 2) if small @ large < 0 else np.ones(len(sizes))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Anchors:
     """A layer's anchors where there are edges.
 
     Attributes:
         said: 1 where the signs agree, -1 where they do not.
-        kinds: Which size each has.
+        kinds: Which size each has in the start.
+        weights: How much each counts, in [0, 1].
         ends: Their rows and columns.
     """
 
     said: Nats
     kinds: IndexArray
+    weights: Nats
     ends: Sequence[IndexArray]
 
     def agreeing(self, signs: Sequence[Signs], assumed: float) -> Nats:
         """Return how often signs of each size are kept, once they are turned; so many anchors are assumed beside."""
-        there = np.bincount(self.kinds, minlength=SIZES)
-        kept = np.bincount(self.kinds, self.turned(signs) > 0, SIZES)
+        there = np.bincount(self.kinds, self.weights, SIZES)
+        kept = np.bincount(self.kinds, self.weights * (self.turned(signs) > 0), SIZES)
         agree = (kept + assumed * np.linspace(LEAST_AGREE, MOST_AGREE, SIZES)) / (there + assumed)
         return np.asarray(np.clip(agree, 0.5, MOST_AGREE))
 
@@ -118,13 +145,13 @@ class _Anchors:
         """Return how likely the anchors are, if channels have these signs or, those that say little, the other one."""
         agree = self.agreeing(signs, 1.0)[self.kinds]
         turned = self.turned(signs)
-        nats = float(np.log(np.where(turned > 0, agree, 1 - agree)).sum())
+        nats = float(self.weights @ np.log(np.where(turned > 0, agree, 1 - agree)))
         for each, own, none in zip(signs, self.ends, straight, strict=True):
             if each is none:
                 continue
             share = (np.count_nonzero(each < 0) + HALF) / (len(each) + 1)
             likely = np.where(each < 0, share, 1 - share)
-            against = -np.bincount(own, turned * np.log(agree / (1 - agree)), len(each))
+            against = -np.bincount(own, self.weights * turned * np.log(agree / (1 - agree)), len(each))
             nats += float(np.logaddexp(np.log(likely), np.log(1 - likely) + against).sum())
         return nats
 
@@ -141,7 +168,7 @@ def _fitted(anchors: _Anchors, straight: list[Signs]) -> list[Signs]:
         odds = np.log(agree / (1 - agree))[anchors.kinds]
         for axis in (0, 1):
             own = anchors.ends[axis]
-            others = anchors.said * odds * signs[1 - axis][anchors.ends[1 - axis]]
+            others = anchors.weights * anchors.said * odds * signs[1 - axis][anchors.ends[1 - axis]]
             signs[axis] = _pointing(np.bincount(own, others, len(signs[axis])).astype(np.float64))
         agree = anchors.agreeing(signs, ASSUMED_ANCHORS)
         if all(map(np.array_equal, before, signs)):
