@@ -233,6 +233,9 @@ class Marks:
 
     identity = "test"
 
+    def begin(self, start: Mapping[str, Array], everything: Mask) -> Mapping[str, Array]:
+        return start
+
     def bind(self, start: Mapping[str, Array], everything: Mask) -> Marks:
         self.bound = start
         return self

@@ -20,6 +20,7 @@ import numpy as np
 from ticketguard.embedding.interface import Answers, Binding, Json, Start
 from ticketguard.embedding.symmetry import why_not_symmetric
 from ticketguard.errors import ConfigurationError, CredentialError
+from ticketguard.keyed import KeyedStream
 from ticketguard.settings import plain_number
 from ticketguard.ticket import Array, BoolArray, StartReference, Ticket
 from ticketguard.ticket.start_reference import PUBLIC_SALT, SHARES, StartLayer
@@ -115,12 +116,14 @@ class KeyedSigns:
         """Return the public parameters of a network that will keep this share of its positions."""
         return {"density_ppm": min(PARTS, max(1, round(density * PARTS)))}
 
-    def bound(self, start: Mapping[str, Array], *, salt: bytes = PUBLIC_SALT) -> tuple[StartReference, dict[str, str]]:
+    def bound(self, start: Mapping[str, Array], *, salt: bytes | None = None) -> tuple[StartReference, dict[str, str]]:
         """Return what the commitment binds of the *start* weights, and why layers carry no signs, by name.
 
         Args:
             start: Start weights.
-            salt: 32 bytes that say where the votes are; a thief who knows them turns these signs alone.
+            salt: 32 secret bytes. They say where the votes are, whose signs a thief could otherwise turn alone; and the
+                anchors' signs are drawn from them, since a start's own are known to whoever guesses its seed. Without
+                them everybody knows where the votes are, and anchors keep their signs: for measurements.
 
         Raises:
             ConfigurationError: Most of the weights cannot carry any, or some are not finite.
@@ -141,28 +144,43 @@ class KeyedSigns:
                 f"the start weights cannot carry keyed signs: layer '{name}' {reason}, and such layers hold most of "
                 "the weights: start from an ordinary random initialisation, or leave keyed-signs out"
             )
-        layers = {
-            name: StartLayer.of(name, layer, share=SHARES if name in reasons else whole, salt=salt)
-            for name, layer in start.items()
-        }
-        return StartReference(layers=layers, salt=salt), reasons
+        public, layers = salt or PUBLIC_SALT, {}
+        for name, layer in start.items():
+            signed = layer
+            if salt is not None and name not in reasons:
+                signed = _signed(layer, _signs_of_anchors(salt, name, layer.size))
+            layers[name] = StartLayer.of(name, signed, share=SHARES if name in reasons else whole, salt=public)
+        return StartReference(layers=layers, salt=public), reasons
 
     def drawn(self, start: Mapping[str, Array], reference: StartReference, binding: Binding) -> dict[str, Array]:
-        """Return the *start* weights with the key's signs at the votes.
+        """Return the *start* weights with the key's signs at the votes, and the reference's at the anchors.
 
         Args:
             start: What *reference* was made of, among any other arrays.
-            reference: Says where the votes are.
+            reference: Says where the votes are, and which signs the anchors have.
             binding: The mark's secret and commitment, which binds the reference.
         """
         drawn = dict(start)
         for name, layer in reference.layers.items():
             if layer.share == SHARES:
                 continue
-            flat = start[name].reshape(-1)
-            signed = np.copysign(flat, np.where(drawn_signs(binding, name, layer.size), -1.0, 1.0).astype(flat.dtype))
-            drawn[name] = np.where(reference.anchors(name), flat, signed).reshape(layer.shape)
+            negative = drawn_signs(binding, name, layer.size)
+            drawn[name] = _signed(start[name], np.where(reference.anchors(name), layer.negative(layer.size), negative))
         return drawn
+
+
+def _signs_of_anchors(salt: bytes, name: str, size: int) -> BoolArray:
+    """Return which positions of a layer are negative where they are anchors."""
+    stream = KeyedStream(secret=salt, commitment=bytes(32), label=f"signs/{name}")
+    coins = np.frombuffer(stream.bytes((size + 7) // 8), dtype=np.uint8)
+    return np.unpackbits(coins, count=size, bitorder="little").view(np.bool_)
+
+
+def _signed(layer: Array, negative: BoolArray) -> Array:
+    """Return a layer's magnitudes with other signs, flat *negative* where they are."""
+    signs = np.where(negative, -1.0, 1.0).astype(layer.dtype).reshape(layer.shape)
+    signed: Array = np.copysign(layer, signs)
+    return signed
 
 
 class PlannedSigns:
