@@ -7,6 +7,7 @@ a column of the other. Only anchors are looked at here, so what votes say afterw
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -31,6 +32,8 @@ ROUNDS, SHARE_ROUNDS = 4, 30
 SIZES = 8
 # Added to counts, so that shares are neither 0 nor 1.
 HALF = 0.5
+# Standard deviations below chance from which on small and large weights contradict each other.
+CONTRADICTING = 3.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,8 +113,12 @@ def _counting(sizes: Nats, said: Nats, rows: IndexArray, outputs: int) -> Nats:
     scaled = sizes / largest[rows]
     squares = np.bincount(rows, scaled**2, outputs) / np.maximum(1, np.bincount(rows, minlength=outputs))
     ranks = np.argsort(np.argsort(scaled / np.sqrt(squares)[rows], kind="stable"), kind="stable") / len(sizes)
-    small, large = (np.bincount(rows, said * half, outputs) for half in (ranks < HALF, ranks >= HALF))
-    return np.asarray((ranks + 1 / len(sizes)) ** 2) if small @ large < 0 else np.ones(len(sizes))
+    halves = (ranks < HALF, ranks >= HALF)
+    small, large = (np.bincount(rows, said * half, outputs) for half in halves)
+    # Signs that say nothing of rows, as where columns were turned, come to so much by chance.
+    by_chance = math.sqrt(float(np.prod([np.bincount(rows, half, outputs) for half in halves], axis=0).sum()))
+    contradict = float(small @ large) < -CONTRADICTING * by_chance
+    return np.asarray((ranks + 1 / len(sizes)) ** 2) if contradict else np.ones(len(sizes))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
