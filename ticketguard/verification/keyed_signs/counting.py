@@ -25,7 +25,7 @@ COMBINATIONS = 2 ** len(READINGS)
 # Which combinations each reading is in, shape (readings, combinations).
 KEPT_BY = np.array([[byte >> bit & 1 for byte in range(COMBINATIONS)] for bit in range(len(READINGS))], dtype=np.int64)
 # Share of the votes that agree in an untouched copy, at least. The weakest of five ResNet-20s, rewound to after half an
-# epoch at a rate of 0.1, kept 79% of its edges' signs; others 86 to 98% (benchmarks/results/signs.json).
+# epoch at a rate of 0.1, kept 79% of its edges' signs; others 86 to 98% (benchmarks/signs.py measures it).
 AGREEING = 0.75
 
 
