@@ -78,12 +78,13 @@ def test_training_leaves_most_signs(signed: Marked) -> None:
     ("theft", "gain"),
     [
         # Outside the reference every edge of a copy is a hit, worth 100 to 1 where 1% is secret: its sign is 2 to 1.
-        (lambda weights: weights, 1.06),
-        (lambda weights: pruned(weights, 0.5), 1.09),
-        (lambda weights: pruned(weights, 0.8), 1.09),
+        # (Over seeds 1.08 to 1.13: benchmarks/results/planted_signs.json. This is one, and has to hold on any machine.)
+        (lambda weights: weights, 1.05),
+        (lambda weights: pruned(weights, 0.5), 1.05),
+        (lambda weights: pruned(weights, 0.8), 1.05),
         # Where other edges drown the hits, signs still tell.
-        (lambda weights: regrown(weights, 1.0, np.random.default_rng(0)), 1.25),
-        (lambda weights: regrown(pruned(weights, 0.5), 1.0, np.random.default_rng(0)), 1.2),
+        (lambda weights: regrown(weights, 1.0, np.random.default_rng(0)), 1.2),
+        (lambda weights: regrown(pruned(weights, 0.5), 1.0, np.random.default_rng(0)), 1.15),
     ],
 )
 def test_signs_add_to_the_evidence(signed: Marked, theft: Callable[[Weights], Weights], gain: float) -> None:
