@@ -67,11 +67,6 @@ class Ordered:
             return None
         return self.layers({name: reference.shape(name) for name in self.network.names})
 
-    @property
-    def layout(self) -> str:
-        """Names of the layouts that its tensors are read in."""
-        return ", ".join(sorted({layout.name for layout in self.layouts.values()}))
-
 
 def best_order(
     suspect: Checkpoint,

@@ -7,7 +7,7 @@ is searched here needs not be paid for.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
@@ -94,12 +94,12 @@ class Passes(Generic[Seen]):
                 found.append((seen, ordered.network, ordered.alignment))
         return tuple(found)
 
-    def what_was_read(self, network: Network) -> Mapping[str, Any]:
-        """Return what evidence says of the network that it rests on."""
+    def what_was_read(self, network: Network, read: Collection[str]) -> Mapping[str, Any]:
+        """Return what evidence says of the *network* that it rests on, and of its layers that were *read*."""
         front = self._way.suspect.network or ""
         return {
             "missing_layers": [
-                name for name in self._reference.mask if name not in network.names and name not in network.unreadable
+                name for name in self._reference.mask if name not in read and name not in network.unreadable
             ],
             "layers_paired_by_order": list(network.match.by_order),
             "layers_paired_by_content": list(network.match.by_content),
@@ -111,3 +111,30 @@ class Passes(Generic[Seen]):
                 {"layer": layer, "values": wrong.values, "of": wrong.of} for layer, wrong in network.not_finite.items()
             ],
         }
+
+
+def how_it_lay(alignment: Alignment | None, alignments: Sequence[Alignment]) -> dict[str, Any]:
+    """Return how a suspect lay, as evidence says it.
+
+    Args:
+        alignment: How it was put in order for what the evidence rests on; None if that was read as stored.
+        alignments: All that were tried.
+    """
+    shown = alignment or max(alignments, key=lambda tried: tried.deviations, default=None)
+    if shown is None:
+        return {"channels_out_of_place": 0}
+    told: dict[str, Any] = {
+        "alignment_overlap": round(shown.overlap, 4),
+        "alignment_overlap_by_chance": round(shown.chance, 4),
+        "alignment_deviations": round(shown.deviations, 1),
+    }
+    if alignment is None:
+        return {"channels_out_of_place": 0, **told}
+    return {
+        "channels_out_of_place": shown.moved,
+        "channels_missing": shown.missing,
+        "channels_added": shown.added,
+        "channels_not_recognised": shown.unrecognised,
+        "kernels": shown.turn.name,
+        **told,
+    }

@@ -46,6 +46,11 @@ class Layers(Mapping[str, FloatArray]):
         self._shapes = shapes or {}
         self.alignment = alignment
 
+    @property
+    def layout(self) -> str:
+        """Names of the layouts that the tensors are read in."""
+        return ", ".join(sorted({layout.name for layout in self._layouts.values()}))
+
     def __getitem__(self, name: str) -> FloatArray:
         layer = self._read(self._names[name])
         if name in self._layouts:

@@ -27,7 +27,7 @@ from ticketguard.verification.doubts import ASSUMPTIONS, doubts_about
 from ticketguard.verification.keyed_signs.counting import ReadVotes, SignCount, count_agreements
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.networks import Network
-from ticketguard.verification.passes import Passes
+from ticketguard.verification.passes import Passes, how_it_lay
 from ticketguard.verification.readings import READINGS, Layers
 from ticketguard.verification.verdict import Evidence, decide
 
@@ -117,7 +117,7 @@ def examine_signs(
     log10_p = min(0.0, best.best.log10_p + correction)
     attainable = min(0.0, min(each.attainable_log10_p for each in counted) + correction)
     status = decide(log10_p, threshold_log10_p=threshold_log10_p, attainable_log10_p=attainable)
-    details = {**passes.what_was_read(best.network), "channel_groups": len(groups)}
+    details = {**passes.what_was_read(best.network, best.network.names), "channel_groups": len(groups)}
     doubts: list[str] = []
     if status != "supported":
         doubts = doubts_about(status, alignments, is_short=attainable > threshold_log10_p, details=details)
@@ -135,7 +135,7 @@ def examine_signs(
             "reading": best.best.reading.name,
             "aligned": best.alignment is not None,
             "read_to_the_end": bool(alignments) and not any(alignment.is_part for alignment in alignments),
-            **_lying(best, alignments),
+            **how_it_lay(best.alignment, alignments),
             "looks": len(READINGS) * passes.passes,
             "log10_p_uncorrected": best.best.log10_p,
             "attainable_log10_p": attainable,
@@ -160,28 +160,6 @@ def _counted(
         best=min(counts, key=lambda count: count.log10_p),
         attainable_log10_p=min(count.attainable_log10_p for count in counts),
     )
-
-
-def _lying(best: Counted, alignments: Sequence[Alignment]) -> dict[str, Any]:
-    """Return how the suspect of the strongest pass lay: as stored, or how it was put in order."""
-    shown = best.alignment or max(alignments, key=lambda alignment: alignment.deviations, default=None)
-    if shown is None:
-        return {"channels_out_of_place": 0}
-    told: dict[str, Any] = {
-        "alignment_overlap": round(shown.overlap, 4),
-        "alignment_overlap_by_chance": round(shown.chance, 4),
-        "alignment_deviations": round(shown.deviations, 1),
-    }
-    if best.alignment is None:
-        return {"channels_out_of_place": 0, **told}
-    return {
-        "channels_out_of_place": shown.moved,
-        "channels_missing": shown.missing,
-        "channels_added": shown.added,
-        "channels_not_recognised": shown.unrecognised,
-        "kernels": shown.turn.name,
-        **told,
-    }
 
 
 def _decoys(best: Counted, binding: Binding, correction: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.alignment import Alignment
 from ticketguard.verification.decoys import MOST_DECOYS, decoy_bindings
 from ticketguard.verification.doubts import ASSUMPTIONS, doubts_about
+from ticketguard.verification.passes import how_it_lay
 from ticketguard.verification.planted_graph.counting import count_hits
 from ticketguard.verification.planted_graph.passages import Passage
 from ticketguard.verification.verdict import Evidence, decide
@@ -66,7 +67,8 @@ def evidence_of(
             **_signs(best),
             "aligned": best.alignment is not None,
             "read_to_the_end": bool(alignments) and not any(alignment.is_part for alignment in alignments),
-            **_told(best, alignments),
+            **how_it_lay(best.alignment, alignments),
+            **({} if best.alignment is None else {"layout": best.layout}),
             "looks": looks,
             "log10_p_uncorrected": best.log10_p,
             "attainable_log10_p": attainable,
@@ -100,29 +102,6 @@ def _signs(passage: Passage) -> dict[str, Any]:
         "signs": "agreeing" if passage.with_signs else "not looked at",
         "signs_agreeing": signs.agreeing,
         "signs_expected": signs.expected,
-    }
-
-
-def _told(best: Passage, alignments: Sequence[Alignment]) -> dict[str, Any]:
-    """Return how the suspect of the strongest passage lay: as stored, or how it was put in order."""
-    shown = best.alignment or max(alignments, key=lambda alignment: alignment.deviations, default=None)
-    if shown is None:
-        return {"channels_out_of_place": 0}
-    told: dict[str, Any] = {
-        "alignment_overlap": round(shown.overlap, 4),
-        "alignment_overlap_by_chance": round(shown.chance, 4),
-        "alignment_deviations": round(shown.deviations, 1),
-    }
-    if best.alignment is None:
-        return {"channels_out_of_place": 0, **told}
-    return {
-        "channels_out_of_place": shown.moved,
-        "channels_missing": shown.missing,
-        "channels_added": shown.added,
-        "channels_not_recognised": shown.unrecognised,
-        "kernels": shown.turn.name,
-        "layout": best.layout,
-        **told,
     }
 
 

@@ -13,7 +13,6 @@ Nothing here runs a model or needs torch.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -23,15 +22,15 @@ from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import ChannelGroup
 from ticketguard.graph.alignment import Alignment
-from ticketguard.ticket import AnyReference, Mask
+from ticketguard.ticket import AnyReference
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.networks import Network, Networks
+from ticketguard.verification.networks import Network
+from ticketguard.verification.passes import Passes
 from ticketguard.verification.planted_graph.counting import looks_at_one
 from ticketguard.verification.planted_graph.evidence import evidence_of
-from ticketguard.verification.planted_graph.passages import Passage, Sighting
+from ticketguard.verification.planted_graph.passages import Sighting
 from ticketguard.verification.readings import Layers
 from ticketguard.verification.verdict import Evidence
-from ticketguard.verification.ways import likeliest, ways_to_read
 
 # What was seen of a network.
 Seen: TypeAlias = tuple[Sighting, Network]
@@ -97,36 +96,29 @@ class Examination:
         groups: Sequence[ChannelGroup],
         thorough: bool = False,
     ) -> None:
-        self._reference = reference
         self._parameters = parameters
         self._groups = groups
         self._thorough = thorough
-        self._way = likeliest(ways_to_read(suspect, reference, groups, thorough=thorough))
+
+        def see(layers: Layers, present: AnyReference) -> Sighting:
+            return Sighting.of(layers, present, parameters, layout=layers.layout)
+
+        self._passes = Passes(suspect, reference, groups, see=see, thorough=thorough)
 
     @property
     def looks(self) -> int:
         """Readings in all passes that the rule allows, made or not."""
-        return looks_at_one(is_signed=self._parameters.is_signed) * len(self._way.found.readable)
+        return looks_at_one(is_signed=self._parameters.is_signed) * len(self._passes.found.readable)
 
-    @functools.cached_property
+    @property
     def stored(self) -> tuple[Seen, ...]:
         """What the networks show as stored: those that have layers of the reference's shape."""
-        seen = (
-            _as_stored(self._way.suspect, network, self._reference, self._parameters)
-            for network in self._way.found.readable
-        )
-        return tuple(each for each in seen if each is not None)
+        return tuple((seen, network) for seen, network, _ in self._passes.stored)
 
-    @functools.cached_property
+    @property
     def aligned(self) -> tuple[Seen, ...]:
         """What the networks show aligned: those for which that is not what they show as stored."""
-        reference, seen = self._reference, []
-        for network, ordered in zip(self._way.found.readable, self._way.orders, strict=True):
-            if (layers := ordered.read(network, reference.mask)) is not None:
-                present = reference.only(ordered.network.names)
-                sighting = Sighting.of(layers, present, self._parameters, layout=ordered.layout)
-                seen.append((sighting, ordered.network))
-        return tuple(seen)
+        return tuple((seen, network) for seen, network, _ in self._passes.aligned)
 
     def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
         """Count for one key: as stored and, if that is not enough, aligned.
@@ -144,9 +136,9 @@ class Examination:
         alignments: list[Alignment] = []
         # Where nothing is of the reference's shapes, nothing is enough.
         if self._thorough or smallest + math.log10(self.looks) > threshold_log10_p:
-            alignments = [ordered.alignment for ordered in self._way.orders]
+            alignments = self._passes.alignments
             passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
-        best = min(passages, key=lambda passage: passage[0].log10_p)
+        best, network = min(passages, key=lambda passage: passage[0].log10_p)
         return evidence_of(
             [passage for passage, _ in passages],
             alignments,
@@ -155,37 +147,7 @@ class Examination:
             threshold_log10_p=threshold_log10_p,
             looks=self.looks,
             details={
-                **_what_was_read(self._way.suspect, self._reference.mask, *best, self._way.found),
+                **self._passes.what_was_read(network, best.read.reference.layers),
                 "channel_groups": len(self._groups),
             },
         )
-
-
-def _as_stored(
-    suspect: Checkpoint, network: Network, reference: AnyReference, parameters: PlantedParameters
-) -> Seen | None:
-    """Read a network's layers that have the reference's shape; None if there are none."""
-    if not network.as_stored:
-        return None
-    layers = Layers(read=suspect.weights, names=network.as_stored, layouts=network.conventions[0])
-    return Sighting.of(layers, reference.only(network.as_stored), parameters), network
-
-
-def _what_was_read(
-    suspect: Checkpoint, reference: Mask, passage: Passage, network: Network, found: Networks
-) -> dict[str, object]:
-    """Return what evidence says of the network that it rests on."""
-    read = passage.read.reference.layers
-    front = suspect.network or ""
-    return {
-        "missing_layers": [name for name in reference if name not in read and name not in network.unreadable],
-        "layers_paired_by_order": list(network.match.by_order),
-        "layers_paired_by_content": list(network.match.by_content),
-        "network": front + network.match.network,
-        "networks": len(found.readable),
-        "unreadable_networks": [front + other.match.network for other in found.unreadable],
-        "unreadable_layers": [{"layer": layer, "reason": reason} for layer, reason in network.unreadable.items()],
-        "values_not_finite": [
-            {"layer": layer, "values": wrong.values, "of": wrong.of} for layer, wrong in network.not_finite.items()
-        ],
-    }
