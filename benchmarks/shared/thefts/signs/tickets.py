@@ -120,25 +120,26 @@ def signed_start(bench: Bench, credential: Credential) -> dict[str, Array]:
         AssertionError: The credential rests on another start.
     """
     state = state_arrays(bench.setting.build(bench.seed))
-    reference = start_of(credential)
-    for name, negative in start_signs(credential).items():
-        anchors = reference.anchors(name).reshape(negative.shape)
-        assert np.array_equal(negative[anchors], np.signbit(state[name])[anchors]), f"{name} is of another start"
-        state[name] = np.where(negative, -np.abs(state[name]), np.abs(state[name]))
-    return state
+    reference, mark = start_of(credential), tg.KeyedSigns()
+    again, _ = mark.bound({name: state[name] for name in reference.layers}, salt=reference.salt)
+    assert again.digest() == reference.digest(), "the credential is of another start"
+    return mark.drawn(state, reference, _binding_of(credential))
 
 
 def start_signs(credential: Credential) -> dict[str, Array]:
     """Return which of the start weights are negative, by layer in its shape: the anchors' own, the votes' drawn."""
-    (mark,) = (mark for mark in credential.claim.marks if mark.scheme == SCHEME)
-    binding = Binding(secret=credential.vault.secret, commitment=mark.commitment)
-    reference = start_of(credential)
+    binding, reference = _binding_of(credential), start_of(credential)
     return {
         name: np.where(
             reference.anchors(name), layer.negative(layer.size), drawn_signs(binding, name, layer.size)
         ).reshape(layer.shape)
         for name, layer in reference.layers.items()
     }
+
+
+def _binding_of(credential: Credential) -> Binding:
+    (mark,) = (mark for mark in credential.claim.marks if mark.scheme == SCHEME)
+    return Binding(secret=credential.vault.secret, commitment=mark.commitment)
 
 
 def start_of(credential: Credential) -> StartReference:
