@@ -11,21 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ticketguard as tg
+from tests.marking.searches import SEARCH, found_in_two_parts
 from ticketguard.errors import ConfigurationError
 from ticketguard.graph import group_channels, groups_from_json, permute
 from ticketguard.marking.during_search import SearchPlanting
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.ticket import Reference, TicketInfo
-from ticketguard.training import NoProgress, TrainingConfig, loop
-
-TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=0.1, schedule="cosine")
-SEARCH: dict[str, Any] = {
-    "data": "digits",
-    "density": 0.1,
-    "training": TRAINING,
-    "model_options": {"widths": [300, 100]},
-    "method_options": {"prune_fraction": 0.6, "level_epochs": 2.0},
-}
+from ticketguard.training import NoProgress
 
 
 @pytest.fixture(scope="module")
@@ -111,21 +103,9 @@ def tg_model(ticket: tg.Ticket) -> Any:
 def test_an_interrupted_search_resumes_to_the_same_marked_ticket(
     owner: tg.Owner, found: tuple[tg.Ticket, tg.Credential], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = 0
-    take_step = loop._Run._take_step
-
-    def interrupted(run: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 150:
-            raise KeyboardInterrupt
-        take_step(run)
-
-    monkeypatch.setattr(loop._Run, "_take_step", interrupted)
-    arguments = {**SEARCH, "marks": [tg.PlantedGraph()], "owner": owner, "workdir": tmp_path / "run"}
-    with pytest.raises(KeyboardInterrupt):
-        tg.find_marked("mlp", secret=bytes(range(32)), **arguments)
-    ticket, credential = tg.find_marked("mlp", resume=True, **arguments)
+    ticket, credential = found_in_two_parts(
+        monkeypatch, tmp_path / "run", secret=bytes(range(32)), owner=owner, marks=[tg.PlantedGraph()]
+    )
     assert all(np.array_equal(ticket.weights[name], array) for name, array in found[0].weights.items())
     assert credential.claim.marks == found[1].claim.marks
 

@@ -11,26 +11,20 @@ import pytest
 import torch
 
 import ticketguard as tg
+from tests.marking.searches import SEARCH, found_in_two_parts
 from tests.verification.claims import EVE
 from ticketguard.errors import CapacityError, ConfigurationError, TicketguardWarning
 from ticketguard.graph import group_channels, groups_from_json, permute
+from ticketguard.marking import during_search
 from ticketguard.marking.during_search import SearchPlanting
 from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.ticket import StartReference, TicketInfo, read_reference
 from ticketguard.ticket.start_reference import PUBLIC_SALT
-from ticketguard.training import TrainingConfig, loop
 
 # The same for every run: what is drawn depends on the key.
 OWNER, SECRET = EVE, bytes(range(32))
 MODEL = {"classes": 10, "input_shape": [1, 8, 8], "widths": [300, 100]}
-SEARCH: dict[str, Any] = {
-    "data": "digits",
-    "density": 0.1,
-    "training": TrainingConfig(epochs=4, batch_size=64, learning_rate=0.1, schedule="cosine"),
-    "model_options": {"widths": [300, 100]},
-    "method_options": {"prune_fraction": 0.6, "level_epochs": 2.0},
-}
 WEIGHTS = [tg.PlantedGraph(), tg.KeyedSigns()]
 
 
@@ -119,21 +113,7 @@ def test_given_weights_leave_signs_out_and_refuse_them_by_name() -> None:
 def test_an_interrupted_search_resumes_to_the_same_signs(
     found: tuple[tg.Ticket, tg.Credential], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = 0
-    take_step = loop._Run._take_step
-
-    def interrupted(run: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 150:
-            raise KeyboardInterrupt
-        take_step(run)
-
-    monkeypatch.setattr(loop._Run, "_take_step", interrupted)
-    arguments = {**SEARCH, "marks": WEIGHTS, "owner": OWNER, "workdir": tmp_path / "run"}
-    with pytest.raises(KeyboardInterrupt):
-        tg.find_marked("mlp", secret=SECRET, **arguments)
-    ticket, credential = tg.find_marked("mlp", resume=True, **arguments)
+    ticket, credential = found_in_two_parts(monkeypatch, tmp_path / "run", secret=SECRET, owner=OWNER, marks=WEIGHTS)
     assert all(np.array_equal(ticket.weights[name], array) for name, array in found[0].weights.items())
     assert credential.claim.marks == found[1].claim.marks
     assert credential.vault.reference == found[1].vault.reference
@@ -178,6 +158,25 @@ def test_a_factory_that_draws_other_weights_each_time_is_refused() -> None:
     search = {**SEARCH, "density": 0.4, "model_options": {}}
     with pytest.raises(ConfigurationError, match="the model's factory makes other start weights each time"):
         tg.find_marked(fickle, owner=OWNER, marks=[tg.KeyedSigns()], **search)
+
+
+def test_a_start_is_bound_once_however_often_a_search_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[object] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        bound.append(arguments)
+        return bind_start(*arguments, **options)
+
+    bind_start = during_search.bind_start
+    monkeypatch.setattr(during_search, "bind_start", counted)
+    marks, start = planting(None), state_arrays(build_model("mlp", options=MODEL, seed=0))
+    everything = full_mask({name: array.shape for name, array in start.items() if array.ndim > 1})
+    signed = marks.begin(start, everything)
+    marks.rehearse(start, everything, 5000)
+    again = marks.begin({name: array.copy() for name, array in start.items()}, everything)
+    assert len(bound) == 1
+    assert all(np.array_equal(signed[name], array) for name, array in again.items())
+    assert not all(np.array_equal(start[name], array) for name, array in again.items())
 
 
 def test_a_start_that_is_not_random_is_refused_before_any_training() -> None:

@@ -33,7 +33,7 @@ from ticketguard.marking.plan import Plan, planned
 from ticketguard.marking.proving import warn_unless_proved
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.settings import checked_level
-from ticketguard.ticket import AnyReference, Array, Mask, Ticket, TicketInfo
+from ticketguard.ticket import AnyReference, Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import SCHEMES, checked_marks, scheme, usual_marks, usual_marks_from_start
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
@@ -152,6 +152,7 @@ class SearchPlanting:
         self._owner, self._info = owner, info
         self._groups, self._level_bits = groups, checked_level(level_bits)
         self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
+        self._asked: bytes | None = None
         self._begun: StartMarks | None = None
         self._last: tuple[Mapping[str, Array], BoundMarks] | None = None
 
@@ -174,6 +175,10 @@ class SearchPlanting:
         """
         if not self._is_in_start:
             return start
+        # A search asks several times, and binding a large start takes seconds.
+        asked = weights_digest(start)
+        if self._begun is not None and self._asked == asked:
+            return self._begun.weights
         begun = bind_start(
             start,
             everything,
@@ -192,7 +197,7 @@ class SearchPlanting:
                 "the model's factory makes other start weights each time, so that no mark can be in them: make it draw "
                 "them from torch's generator, which is seeded before it is called"
             )
-        self._begun = begun
+        self._asked, self._begun = asked, begun
         return begun.weights
 
     def rehearse(self, start: Mapping[str, Array], everything: Mask, keep: int) -> None:
