@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +25,7 @@ from ticketguard.credentials.credential import Credential, load_credential
 from ticketguard.errors import UnverifiableError
 from ticketguard.files import write_whole
 from ticketguard.ticket import Array, Ticket
+from ticketguard.verification.verdict import Evidence
 
 Manner: TypeAlias = Literal["as made", "permuted and rescaled"]
 AS_MADE: Manner = "as made"
@@ -108,7 +110,30 @@ def generator_of(seed: int, row: str) -> np.random.Generator:
     return np.random.default_rng([seed, *hashlib.sha256(row.encode()).digest()[:8]])
 
 
-def read(owned: Owned, kind: str, row: str, make: Callable[[], State]) -> dict[str, Any]:
+def told_by_one(verdict: tg.Verdict) -> dict[str, Any]:
+    """Return what is kept of a verdict by a single mark."""
+    (evidence,) = verdict.evidence
+    return {"status": verdict.status, "log10_p": round(verdict.log10_p, 2), **shown_of(evidence, SHOWN)}
+
+
+def shown_of(evidence: Evidence, keys: Collection[str]) -> dict[str, Any]:
+    """Return a mark's counts, and what its evidence says under some *keys*."""
+    return {
+        "observed": evidence.observed,
+        "expected": round(evidence.expected, 1),
+        **{key: evidence.details[key] for key in keys if evidence.details.get(key) not in (None, [])},
+    }
+
+
+def read(
+    owned: Owned,
+    kind: str,
+    row: str,
+    make: Callable[[], State],
+    *,
+    told: Callable[[tg.Verdict], dict[str, Any]] = told_by_one,
+    since: float = -math.inf,
+) -> dict[str, Any]:
     """Verify a suspect, or return what this release found of it before.
 
     Args:
@@ -116,34 +141,24 @@ def read(owned: Owned, kind: str, row: str, make: Callable[[], State]) -> dict[s
         kind: Tells readings of one row apart: how it was made, or what it is.
         row: The row.
         make: Makes the suspect.
+        told: What is kept of a verdict.
+        since: When its file was written: of one that was made again since, nothing is known.
     """
     kept = owned.bench.folder / f"read-{reader_version()}" / owned.setting.name / str(owned.bench.seed) / owned.mark
     path = kept / kind / f"{row}.json"
-    if path.exists():
+    if path.exists() and path.stat().st_mtime >= since:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     state = make()
     begun = time.process_time()
     try:
-        found = _told(tg.verify(tg.Checkpoint(state), owned.credential, thorough=True))
+        found = told(tg.verify(tg.Checkpoint(state), owned.credential, thorough=True))
     except UnverifiableError as error:
         found = {"status": "could not be checked", "log10_p": 0.0, "why": [str(error)]}
     found["seconds"] = round(time.process_time() - begun, 2)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(found) + "\n").encode())
     return found
-
-
-def _told(verdict: tg.Verdict) -> dict[str, Any]:
-    (evidence,) = verdict.evidence
-    details = {key: evidence.details[key] for key in SHOWN if evidence.details.get(key) not in (None, [])}
-    return {
-        "status": verdict.status,
-        "log10_p": round(verdict.log10_p, 2),
-        "observed": evidence.observed,
-        "expected": round(evidence.expected, 1),
-        **details,
-    }
 
 
 def data_of(setting: Setting, folder: Path) -> DeviceData:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import time
+import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import ticketguard as tg
 from benchmarks.shared.thefts import masks
-from benchmarks.shared.thefts.reading import SHOWN, Manner, Owned, State, reader_version
+from benchmarks.shared.thefts.reading import SHOWN, Manner, Owned, State, read, shown_of
 from benchmarks.shared.thefts.signs.tickets import start_signs
 from ticketguard.credentials.credential import Credential
 from ticketguard.embedding.keyed_signs import PARTS, SCHEME, SignParameters
-from ticketguard.errors import UnverifiableError
-from ticketguard.files import write_whole
 from ticketguard.ticket import Array, Mask
 from ticketguard.verification.interface import own_parameters
 
@@ -54,50 +50,25 @@ def _agreeing(signs: Mapping[str, Array], state: Mapping[str, Array], edges: Mas
     return round(same / max(1, edges.kept), 4)
 
 
-def read_marks(
-    owned: Owned, manner: Manner, row: str, make: Callable[[], State], *, at: float | None = None
-) -> dict[str, Any]:
-    """Verify a suspect, or return what this release found of it before.
-
-    Args:
-        owned: Whose credential.
-        manner: How it was made.
-        row: The row.
-        make: Makes the suspect.
-        at: When its file was written: of one that was made again since, nothing is known.
-    """
-    path = _kept_at(owned) / manner / f"{row}.json"
-    if path.exists() and (at is None or path.stat().st_mtime >= at):
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-    state = make()
-    begun = time.process_time()
-    try:
-        found = _told(tg.verify(tg.Checkpoint(state), owned.credential, thorough=True))
-    except UnverifiableError as error:
-        found = {"status": "could not be checked", "log10_p": 0.0, "marks": {}, "why": str(error)}
-    found["seconds"] = round(time.process_time() - begun, 2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(found) + "\n").encode())
-    return found
-
-
-def _kept_at(owned: Owned) -> Path:
-    folder = owned.bench.folder / f"read-{reader_version()}" / owned.setting.name
-    return folder / str(owned.bench.seed) / owned.mark
-
-
-def _told(verdict: tg.Verdict) -> dict[str, Any]:
-    marks: dict[str, Any] = {}
-    for evidence in verdict.evidence:
-        details = evidence.details
-        marks[evidence.mark] = {
+def told_by_each(verdict: tg.Verdict) -> dict[str, Any]:
+    """Return what is kept of a verdict by several marks."""
+    marks: dict[str, Any] = {
+        evidence.mark: {
             "status": evidence.status,
             "log10_p": round(evidence.log10_p, 2),
-            "observed": evidence.observed,
-            "expected": round(evidence.expected, 1),
-            **{key: details[key] for key in (*SHOWN, *MORE_SHOWN) if details.get(key) not in (None, [])},
+            **shown_of(evidence, (*SHOWN, *MORE_SHOWN)),
         }
+        for evidence in verdict.evidence
+    }
     for unchecked in verdict.unchecked:
         marks[unchecked.mark] = {"status": "could not be checked", "log10_p": 0.0, "why": unchecked.reason}
     return {"status": verdict.status, "log10_p": round(verdict.log10_p, 2), "marks": marks}
+
+
+def read_marks(
+    owned: Owned, manner: Manner, row: str, make: Callable[[], State], *, since: float = -math.inf
+) -> dict[str, Any]:
+    """Verify a suspect by every mark, as `read` does by one."""
+    found = read(owned, manner, row, make, told=told_by_each, since=since)
+    found.setdefault("marks", {})
+    return found

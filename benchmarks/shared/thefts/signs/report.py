@@ -113,14 +113,14 @@ def _rows(benches: Sequence[Bench], setting: Setting) -> dict[str, Record]:
 
 def _stolen(owned: Owned, row: SignRow) -> Record:
     accuracy = owned.shelf.told(row.name)["accuracy"]
-    at = (owned.shelf.folder / f"{row.name}.safetensors").stat().st_mtime
+    written = (owned.shelf.folder / f"{row.name}.safetensors").stat().st_mtime
     state = functools.cache(functools.partial(owned.shelf.suspect, row.name))
     return {
         "accuracy": accuracy,
         "points lost": round(100 * (owned.shelf.told(MARKED)["accuracy"] - accuracy), 2),
         "signs kept": kept_signs(owned.credential, state()),
-        AS_MADE: read_marks(owned, AS_MADE, row.name, state, at=at),
-        DISGUISED: read_marks(owned, DISGUISED, row.name, lambda: owned.disguised(row.name, state()), at=at),
+        AS_MADE: read_marks(owned, AS_MADE, row.name, state, since=written),
+        DISGUISED: read_marks(owned, DISGUISED, row.name, lambda: owned.disguised(row.name, state()), since=written),
     }
 
 
