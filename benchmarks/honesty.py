@@ -50,19 +50,14 @@ def disagreements(tickets: Quick, keys: Keys, found: Mapping[str, Doubles], seen
     for name, state in tickets.suspects.items():
         own = corrected(found[name][:COUNTED], seen[name].looks)
         suspect = tg.Checkpoint(state)
-        examination = Examination(suspect, tickets.reference, tickets.parameters, groups=tickets.groups)
+        examination = Examination(tickets.way(suspect), tickets.parameters)
         threshold = level_log10(64)
         for index, value in enumerate(own):
             told = examination.evidence(keys.binding(index), threshold_log10_p=threshold).log10_p
             wrong += int(abs(max(told, LARGEST_LOG10_P) - max(value, LARGEST_LOG10_P)) > SAME)
             if index < WHOLE:
                 whole = examine_networks(
-                    suspect,
-                    tickets.reference,
-                    keys.binding(index),
-                    tickets.parameters,
-                    groups=tickets.groups,
-                    threshold_log10_p=threshold,
+                    tickets.way(suspect), keys.binding(index), tickets.parameters, threshold_log10_p=threshold
                 )
                 wrong += int(whole.log10_p != told)
     return wrong
@@ -119,9 +114,7 @@ def measured(name: str, count: int) -> tuple[dict[str, Any], int, Quick]:
     tickets = quick(name)
     keys = Keys.of(tickets)
     seen = {
-        suspect: Seen.of(
-            Examination(tg.Checkpoint(state), tickets.reference, tickets.parameters, groups=tickets.groups)
-        )
+        suspect: Seen.of(Examination(tickets.way(tg.Checkpoint(state)), tickets.parameters))
         for suspect, state in tickets.suspects.items()
     }
     parts = Parallel(n_jobs=2, verbose=1)(

@@ -22,6 +22,7 @@ from ticketguard.graph.symmetries import Permutation, Turn
 from ticketguard.ticket import Reference
 from ticketguard.training import TrainingConfig
 from ticketguard.verification.interface import own_parameters
+from ticketguard.verification.ways import Way, likeliest_way
 
 DENSITY = 0.1
 FINDING: dict[str, Any] = {"training": {"epochs": 12}, "method_options": {"prune_fraction": 0.7, "level_epochs": 5}}
@@ -64,6 +65,10 @@ class Quick:
     parameters: PlantedParameters
     groups: tuple[ChannelGroup, ...]
     suspects: dict[str, State]
+
+    def way(self, suspect: tg.Checkpoint) -> Way:
+        """Return how a suspect is read beside the reference."""
+        return likeliest_way(suspect, self.reference, self.groups)
 
 
 def quick(name: str) -> Quick:

@@ -23,6 +23,7 @@ from ticketguard.graph import groups_from_json
 from ticketguard.ticket import Mask, Reference
 from ticketguard.verification.planted_graph.examination import examine_networks
 from ticketguard.verification.verdict import level_log10
+from ticketguard.verification.ways import likeliest_way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,8 @@ def steered(tickets: Quick, suspect: State, *, padding: int) -> Forgery:
     checkpoint = tg.Checkpoint(suspect)
 
     def shown(reference: Reference) -> float:
-        return examine_networks(
-            checkpoint, reference, binding, tickets.parameters, groups=groups, threshold_log10_p=level_log10(64)
-        ).log10_p
+        way = likeliest_way(checkpoint, reference, groups)
+        return examine_networks(way, binding, tickets.parameters, threshold_log10_p=level_log10(64)).log10_p
 
     try:
         tg.verify(checkpoint, forged)

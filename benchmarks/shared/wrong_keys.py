@@ -78,8 +78,7 @@ class Seen:
     @classmethod
     def of(cls, examination: Examination) -> Seen:
         """Return what an examination sees."""
-        reads = tuple(sighting.read for sighting, _ in (*examination.stored, *examination.aligned))
-        return cls(reads=reads, looks=examination.looks)
+        return cls(reads=tuple(sighting.read for sighting in examination.seen), looks=examination.looks)
 
 
 def readings_of_keys(first: int, count: int, keys: Keys, suspects: Mapping[str, Seen]) -> dict[str, Doubles]:

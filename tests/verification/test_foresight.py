@@ -23,9 +23,9 @@ from ticketguard.embedding.planted_graph import PARTS
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.foresight import Copy, after
-from ticketguard.verification.planted_graph.sizes import ONE_IN_TWENTY, PlantedSize, sizes_of
+from ticketguard.verification.planted_graph.sizes import PlantedSize, sizes_of
 from ticketguard.verification.registry import scheme
-from ticketguard.verification.sizing import SizedScheme
+from ticketguard.verification.sizing import ONE_IN_TWENTY, SizedScheme
 from ticketguard.verification.thefts import Theft
 
 KEYS = 8

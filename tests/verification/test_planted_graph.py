@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import tracemalloc
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ticketguard.errors import CapacityError
 from ticketguard.graph import Alignment
 from ticketguard.graph.similarity import balanced
 from ticketguard.ticket import Mask, Reference, Ticket, TicketInfo
+from ticketguard.verification.outcome import Outcome
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits, edges_to_read
 from ticketguard.verification.planted_graph.evidence import evidence_of
 from ticketguard.verification.planted_graph.passages import Passage, examine
@@ -57,13 +59,20 @@ def judged(
     alignment: Alignment = FOUND,
     beside: Sequence[Alignment] = (),
 ) -> Evidence:
+    no_network: Any = None
+    outcome = Outcome(
+        best=passage,
+        network=no_network,
+        alignment=None,
+        alignments=[alignment, *beside],
+        attainable_log10_p=passage.attainable_log10_p,
+        looks=looks,
+        threshold_log10_p=THRESHOLD,
+    )
     return evidence_of(
-        [passage],
-        [alignment, *beside],
+        outcome,
         binding,
         PARAMETERS,
-        threshold_log10_p=THRESHOLD,
-        looks=looks,
         details={
             "missing_layers": list(missing),
             "unreadable_layers": [],

@@ -41,6 +41,7 @@ from ticketguard.verification.keyed_signs.counting import ReadVotes, count_agree
 from ticketguard.verification.keyed_signs.examination import examine_signs
 from ticketguard.verification.keyed_signs.scheme import SCHEME
 from ticketguard.verification.passes import Passes
+from ticketguard.verification.ways import likeliest_way
 
 START = drawn_start(SHAPES)
 REFERENCE = bound(START)
@@ -212,7 +213,8 @@ def test_nothing_that_is_read_before_the_key_looks_at_a_vote(monkeypatch: pytest
         return ReadVotes.of(layers, present, parameters)
 
     for suspect in (COPY, permuted(DENSER), as_if_trained(drawn_start(SHAPES, seed=7))):
-        passes = Passes(tg.Checkpoint(suspect), REFERENCE, groups_from_json(GROUPS), see=see, thorough=True)
+        way = likeliest_way(tg.Checkpoint(suspect), REFERENCE, groups_from_json(GROUPS), thorough=True)
+        passes = Passes(way, see=see)
         assert len(passes.stored) == 1
         assert len(passes.aligned) <= 1
         assert passes.passes == 2
@@ -425,7 +427,8 @@ class Trials:
     """One suspect, tested with any number of secrets: what is read before the key is read once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, suspect: Weights, reference: StartReference) -> None:
-        self.suspect, self.reference = tg.Checkpoint(suspect), reference
+        self.reference = reference
+        self.way = likeliest_way(tg.Checkpoint(suspect), reference, groups_from_json(TINY_GROUPS), thorough=True)
         self.passes: Any = None
 
         def once(*arguments: Any, **options: Any) -> Any:
@@ -449,13 +452,10 @@ class Trials:
             parameters=b"{}",
         )
         return examine_signs(
-            self.suspect,
-            self.reference,
+            self.way,
             Binding(secret=secret, commitment=commitment),
             SignParameters(density_ppm=300_000),
-            groups=groups_from_json(TINY_GROUPS),
             threshold_log10_p=-19.0,
-            thorough=True,
         ).log10_p
 
 

@@ -28,6 +28,7 @@ from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph import groups_from_json
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.planted_graph.examination import examine_networks
+from ticketguard.verification.ways import likeliest_way
 
 MARK = planted_mark(groups=GROUPS)
 CREDENTIAL = signed(MARK, groups=GROUPS)
@@ -74,7 +75,8 @@ def test_what_is_enough_only_while_nobody_pays_for_the_looks_is_read_to_the_end(
     suspect = tg.Checkpoint(partly_permuted(MARKED, channels=100))
     paid = evidence(suspect, CREDENTIAL).log10_p
     for threshold, is_aligned in ((paid + 0.01, False), (paid - 0.01, True)):
-        found = examine_networks(suspect, reference, binding, parameters, groups=groups, threshold_log10_p=threshold)
+        way = likeliest_way(suspect, reference, groups)
+        found = examine_networks(way, binding, parameters, threshold_log10_p=threshold)
         assert (found.status, found.details["aligned"]) == ("supported", is_aligned)
 
 

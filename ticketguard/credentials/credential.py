@@ -47,7 +47,8 @@ class Credential:
 
     # Once: a vault cannot change, a claim may have thousands of marks, and whoever opens a credential checks it again.
     @functools.cached_property
-    def _reference_digest(self) -> bytes:
+    def reference_digest(self) -> bytes:
+        """The digest of `reference` that enters every commitment."""
         return self.reference.digest()
 
     @functools.cached_property
@@ -62,7 +63,7 @@ class Credential:
             CredentialError: The vault's secret, reference or channel groups are not what the claim commits to.
             FileError, UnknownVersionError, TensorError: The vault's reference cannot be read.
         """
-        reference_digest, groups = self._reference_digest, self._groups_digest
+        reference_digest, groups = self.reference_digest, self._groups_digest
         for mark in self.claim.marks:
             commitment = commit(
                 secret=self.vault.secret,

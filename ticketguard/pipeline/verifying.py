@@ -26,6 +26,7 @@ from ticketguard.verification.interface import SOURCES, Asked, Inquiry, Scheme, 
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.registry import SCHEMES, journals_of, scheme, scheme_of
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS, Evidence, Unchecked, Verdict, conclude, level_log10
+from ticketguard.verification.ways import FoundWays
 
 # A mark of the claim, with what reads it.
 Readable: TypeAlias = tuple[MarkClaim, Scheme]
@@ -142,6 +143,7 @@ def verdict_on(
     strictest = max(level_bits, *(mark.level_bits for mark, _ in (*readable, *unknown)))
     patience = Patience(patience_s, note=note)
     journals = {} if journal is None else journals_of(claim.marks, journal)
+    ways = FoundWays()
     with contextlib.ExitStack() as open_files:
         planned: list[tuple[MarkClaim, Test]] = []
         for mark, reader in readable:
@@ -161,6 +163,7 @@ def verdict_on(
                 open_files=open_files,
                 thorough=thorough,
                 memory=memory,
+                ways=ways,
             )
             planned.append((mark, reader.examine(inquiry)))
         # 3. Each test is made, at its share of the level.

@@ -20,6 +20,7 @@ from ticketguard.ticket import AnyReference, Mask, TicketInfo
 from ticketguard.verification.controls import Controls, Task
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.verdict import Evidence
+from ticketguard.verification.ways import FoundWays, Way
 
 # What of a suspect a mark is read from.
 Source: TypeAlias = Literal["weights", "answers"]
@@ -62,6 +63,7 @@ class Inquiry:
         open_files: Closes what a test opened, after the verdict.
         thorough: Whether to look on where the evidence is enough, for the strongest there is.
         memory: Keeps what is drawn from the owner's secret for the next suspect; None to draw it each time.
+        ways: Keeps how the weights are read, for other marks of the same verdict; by default for this one alone.
     """
 
     credential: Credential
@@ -71,6 +73,7 @@ class Inquiry:
     open_files: contextlib.ExitStack
     thorough: bool = False
     memory: Memory | None = None
+    ways: FoundWays = dataclasses.field(default_factory=FoundWays)
 
     @property
     def binding(self) -> Binding:
@@ -95,6 +98,24 @@ class Inquiry:
                 f"the vault's channel groups are malformed ({error}): use another copy of it"
             ) from error
         return [group for group in groups if any(member.tensor in mask.layers for member in group)]
+
+    def way_to_read(self) -> Way:
+        """Return the way to read the suspect's weights in which they resemble what the commitment binds most.
+
+        Raises:
+            UnverifiableError: They share no layer that can be read, or too many networks fit.
+            CredentialError: The vault's channel groups are malformed.
+            FileError: The file is gone or has changed.
+        """
+        assert self.weights is not None
+        reference = self.credential.reference
+        return self.ways.likeliest(
+            self.weights,
+            reference,
+            self.bound_groups(reference.mask),
+            reference_digest=self.credential.reference_digest,
+            thorough=self.thorough,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,11 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from ticketguard.checkpoints.checkpoints import Checkpoint
-from ticketguard.graph import ChannelGroup
 from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import AnyReference
 from ticketguard.verification.networks import Network, Networks
 from ticketguard.verification.readings import Layers
-from ticketguard.verification.ways import likeliest, ways_to_read
+from ticketguard.verification.ways import Way
 
 # As stored, and aligned.
 PASSES = 2
@@ -27,29 +25,18 @@ class Passes(Generic[Seen]):
     """The passes over a suspect.
 
     Args:
-        suspect: The checkpoint.
-        reference: What the commitment binds.
-        groups: Channel groups of the reference's layers that the commitment binds.
+        way: How to read it. Marks that share one align the suspect once.
         see: Reads layers, of those of the reference that are named, in every way that a mark is read in.
-        thorough: Look for an order of channels in all layers, even where a few of them show nothing of the reference.
-
-    Raises:
-        UnverifiableError: They share no layer that can be read, or too many networks fit.
-        FileError: The file is gone or has changed.
     """
 
-    def __init__(
-        self,
-        suspect: Checkpoint,
-        reference: AnyReference,
-        groups: Sequence[ChannelGroup],
-        *,
-        see: Callable[[Layers, AnyReference], Seen],
-        thorough: bool = False,
-    ) -> None:
-        self._reference = reference
+    def __init__(self, way: Way, *, see: Callable[[Layers, AnyReference], Seen]) -> None:
+        self._way, self._reference = way, way.reference
         self._see = see
-        self._way = likeliest(ways_to_read(suspect, reference, groups, thorough=thorough))
+
+    @property
+    def thorough(self) -> bool:
+        """Whether to look on where what is stored is enough."""
+        return self._way.thorough
 
     @property
     def found(self) -> Networks:

@@ -95,6 +95,9 @@ READINGS = (
         relative=True,
     ),
 )
+# Which of all bytes have each reading's bit, shape (readings, bytes).
+BYTES = 2**8
+KEPT_BY = np.arange(BYTES) >> np.arange(len(READINGS))[:, np.newaxis] & 1
 
 
 def strongest(magnitudes: Magnitudes, keeps: Collection[int]) -> dict[int, IndexArray]:
@@ -162,6 +165,15 @@ def read_layer(layer: FloatArray, *, edges: int, found_later: bool = False) -> t
     for bit, found in some:
         kept[found if where is None else where[found]] |= np.uint8(1 << bit)
     return keeps, kept
+
+
+def per_reading(bits: npt.NDArray[np.uint8]) -> list[int]:
+    """Return how many of some positions each reading keeps.
+
+    Args:
+        bits: A byte a position, as `read_layer` has it; bits above the readings' say something else.
+    """
+    return [int(kept) for kept in KEPT_BY @ np.bincount(bits, minlength=BYTES)]
 
 
 def edges_that_stand_out(magnitudes: Magnitudes) -> int:

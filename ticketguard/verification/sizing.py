@@ -11,6 +11,9 @@ from ticketguard.ticket import Ticket
 from ticketguard.verification.interface import Scheme
 from ticketguard.verification.thefts import Theft
 
+# One copy in twenty shows less than at so many standard deviations below the mean.
+ONE_IN_TWENTY = 1.6448536269514722
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Foresight:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.errors import UnverifiableError
@@ -99,6 +99,50 @@ def ways_to_read(
     return tuple(ways)
 
 
-def likeliest(ways: Sequence[Way]) -> Way:
-    """Return the way in which a suspect resembles the reference most; one alone needs no alignment to say so."""
+def likeliest_way(
+    suspect: Checkpoint, reference: AnyReference, groups: Sequence[ChannelGroup], *, thorough: bool = False
+) -> Way:
+    """Return the way in which a suspect resembles the reference most; one alone needs no alignment to say so.
+
+    Its arguments, and what it raises, are those of `ways_to_read`.
+    """
+    ways = ways_to_read(suspect, reference, groups, thorough=thorough)
     return ways[0] if len(ways) == 1 else max(ways, key=lambda way: way.surplus)
+
+
+class FoundWays:
+    """The likeliest ways to read suspects, each found and aligned once, whichever mark asks first.
+
+    Alignment is most of what a verification costs. A way keeps its suspect's file open: this lives as long as the
+    verdict that it was made for.
+    """
+
+    def __init__(self) -> None:
+        # A suspect is itself; references and groups are what they hold.
+        self._found: dict[Hashable, Way] = {}
+
+    def likeliest(
+        self,
+        suspect: Checkpoint,
+        reference: AnyReference,
+        groups: Sequence[ChannelGroup],
+        *,
+        reference_digest: bytes,
+        thorough: bool,
+    ) -> Way:
+        """Return the `likeliest_way`.
+
+        Args:
+            suspect: The checkpoint.
+            reference: The unmarked ticket, or the start weights.
+            groups: Channel groups of the reference's layers that the commitment binds.
+            reference_digest: Of *reference*.
+            thorough: Look for an order of channels in all layers.
+
+        Raises:
+            UnverifiableError, FileError: As `ways_to_read`.
+        """
+        key = (suspect, reference_digest, tuple(groups), thorough)
+        if key not in self._found:
+            self._found[key] = likeliest_way(suspect, reference, groups, thorough=thorough)
+        return self._found[key]

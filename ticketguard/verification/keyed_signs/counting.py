@@ -19,11 +19,8 @@ from ticketguard.graph.orientation import orientation
 from ticketguard.ticket import BoolArray, FloatArray, StartReference
 from ticketguard.verification.binomial import log10_at_least
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, read_layer
+from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, per_reading, read_layer
 
-COMBINATIONS = 2 ** len(READINGS)
-# Which combinations each reading is in, shape (readings, combinations).
-KEPT_BY = np.array([[byte >> bit & 1 for byte in range(COMBINATIONS)] for bit in range(len(READINGS))], dtype=np.int64)
 # Share of the votes that agree in an untouched copy, at least. The weakest of five ResNet-20s, rewound to after half an
 # epoch at a rate of 0.1, kept 79% of its edges' signs; others 86 to 98% (benchmarks/signs.py measures it).
 AGREEING = 0.75
@@ -126,12 +123,12 @@ def count_agreements(
     read: ReadVotes, reference: StartReference, binding: Binding, memory: Memory | None = None
 ) -> tuple[SignCount, ...]:
     """Count the votes that have the signs of a key, the owner's or a decoy; one count a reading."""
-    votes, agreements = np.zeros((2, COMBINATIONS), dtype=np.int64)
+    votes, agreements = np.zeros((2, len(READINGS)), dtype=np.int64)
     for name, readings in read.readings.items():
         agrees = read.negative[name] == signs_of_votes(reference, name, binding, memory)
-        votes += np.bincount(readings, minlength=COMBINATIONS)
-        agreements += np.bincount(readings[agrees], minlength=COMBINATIONS)
+        votes += per_reading(readings)
+        agreements += per_reading(readings[agrees])
     return tuple(
         SignCount(reading=reading, votes=int(taken), agreements=int(agreed))
-        for reading, taken, agreed in zip(READINGS, KEPT_BY @ votes, KEPT_BY @ agreements, strict=True)
+        for reading, taken, agreed in zip(READINGS, votes, agreements, strict=True)
     )

@@ -16,7 +16,7 @@ from ticketguard.verification.binomial import log10_at_least
 from ticketguard.verification.keyed_signs.counting import AGREEING
 from ticketguard.verification.passes import PASSES
 from ticketguard.verification.readings import READINGS
-from ticketguard.verification.sizing import Foresight
+from ticketguard.verification.sizing import ONE_IN_TWENTY, Foresight
 from ticketguard.verification.thefts import CHANNELS, PRUNED, REGROWN, Theft
 
 # Share of the edges that agree in an ordinary copy: the mean of two ResNet-20s that were rewound to half an epoch and
@@ -24,8 +24,6 @@ from ticketguard.verification.thefts import CHANNELS, PRUNED, REGROWN, Theft
 ORDINARY = 0.84
 # Channel axes of a layer that lie between layers, in most layers.
 INNER_AXES = 2
-# One copy in twenty has fewer agreements than so many standard deviations below the mean.
-ONE_IN_TWENTY = 1.6448536269514722
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -89,19 +89,15 @@ class _KeyedSignsScheme:
 
     def examine(self, inquiry: Inquiry) -> Test:
         assert inquiry.weights is not None
-        suspect = inquiry.weights
         parameters = SignParameters.from_json(own_parameters(inquiry.mark))
-        reference = _start_of(inquiry.credential.reference)
+        _start_of(inquiry.credential.reference)
 
         def test(threshold_log10_p: float) -> Evidence:
             return examine_signs(
-                suspect,
-                reference,
+                inquiry.way_to_read(),
                 inquiry.binding,
                 parameters,
-                groups=inquiry.bound_groups(reference.mask),
                 threshold_log10_p=threshold_log10_p,
-                thorough=inquiry.thorough,
                 memory=inquiry.memory,
             )
 

@@ -26,17 +26,15 @@ from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.orientation import orientation
 from ticketguard.ticket import AnyReference, BoolArray, FloatArray, Mask
 from ticketguard.verification.memory import Memory
+from ticketguard.verification.passes import PASSES
 from ticketguard.verification.planted_graph.drawing import secret_of_layer
-from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, read_layer
+from ticketguard.verification.readings import READINGS, Reading, largest_overall, ordered_bits, per_reading, read_layer
 from ticketguard.verification.statistics import HitSigns, LayerCount, log10_upper_tail, log10_with_signs
 
-# The bit of a position's byte that says that its weight is negative, and all bytes that there are.
+# The bit of a position's byte that says that its weight is negative.
 NEGATIVE = 1 << len(READINGS)
-COMBINATIONS = 2 * NEGATIVE
-# Which combinations each reading is in, shape (readings, combinations).
-KEPT_BY = np.array([[byte >> bit & 1 for byte in range(COMBINATIONS)] for bit in range(len(READINGS))], dtype=np.int64)
-# A suspect is read as stored and aligned; hits are counted alone, and with their signs.
-PASSES, COUNTS = 2, 2
+# Hits are counted alone, and with their signs.
+COUNTS = 2
 
 
 def looks_at_one(*, is_signed: bool) -> int:
@@ -95,7 +93,7 @@ class ReadSuspect:
             if not empty:  # a full layer is counted as a whole
                 found[name] = (readings.size, self.kept[name])
                 continue
-            on_edges = _per_reading(readings[self.reference[name].reshape(-1)])
+            on_edges = per_reading(readings[self.reference[name].reshape(-1)])
             found[name] = (empty, [kept - own for kept, own in zip(self.kept[name], on_edges, strict=True)])
         return found
 
@@ -165,12 +163,12 @@ def count_hits(
         secret = secret_of_layer(read.reference, name, binding, parameters, memory)
         size, inside = read.counted[name]
         here = readings[secret.positions]
-        hits = _per_reading(here)
+        hits = per_reading(here)
         for own, kept, found in zip(layers, inside, hits, strict=True):
             own.append(LayerCount(size=size, kept=kept, secret=len(here), hits=found))
         if secret.is_negative is not None:
             coins += hits
-            agreeing += _per_reading(here[(here >= NEGATIVE) == secret.is_negative])
+            agreeing += per_reading(here[(here >= NEGATIVE) == secret.is_negative])
     return tuple(
         Counted(
             reading=reading,
@@ -186,15 +184,6 @@ def _is_negative(layer: FloatArray, reference: AnyReference, name: str) -> BoolA
     """Return, flat, where a suspect's weights are negative once its rows and columns point as the reference's do."""
     upright = orientation(layer, reference.layer_weights(name), reference.mask[name]).undo(layer)
     return np.asarray(upright.reshape(-1) < 0)
-
-
-def _per_reading(read: npt.NDArray[np.uint8]) -> list[int]:
-    """Return how many of some positions each reading keeps.
-
-    Args:
-        read: Bytes of `ReadSuspect.readings`.
-    """
-    return [int(found) for found in KEPT_BY @ np.bincount(read, minlength=COMBINATIONS)]
 
 
 def edges_to_read(suspect: Mapping[str, FloatArray], reference: Mask, parameters: PlantedParameters) -> dict[str, int]:

@@ -13,60 +13,41 @@ Nothing here runs a model or needs torch.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import TypeAlias
-
-from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
-from ticketguard.graph import ChannelGroup
-from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import AnyReference
 from ticketguard.verification.memory import Memory
-from ticketguard.verification.networks import Network
+from ticketguard.verification.outcome import Outcome
 from ticketguard.verification.passes import Passes
 from ticketguard.verification.planted_graph.counting import looks_at_one
 from ticketguard.verification.planted_graph.evidence import evidence_of
 from ticketguard.verification.planted_graph.passages import Sighting
 from ticketguard.verification.readings import Layers
 from ticketguard.verification.verdict import Evidence
-
-# What was seen of a network.
-Seen: TypeAlias = tuple[Sighting, Network]
+from ticketguard.verification.ways import Way
 
 
 def examine_networks(
-    suspect: Checkpoint,
-    reference: AnyReference,
+    way: Way,
     binding: Binding,
     parameters: PlantedParameters,
     *,
-    groups: Sequence[ChannelGroup],
     threshold_log10_p: float,
-    thorough: bool = False,
     memory: Memory | None = None,
 ) -> Evidence:
     """Read every network as stored and, if that is not enough, aligned; the strongest one pays for all.
 
     Args:
-        suspect: The checkpoint.
-        reference: The unmarked ticket.
+        way: The suspect, and the reference beside which it is read.
         binding: The owner's key.
         parameters: Of the claim's planted graph.
-        groups: Channel groups of the reference's layers that the commitment binds; without any, every axis is aligned
-            for itself.
         threshold_log10_p: What the verdict asks for.
-        thorough: Read aligned even where what is stored is enough, and look for an order of channels in all layers even
-            where a few of them show nothing of the reference.
         memory: Keeps the owner's secret edges for the next suspect.
 
     Raises:
-        UnverifiableError: They share no layer that can be read, or too many networks fit.
         FileError: The file is gone or has changed.
     """
-    examination = Examination(suspect, reference, parameters, groups=groups, thorough=thorough)
-    return examination.evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
+    return Examination(way, parameters).evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
 
 
 class Examination:
@@ -75,35 +56,17 @@ class Examination:
     All of it follows from the suspect and the reference alone, so one examination serves any number of keys.
 
     Args:
-        suspect: The checkpoint.
-        reference: The unmarked ticket.
+        way: The suspect, and the reference beside which it is read.
         parameters: Of the claim's planted graph.
-        groups: Channel groups of the reference's layers that the commitment binds.
-        thorough: Read aligned even where what is stored is enough, and look for an order of channels in all layers even
-            where a few of them show nothing of the reference.
-
-    Raises:
-        UnverifiableError: They share no layer that can be read, or too many networks fit.
-        FileError: The file is gone or has changed.
     """
 
-    def __init__(
-        self,
-        suspect: Checkpoint,
-        reference: AnyReference,
-        parameters: PlantedParameters,
-        *,
-        groups: Sequence[ChannelGroup],
-        thorough: bool = False,
-    ) -> None:
-        self._parameters = parameters
-        self._groups = groups
-        self._thorough = thorough
+    def __init__(self, way: Way, parameters: PlantedParameters) -> None:
+        self._way, self._parameters = way, parameters
 
         def see(layers: Layers, present: AnyReference) -> Sighting:
-            return Sighting.of(layers, present, parameters, layout=layers.layout)
+            return Sighting.of(layers, present, parameters)
 
-        self._passes = Passes(suspect, reference, groups, see=see, thorough=thorough)
+        self._passes = Passes(way, see=see)
 
     @property
     def looks(self) -> int:
@@ -111,43 +74,24 @@ class Examination:
         return looks_at_one(is_signed=self._parameters.is_signed) * len(self._passes.found.readable)
 
     @property
-    def stored(self) -> tuple[Seen, ...]:
-        """What the networks show as stored: those that have layers of the reference's shape."""
-        return tuple((seen, network) for seen, network, _ in self._passes.stored)
-
-    @property
-    def aligned(self) -> tuple[Seen, ...]:
-        """What the networks show aligned: those for which that is not what they show as stored."""
-        return tuple((seen, network) for seen, network, _ in self._passes.aligned)
+    def seen(self) -> tuple[Sighting, ...]:
+        """What the networks show as stored, and then aligned, where that is something else."""
+        return tuple(sighting for sighting, *_ in (*self._passes.stored, *self._passes.aligned))
 
     def evidence(self, binding: Binding, *, threshold_log10_p: float, memory: Memory | None = None) -> Evidence:
         """Count for one key: as stored and, if that is not enough, aligned.
-
-        Both are paid for, so whether the second is made changes p, and never what a verdict says: more readings only
-        make the smallest p smaller.
 
         Args:
             binding: The owner's key.
             threshold_log10_p: What the verdict asks for.
             memory: Keeps the owner's secret edges for the next suspect.
         """
-        passages = [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.stored]
-        smallest = min((passage.log10_p for passage, _ in passages), default=0.0)
-        alignments: list[Alignment] = []
-        # Where nothing is of the reference's shapes, nothing is enough.
-        if self._thorough or smallest + math.log10(self.looks) > threshold_log10_p:
-            alignments = self._passes.alignments
-            passages += [(seen.counted(binding, self._parameters, memory), network) for seen, network in self.aligned]
-        best, network = min(passages, key=lambda passage: passage[0].log10_p)
-        return evidence_of(
-            [passage for passage, _ in passages],
-            alignments,
-            binding,
-            self._parameters,
-            threshold_log10_p=threshold_log10_p,
+        outcome = Outcome.of(
+            self._passes,
+            lambda sighting: sighting.counted(binding, self._parameters, memory),
             looks=self.looks,
-            details={
-                **self._passes.what_was_read(network, best.read.reference.layers),
-                "channel_groups": len(self._groups),
-            },
+            threshold_log10_p=threshold_log10_p,
         )
+        was_read = self._passes.what_was_read(outcome.network, outcome.best.read.reference.layers)
+        details = {**was_read, "channel_groups": len(self._way.groups)}
+        return evidence_of(outcome, binding, self._parameters, details=details)

@@ -6,7 +6,6 @@ import dataclasses
 
 from ticketguard.embedding.interface import Binding
 from ticketguard.embedding.planted_graph import PlantedParameters
-from ticketguard.graph.alignment import Alignment
 from ticketguard.ticket import AnyReference
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.planted_graph.counting import Counted, ReadSuspect, copy_of, count_hits
@@ -19,7 +18,6 @@ class Passage:
 
     Attributes:
         read: What was read.
-        alignment: How the suspect was aligned to the reference first; None if it was taken as stored.
         layout: In which layouts its tensors were read.
         counted: The owner's counts in the reading with the smallest p.
         with_signs: Whether that p is of hits and their signs, rather than of hits alone.
@@ -29,7 +27,6 @@ class Passage:
     """
 
     read: ReadSuspect
-    alignment: Alignment | None
     layout: str
     counted: Counted
     with_signs: bool
@@ -44,21 +41,16 @@ class Sighting:
 
     Attributes:
         read: What was read.
-        alignment: How the suspect was aligned to the reference first; None if it was taken as stored.
         layout: In which layouts its tensors were read.
     """
 
     read: ReadSuspect
-    alignment: Alignment | None = None
-    layout: str = ""
+    layout: str
 
     @classmethod
-    def of(
-        cls, suspect: Layers, reference: AnyReference, parameters: PlantedParameters, *, layout: str = ""
-    ) -> Sighting:
+    def of(cls, suspect: Layers, reference: AnyReference, parameters: PlantedParameters) -> Sighting:
         """Read the suspect in every way."""
-        read = ReadSuspect.of(suspect, reference, parameters)
-        return cls(read=read, alignment=suspect.alignment, layout=layout)
+        return cls(read=ReadSuspect.of(suspect, reference, parameters), layout=suspect.layout)
 
     def counted(self, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None) -> Passage:
         """Count in every reading for one key, hits alone and with their signs, and keep the strongest result."""
@@ -66,7 +58,6 @@ class Sighting:
         best = min(counts, key=lambda counted: min(counted.results))
         return Passage(
             read=self.read,
-            alignment=self.alignment,
             layout=self.layout,
             counted=best,
             with_signs=min(best.results) < best.log10_p,

@@ -61,19 +61,14 @@ class _PlantedGraphScheme:
 
     def examine(self, inquiry: Inquiry) -> Test:
         assert inquiry.weights is not None
-        suspect = inquiry.weights
         parameters = PlantedParameters.from_json(own_parameters(inquiry.mark))
 
         def test(threshold_log10_p: float) -> Evidence:
-            reference = inquiry.credential.reference
             return examine_networks(
-                suspect,
-                reference,
+                inquiry.way_to_read(),
                 inquiry.binding,
                 parameters,
-                groups=inquiry.bound_groups(reference.mask),
                 threshold_log10_p=threshold_log10_p,
-                thorough=inquiry.thorough,
                 memory=inquiry.memory,
             )
 

@@ -14,7 +14,7 @@ from ticketguard.errors import ConfigurationError
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.counting import looks_at_one
 from ticketguard.verification.planted_graph.foresight import Copy, Outline, PerLayer, after, untouched
-from ticketguard.verification.sizing import Foresight
+from ticketguard.verification.sizing import ONE_IN_TWENTY, Foresight
 from ticketguard.verification.thefts import Theft
 
 SHARES = (
@@ -27,8 +27,6 @@ SECRET_SHARES = (0.001, 0.0014, 0.002, 0.003, 0.005, 0.007, 0.01, 0.014, 0.02, 0
 MOST_LAYERS_AUC = 0.52
 # A mark of few edges misses small layers whatever the secret set is; a larger one is then no better hidden.
 CLOSE_TO_THE_BEST = 0.005
-# One copy in twenty has fewer hits than so many standard deviations below the mean.
-ONE_IN_TWENTY = 1.6448536269514722
 # From benchmarks/results/fidelity.json, stealth.json and planted_signs.json; a test compares them.
 MEASURED = (
     "share 0.05 with secret_share 0.03, trained for eight epochs in three ResNet-20 tickets of 5% density: 0.00 points "

@@ -38,6 +38,7 @@ from ticketguard.verification.memory import Memory
 from ticketguard.verification.passes import Passes
 from ticketguard.verification.readings import READINGS
 from ticketguard.verification.verdict import level_log10
+from ticketguard.verification.ways import Way, likeliest_way
 
 # Of the corrected p, and of single readings.
 LEVELS, READING_LEVELS = (0.05, 0.01), (0.05, 0.01, 0.001)
@@ -86,21 +87,18 @@ class Stand:
         def see(layers: Any, present: Any) -> Sight:
             return Sight(read=ReadVotes.of(layers, present, self.parameters), reference=present)
 
-        passes = Passes(tg.Checkpoint(state), self.reference, self.groups, see=see, thorough=True)
+        passes = Passes(self._way(state), see=see)
         sights = tuple(sight for sight, *_ in (*passes.stored, *passes.aligned))
         return sights, len(READINGS) * passes.passes
 
     def whole(self, name: str, index: int) -> float:
         """Return log10 p of a key, as the whole examination of a suspect has it."""
         return examine_signs(
-            tg.Checkpoint(self.suspects[name]),
-            self.reference,
-            self.binding(index),
-            self.parameters,
-            groups=self.groups,
-            threshold_log10_p=level_log10(64),
-            thorough=True,
+            self._way(self.suspects[name]), self.binding(index), self.parameters, threshold_log10_p=level_log10(64)
         ).log10_p
+
+    def _way(self, state: State) -> Way:
+        return likeliest_way(tg.Checkpoint(state), self.reference, self.groups, thorough=True)
 
 
 def stands_of(owned: Owned, other: Owned) -> Iterator[Stand]:
