@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.embedding.keyed_signs import KeyedSigns
     from ticketguard.embedding.planted_graph import PlantedGraph
+    from ticketguard.embedding.qr_code import QrCode
     from ticketguard.embedding.trigger_set import TriggerSet
     from ticketguard.errors import NoAnswerError, TicketguardError, TicketguardWarning
     from ticketguard.evaluation import TicketCheck, check_ticket
@@ -67,6 +68,7 @@ __all__ = [
     "Plan",
     "PlantedGraph",
     "Predictor",
+    "QrCode",
     "SignedStart",
     "Ticket",
     "TicketCheck",
@@ -113,6 +115,7 @@ _HOMES = {
     "Plan": "ticketguard.marking.plan",
     "PlantedGraph": "ticketguard.embedding.planted_graph",
     "Predictor": "ticketguard.predictors",
+    "QrCode": "ticketguard.embedding.qr_code",
     "SignedStart": "ticketguard.marking.sign_start",
     "Ticket": "ticketguard.ticket",
     "TicketCheck": "ticketguard.evaluation",

@@ -13,12 +13,13 @@ from tests.embedding.test_planted_graph import BINDING, VECTORS, random_ticket
 from tests.verification.stolen import of_densities
 from ticketguard.embedding.coins import draw_coins
 from ticketguard.embedding.interface import Binding, Start
-from ticketguard.embedding.planted_graph import PlannedGraph, PlantedGraph, PlantedParameters, secret_edges
+from ticketguard.embedding.planned_edges import PlannedEdges
+from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters, secret_edges
 from ticketguard.errors import ConfigurationError, CredentialError
 from ticketguard.ticket import Ticket
 
 
-def planned(ticket: Ticket, **settings: Any) -> PlannedGraph:
+def planned(ticket: Ticket, **settings: Any) -> PlannedEdges:
     mark = PlantedGraph(**{"share": 0.2, "secret_share": 0.2, **settings})
     start = Start(mask=ticket.mask, weights=ticket.start_weights)
     return mark.plan(ticket, start, BINDING, mark.parameters(ticket))

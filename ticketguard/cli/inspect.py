@@ -17,7 +17,7 @@ from ticketguard.cli.options import (
     refuse_to_replace,
     vault_key_option,
 )
-from ticketguard.cli.output import print_document
+from ticketguard.cli.output import print_document, print_message
 
 if TYPE_CHECKING:
     from ticketguard.ticket import Array
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 )
 @click.option("--claim", type=click.Path(path_type=Path), help="With --vault: draw the owner's secret edges too.")
 @click.option("--vault", type=click.Path(path_type=Path), help="With --claim: draw the owner's secret edges too.")
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="With --claim and --vault: a new folder for what marks in FILE show to a person, such as a QR code.",
+)
 @passphrase_option
 @vault_key_option
 @force_option
@@ -39,6 +45,7 @@ def command(
     picture: Path | None,
     claim: Path | None,
     vault: Path | None,
+    pictures: Path | None,
     passphrase_file: Path | None,
     vault_key: Path | None,
     force: bool,
@@ -49,20 +56,48 @@ def command(
     A vault is opened with its passphrase or vault key; its secret is not shown.
     """
     from ticketguard.reporting.documents import inspect_file, require_credential
+    from ticketguard.reporting.pictures import require_empty_folder
 
-    if (claim is None) != (vault is None) or (claim is not None and picture is None):
-        raise click.UsageError("--claim and --vault go together, with --picture.")
+    if (claim is None) != (vault is None) or (claim is not None and picture is None and pictures is None):
+        raise click.UsageError("--claim and --vault go together, with --picture or --pictures.")
+    if pictures is not None and claim is None:
+        raise click.UsageError("--pictures goes with --claim and --vault.")
     if picture is not None and picture.suffix.lower() != ".png":
         raise click.UsageError(f"--picture is '{picture}', expected a name that ends in .png.")
     if picture is not None:
         refuse_to_replace((picture,), force=force, inputs=(file, claim, vault, vault_key, passphrase_file))
     if claim is not None and vault is not None:
         require_credential(claim, vault)
-    unlock = functools.partial(read_unlocker, passphrase_file, vault_key)
+    if pictures is not None:
+        require_empty_folder(pictures)
+    unlock = functools.cache(functools.partial(read_unlocker, passphrase_file, vault_key))
     document = inspect_file(file, unlock=unlock)
     if picture is not None:
         _draw(file, document["kind"], picture, claim=claim, vault=vault, unlock=unlock)
+    if pictures is not None and claim is not None and vault is not None:
+        _write_pictures(file, document["kind"], pictures, claim=claim, vault=vault, unlock=unlock)
     print_document(document, as_json=as_json)
+
+
+def _write_pictures(
+    file: Path, kind: str, pictures: Path, *, claim: Path, vault: Path, unlock: Callable[[], dict[str, Any]]
+) -> None:
+    """Write what the marks of a ticket or suspect show, without a verdict.
+
+    Raises:
+        ConfigurationError: The file has no weights to read.
+    """
+    from ticketguard.checkpoints.checkpoints import Checkpoint
+    from ticketguard.cli.verify import pictures_note
+    from ticketguard.credentials.credential import load_credential
+    from ticketguard.errors import ConfigurationError
+    from ticketguard.pipeline import verify
+    from ticketguard.reporting.pictures import write_pictures
+
+    if kind not in ("ticket", "suspect"):
+        raise ConfigurationError(f"'{file}' is a {kind} and has no weights to read: name a ticket or a checkpoint")
+    verdict = verify(Checkpoint(file), load_credential(claim, vault, **unlock()), note=print_message)
+    print_message(pictures_note(write_pictures(verdict, pictures)))
 
 
 def _draw(

@@ -36,6 +36,7 @@ MARKING_NAMES = (
     "marks",
     "share",
     "triggers",
+    "qr_text",
     "mark_option",
     "level_bits",
     "no_rescale",
@@ -86,6 +87,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--share", type=float, default=0.05, show_default=True, help="Share of the edges that the planted graph takes."
     ),
     click.option("--triggers", type=int, default=100, show_default=True, help="Number of trigger inputs."),
+    click.option(
+        "--qr-text",
+        default="",
+        metavar="TEXT",
+        help="Name or serial number that the QR code shows, for everybody to read.",
+    ),
     setting_option,
     level_option,
     click.option(
@@ -172,7 +179,8 @@ def take_marking(options: dict[str, Any], *, given_start: bool = False) -> Marki
     are_usual = click.get_current_context().get_parameter_source("marks") is ParameterSource.DEFAULT
     if given_start and are_usual:
         names = ",".join(USUAL)
-    marks = named_marks(names, options.pop("mark_option"), share=options.pop("share"), triggers=options.pop("triggers"))
+    own = {name: options.pop(name) for name in ("share", "triggers", "qr_text")}
+    marks = named_marks(names, options.pop("mark_option"), **own)
     return Marking(
         marks=marks,
         level_bits=options.pop("level_bits"),

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,6 +80,12 @@ EXIT_CODES = {"supported": SUPPORTED, "not_supported": NOT_SUPPORTED, "inconclus
     help="Look on where the evidence is enough, for the smallest p: align weights too, all layers of them, ask every "
     "trigger. It takes longer and never weakens a verdict.",
 )
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="A new folder for what marks show to a person: a QR code as it was read, and cleaned.",
+)
 @passphrase_option
 @vault_key_option
 @json_option
@@ -97,6 +103,7 @@ def command(
     journal: Path | None,
     controls: str | None,
     thorough: bool,
+    pictures: Path | None,
     passphrase_file: Path | None,
     vault_key: Path | None,
     as_json: bool,
@@ -118,6 +125,10 @@ def command(
         raise click.UsageError("Give --endpoint or --predictor: one place to ask for answers.")
     if (journal or controls) and not (endpoint or predictor or _is_onnx(suspect)):
         raise click.UsageError("--journal and --controls go with something that is asked for answers.")
+    if pictures is not None:
+        from ticketguard.reporting.pictures import require_empty_folder
+
+        require_empty_folder(pictures)
     _begin_to_load_what_verifies()
     parts = _open(suspect, endpoint, predictor, timeout, network)
     public_key = None if owner_key is None else load_public_key(owner_key)
@@ -140,6 +151,10 @@ def command(
             note=print_message,
         )
     _end_journals(kept, verdict)
+    if pictures is not None:
+        from ticketguard.reporting.pictures import write_pictures
+
+        print_message(pictures_note(write_pictures(verdict, pictures)))
     if as_json:
         print_json(verdict.to_json())
     else:
@@ -147,6 +162,13 @@ def command(
 
         print_lines(verdict_lines(verdict))
     return EXIT_CODES[verdict.status]
+
+
+def pictures_note(written: Sequence[Path]) -> str:
+    """Say which pictures were written."""
+    if not written:
+        return "none of the claim's marks shows a picture"
+    return f"pictures: {', '.join(map(str, written))}"
 
 
 def _begin_to_load_what_verifies() -> None:

@@ -47,10 +47,21 @@ class Start:
     Attributes:
         mask: The mask to train under.
         weights: The state dict to train from, zero where the mask prunes.
+        fixed: Per layer flat positions that marks have decided, kept or empty: other marks leave them as they are.
     """
 
     mask: Mask
     weights: Mapping[str, Array]
+    fixed: Mapping[str, Positions] = dataclasses.field(default_factory=dict)
+
+    def fixed_in(self, name: str) -> Positions:
+        """Return the fixed positions of a layer, ascending."""
+        return self.fixed.get(name, np.empty(0, dtype=np.int64))
+
+    def changed(self, *, mask: Mask, weights: Mapping[str, Array], fixed: Mapping[str, Positions]) -> Start:
+        """Return the start with another mark's mask and weights, and with what it has *fixed* besides."""
+        together = {name: np.union1d(self.fixed_in(name), positions) for name, positions in fixed.items()}
+        return Start(mask=mask, weights=weights, fixed={**self.fixed, **together})
 
 
 class PlannedMark(Protocol):
@@ -75,6 +86,15 @@ class PlannedMark(Protocol):
 
     def leaves(self) -> tuple[bytes, ...]:
         """Return the salted leaves whose Merkle root the claim discloses; none if the mark has no parts to reveal."""
+        ...
+
+
+@runtime_checkable
+class MatchedMark(PlannedMark, Protocol):
+    """A mark whose edges are kept like all others of the mask that is trained."""
+
+    def under(self, mask: Mask) -> PlannedMark:
+        """Return the same mark under a *mask* that other marks have changed elsewhere."""
         ...
 
 
@@ -139,6 +159,19 @@ class StartMark(Mark, Protocol):
 
     def drawn(self, start: Mapping[str, Array], reference: StartReference, binding: Binding) -> dict[str, Array]:
         """Return start weights with the mark in those layers that *reference* has."""
+        ...
+
+
+@runtime_checkable
+class MovingMark(Mark, Protocol):
+    """A mark that needs a ticket first: it moves edges to positions that the ticket leaves empty."""
+
+    def moved_edges(self, ticket: Ticket) -> int:
+        """Return how many edges it moves in a *ticket*.
+
+        Raises:
+            ConfigurationError: The ticket has no room for them.
+        """
         ...
 
 

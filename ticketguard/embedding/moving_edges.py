@@ -17,7 +17,7 @@ MOST_LIKELY = 0.95
 
 
 def move_edges(
-    layer: BoolArray, *, secret: Positions, kept_strength: Array, luck: KeyedStream, share: float
+    layer: BoolArray, *, secret: Positions, kept_strength: Array, luck: KeyedStream, share: float, fixed: Positions
 ) -> tuple[BoolArray, Positions]:
     """Move a share of a layer's edges into the secret positions: the weakest outside of them go, others come at random.
 
@@ -27,6 +27,7 @@ def move_edges(
         kept_strength: Flat magnitudes of the trained weights.
         luck: Draws those that come, where edges are many.
         share: Of the edges.
+        fixed: Flat positions that other marks decided: nothing comes or goes there.
 
     Returns:
         The layer, and the flat positions that came, ascending.
@@ -34,8 +35,10 @@ def move_edges(
     flat = layer.reshape(-1).copy()
     is_secret = np.zeros(flat.size, dtype=np.bool_)
     is_secret[secret] = True
-    leaving = np.flatnonzero(flat & ~is_secret)
-    coming = np.flatnonzero(~flat & is_secret)
+    is_free = np.ones(flat.size, dtype=np.bool_)
+    is_free[fixed] = False
+    leaving = np.flatnonzero(flat & ~is_secret & is_free)
+    coming = np.flatnonzero(~flat & is_secret & is_free)
     odds = _odds_of_an_edge(layer)[coming]
     count = min(round(share * int(flat.sum())), len(leaving), len(coming))
     leaving = leaving[np.argsort(kept_strength[leaving], kind="stable")[:count]]

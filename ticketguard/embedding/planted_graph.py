@@ -12,21 +12,17 @@ import itertools
 import math
 import reprlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ticketguard.embedding.coins import with_coins, with_signs
-from ticketguard.embedding.interface import Answers, Binding, Json, Levels, Positions, Start
-from ticketguard.embedding.moving_edges import LEVEL_STEPS, MOST_LIKELY, move_edges, with_holes
+from ticketguard.embedding.interface import Binding, Json, Positions, Start
+from ticketguard.embedding.moving_edges import MOST_LIKELY, move_edges, with_holes
+from ticketguard.embedding.planned_edges import Matching, PlannedEdges, drawn_levels
 from ticketguard.errors import ConfigurationError, CredentialError, shortened
 from ticketguard.settings import plain_number
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
-
-if TYPE_CHECKING:
-    import torch
-
-    from ticketguard.embedding.rank_matching import RankMatcher
 
 SCHEME = "planted-graph"
 VERSION = 1
@@ -240,19 +236,18 @@ class PlantedGraph:
         """Return S, layer by layer."""
         return secret_edges(binding, shapes, secret_ppm=PlantedParameters.from_json(parameters).secret_ppm)
 
-    def found_in(self, start: Start, secret: Mapping[str, Positions], binding: Binding) -> PlannedGraph:
+    def found_in(self, start: Start, secret: Mapping[str, Positions], binding: Binding) -> PlannedEdges:
         """Take the secret edges that a search has kept as planted, so that training leaves them like the others."""
         planted = {name: positions[start.mask[name].reshape(-1)[positions]] for name, positions in secret.items()}
-        levels = _levels(planted, binding)
-        return PlannedGraph(settings=self, start=start, planted=planted, levels=levels, matched=True)
+        return self._planned(start, planted, binding, matched=True)
 
-    def plan(self, ticket: Ticket, start: Start, binding: Binding, parameters: Mapping[str, Json]) -> PlannedGraph:
+    def plan(self, ticket: Ticket, start: Start, binding: Binding, parameters: Mapping[str, Json]) -> PlannedEdges:
         """Draw S and move edges into it: weakest kept edges outside S out, pruned edges inside S in.
 
         Kept edges are ranked by the ticket's trained weights; those that come are drawn where edges are many, so that
         their channels' degrees are like the others'. Every layer keeps its number of edges, but for the full layers of
         a ticket that was pruned by its structure: no edge can come there, and more go, drawn at random outside S. (The
-        weakest would be those that any later pruning takes.)
+        weakest would be those that any later pruning takes.) What other marks decided stays as it is.
         """
         committed = PlantedParameters.from_json(parameters)
         shapes = {name: start.mask.shape(name) for name in start.mask}
@@ -272,81 +267,23 @@ class PlantedGraph:
                 kept_strength=np.abs(ticket.weights[name]).reshape(-1),
                 luck=binding.stream(f"coming/{name}"),
                 share=committed.share_ppm / PARTS,
+                fixed=start.fixed_in(name),
             )
         mask = Mask(layers=layers)
         weights: dict[str, Array] = {**start.weights}
         for name in mask:
+            # What earlier marks planted has weights of its own.
+            before = np.where(start.mask[name], start.weights[name], ticket.start_weights[name])
             if committed.is_signed:
-                signed = with_coins(ticket.start_weights[name], planted[name], binding, name, secret[name])
+                signed = with_coins(before, planted[name], binding, name, secret[name])
             else:
-                signed = with_signs(ticket.start_weights[name], planted[name], binding, name)
+                signed = with_signs(before, planted[name], binding, name)
             weights[name] = np.where(mask[name], signed, 0).astype(start.weights[name].dtype)
-        levels = _levels(planted, binding)
-        return PlannedGraph(settings=self, start=Start(mask=mask, weights=weights), planted=planted, levels=levels)
+        return self._planned(start.changed(mask=mask, weights=weights, fixed=planted), planted, binding)
 
-
-def _levels(planted: Mapping[str, Positions], binding: Binding) -> dict[str, Levels]:
-    return {
-        name: np.sort(binding.stream(f"levels/{name}").integers(LEVEL_STEPS, len(positions)) / LEVEL_STEPS)
-        for name, positions in planted.items()
-    }
-
-
-class PlannedGraph:
-    """A planted graph that is drawn and keeps its edges distributed like the others while training.
-
-    Attributes:
-        planted: Per layer the flat positions that were moved into S, ascending.
-        levels: Per layer the quantile levels that the planted edges' magnitudes are matched to, ascending.
-        matched: Whether the start weights are left as they are: a search chose the planted edges for them.
-    """
-
-    def __init__(
-        self,
-        *,
-        settings: PlantedGraph,
-        start: Start,
-        planted: Mapping[str, Positions],
-        levels: Mapping[str, Levels],
-        matched: bool = False,
-    ) -> None:
-        self.planted = planted
-        self.levels = levels
-        self._settings = settings
-        self._start = start
-        self._matched = matched
-        self._matcher: RankMatcher | None = None
-
-    @property
-    def start(self) -> Start:
-        """The marked mask, and the rewind weights under it with the planted edges rank-matched, if they need it."""
-        if self._matched:
-            return self._start
-        from ticketguard.embedding.rank_matching import match_ranks
-
-        weights = dict(self._start.weights)
-        for name, positions in self.planted.items():
-            weights[name] = match_ranks(weights[name], self._start.mask[name], positions, self.levels[name], rate=1.0)
-        return Start(mask=self._start.mask, weights=weights)
-
-    def extra_batch(self, step: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return nothing: the planted graph needs no data."""
-        return None
-
-    def after_step(self, step: int, parameters: Mapping[str, torch.Tensor]) -> None:
-        """Match the planted edges' magnitudes to the others' distribution every few steps."""
-        if step % self._settings.every_steps:
-            return
-        from ticketguard.embedding.rank_matching import RankMatcher
-
-        if self._matcher is None:
-            self._matcher = RankMatcher(self._start.mask, self.planted, self.levels, rate=self._settings.rate)
-        self._matcher.apply(parameters)
-
-    def learned(self, answers: Answers) -> float:
-        """Return 1: the mark is in the mask, whatever the training did."""
-        return 1.0
-
-    def leaves(self) -> tuple[bytes, ...]:
-        """Return nothing: S is never revealed in parts."""
-        return ()
+    def _planned(
+        self, start: Start, planted: Mapping[str, Positions], binding: Binding, *, matched: bool = False
+    ) -> PlannedEdges:
+        matching = Matching(every_steps=self.every_steps, rate=self.rate)
+        levels = drawn_levels(planted, binding)
+        return PlannedEdges(matching=matching, start=start, planted=planted, levels=levels, matched=matched)

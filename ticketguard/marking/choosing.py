@@ -19,6 +19,8 @@ SURVIVE = ("pruned-80", "regrown-100", "channels-25", "tuned-dense")
 SHOWN = (UNTOUCHED, "pruned-50", "pruned-80", "pruned-90", "regrown-100", "channels-25", "tuned-dense", "rewired-50")
 # Aligning a permuted copy whose weaker half was rewired cost a third of its evidence (10^-79 foreseen, 10^-52 read).
 MARGIN = 1.5
+# How likely the picture of a mark that shows one is to be decoded, at least.
+DECODED = 0.99
 # Sizes that are shown beyond the chosen one.
 LARGER = 3
 
@@ -85,8 +87,9 @@ class MarkChoice:
         return tuple(chosen if mark.scheme == self.scheme else mark for mark in self.wanted)
 
     def keeps(self, foresight: Foresight) -> bool:
-        """Say whether an unlucky copy keeps the level with the margin after one theft."""
-        return foresight.unlucky_log10_p <= self.margin * self.needed_log10_p
+        """Say whether an unlucky copy keeps the level with the margin after one theft, and its picture is decoded."""
+        is_decoded = foresight.decoded is None or foresight.decoded >= DECODED
+        return is_decoded and foresight.unlucky_log10_p <= self.margin * self.needed_log10_p
 
     def why_none(self) -> str:
         """Say what no size survives, for a ticket that no size keeps the level of."""
@@ -97,11 +100,16 @@ class MarkChoice:
         best = self.sizes[-1]
         named = {theft.name for theft in self.survive}
         lost = [seen for seen in best.foreseen if seen.theft.name in named and not self.keeps(seen)]
-        left = ", ".join(f"{seen.theft.name} leaves 10^{seen.unlucky_log10_p:.1f}" for seen in lost)
+        left = ", ".join(f"{seen.theft.name} leaves {_left(seen)}" for seen in lost)
         settings = " and ".join(f"{name} {value:g}" for name, value in best.size.settings.items())
         needed = f"10^{self.margin * self.needed_log10_p:.1f} is needed"
         reason = f"{left}, and {needed}" if left else "even an untouched copy would leave too little"
         return f"{level}: with {settings}, {reason}: {advice}"
+
+
+def _left(seen: Foresight) -> str:
+    decoded = "" if seen.decoded is None else f" and a picture that {seen.decoded:.0%} decode"
+    return f"10^{seen.unlucky_log10_p:.1f}{decoded}"
 
 
 def choose_marks(

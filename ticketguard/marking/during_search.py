@@ -24,7 +24,16 @@ from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
-from ticketguard.embedding.interface import Binding, Mark, PlannedMark, Positions, SearchedMark, Start, StartMark
+from ticketguard.embedding.interface import (
+    Binding,
+    Mark,
+    MovingMark,
+    PlannedMark,
+    Positions,
+    SearchedMark,
+    Start,
+    StartMark,
+)
 from ticketguard.errors import ConfigurationError, TicketguardWarning
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_of
@@ -112,9 +121,9 @@ class SearchPlanting:
             ticket, cannot carry; by default where no marks are named. Otherwise it is refused.
 
     Raises:
-        ConfigurationError: Neither a search nor its start can carry any of the marks, one is for a start that is not
-            random, the level is out of range, or the ticket is to keep half of its positions or more: there a planted
-            graph is in what is missing.
+        ConfigurationError: Neither a search nor its start can carry any of the marks, one needs a ticket first, or one
+            is for a start that is not random; the level is out of range; or the ticket is to keep half of its positions
+            or more: there a planted graph is in what is missing.
     """
 
     def __init__(
@@ -133,6 +142,11 @@ class SearchPlanting:
         self._leave_out = marks is None if leave_out is None else leave_out
         usual = usual_marks(info) if given else usual_marks_from_start(info)
         self._marks = checked_marks(usual if marks is None else marks)
+        if moving := [mark.scheme for mark in self._marks if isinstance(mark, MovingMark)]:
+            raise ConfigurationError(
+                f"mark '{moving[0]}' moves edges of a ticket that is there, and cannot be planted during the search: "
+                "find the ticket first, then mark it with embed"
+            )
         self._is_in_start = any(isinstance(mark, StartMark) for mark in self._marks)
         searched = next((mark for mark in self._marks if isinstance(mark, SearchedMark)), None)
         if given and self._is_in_start:

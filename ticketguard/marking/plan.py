@@ -19,7 +19,16 @@ from ticketguard.credentials.claim import MarkClaim
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.vault import Vault
-from ticketguard.embedding.interface import Answers, Binding, Mark, PlannedMark, Start, WatchingMark
+from ticketguard.embedding.interface import (
+    Answers,
+    Binding,
+    Mark,
+    MatchedMark,
+    MovingMark,
+    PlannedMark,
+    Start,
+    WatchingMark,
+)
 from ticketguard.errors import TicketguardError, TicketguardWarning
 from ticketguard.graph import KnownGroups, known_groups
 from ticketguard.keyed import SECRET_BYTES
@@ -136,6 +145,8 @@ def planned(
 ) -> Plan:
     """Draw marks, each into what the ones before it left, and return their plan.
 
+    Those that need given positions are drawn first: others have positions to choose from.
+
     Args:
         marks: The marks with what the claim will say of each.
         draw: Draws one.
@@ -149,15 +160,25 @@ def planned(
     Raises:
         CapacityError, ConfigurationError: A mark could not be proved at the claim's level.
     """
-    drawn: list[PlannedMark] = []
-    claims: list[MarkClaim] = []
-    for mark, claim in marks:
+    claimed = list(marks)
+    drawn: dict[str, PlannedMark] = {}
+    claims: dict[str, MarkClaim] = {}
+    for mark, claim in sorted(claimed, key=lambda each: not isinstance(each[0], MovingMark)):
         binding = Binding(secret=vault.secret, commitment=claim.commitment)
-        drawn.append(draw(mark, start, binding, claim))
-        start = drawn[-1].start
+        planned = draw(mark, start, binding, claim)
+        start = planned.start
         scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=reference)
-        claims.append(with_leaves(claim, drawn[-1]))
-    return Plan(ticket=ticket, owner=owner, vault=vault, start=start, planned=drawn, claims=tuple(claims), ask=ask)
+        drawn[mark.scheme], claims[mark.scheme] = planned, with_leaves(claim, planned)
+    in_order = [drawn[mark.scheme] for mark, _ in claimed]
+    return Plan(
+        ticket=ticket,
+        owner=owner,
+        vault=vault,
+        start=start,
+        planned=[mark.under(start.mask) if isinstance(mark, MatchedMark) else mark for mark in in_order],
+        claims=tuple(claims[mark.scheme] for mark, _ in claimed),
+        ask=ask,
+    )
 
 
 class Plan:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ticketguard.marking.choosing import MarkChoice, SizedMark
+from ticketguard.marking.choosing import DECODED, MarkChoice, SizedMark
 from ticketguard.reporting.plots import blank_figure, own_style, png_of, set_title
 from ticketguard.reporting.text import log10_text, table_lines
 from ticketguard.verification.registry import USUAL, scheme
@@ -25,6 +26,8 @@ _SMALLER, _ROWS = 6, 10
 _CHOSEN_COLOUR, _NEEDED_COLOUR, _OTHER_COLOUR = "#c8102e", "#3b4a5a", "#9aa5b1"
 # Below what the picture shows: no evidence has no place on a logarithmic axis.
 _LEAST = 0.1
+# Of the axis, what a label of four digits takes.
+_LABEL_WIDTH = 0.06
 _LINES = (
     "#3b4a5a",
     "#1b7f79",
@@ -77,7 +80,12 @@ def _size_document(sized: SizedMark) -> dict[str, Any]:
 
 def _foreseen_document(foreseen: Sequence[Foresight]) -> list[dict[str, Any]]:
     return [
-        {"theft": seen.theft.name, "log10_p": seen.log10_p, "unlucky_log10_p": seen.unlucky_log10_p}
+        {
+            "theft": seen.theft.name,
+            "log10_p": seen.log10_p,
+            "unlucky_log10_p": seen.unlucky_log10_p,
+            **({} if seen.decoded is None else {"decoded": seen.decoded}),
+        }
         for seen in foreseen
     ]
 
@@ -113,11 +121,13 @@ def command_line(choice: MarkChoice, *, file: str) -> str:
         file: The ticket's.
     """
     assert choice.chosen is not None
-    named = {field: f"--{option}" for option, field in scheme(choice.scheme).options.items()}
+    named = {field: f"--{option.replace('_', '-')}" for option, field in scheme(choice.scheme).options.items()}
     words = ["ticketguard", "embed", shlex.quote(file), "--owner", "owner.key"]
-    for name, value in choice.chosen.size.settings.items():
+    for name, value in {**choice.chosen.size.settings, **_other_settings(choice.chosen)}.items():
         words += (
-            [named[name], f"{value:g}"] if name in named else ["--mark-option", f"{choice.scheme}.{name}={value:g}"]
+            [named[name], _written(value)]
+            if name in named
+            else ["--mark-option", shlex.quote(f"{choice.scheme}.{name}={_written(value)}")]
         )
     wanted = tuple(mark.scheme for mark in choice.wanted)
     if wanted != USUAL:
@@ -125,6 +135,24 @@ def command_line(choice: MarkChoice, *, file: str) -> str:
     if choice.level_bits != DEFAULT_LEVEL_BITS:
         words += ["--level-bits", str(choice.level_bits)]
     return " ".join(words)
+
+
+def _other_settings(sized: SizedMark) -> dict[str, Any]:
+    """Return what the mark's owner has set besides its size."""
+    mark: Any = sized.size.mark
+    given = {field.name: getattr(mark, field.name) for field in dataclasses.fields(mark)}
+    usual = type(mark)()
+    return {
+        name: value
+        for name, value in given.items()
+        if name not in sized.size.settings and value != getattr(usual, name) and value is not None
+    }
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _besides(name: str, foreseen: Sequence[Foresight]) -> str:
@@ -170,15 +198,21 @@ def _shown(choice: MarkChoice) -> Sequence[SizedMark]:
 
 def _cell(choice: MarkChoice, seen: Foresight) -> str:
     exponent = f"{round(seen.unlucky_log10_p)}"
+    if seen.decoded is not None:
+        exponent += f" {seen.decoded:.0%}"
     return exponent if choice.keeps(seen) else f"({exponent})"
 
 
 def _legend(choice: MarkChoice) -> str:
+    shown = ""
+    if choice.sizes[0].foreseen[0].decoded is not None:
+        shown = f" In percent: copies whose picture is decoded, which has to be {DECODED:.0%}."
     tests = "1 mark" if len(choice.wanted) == 1 else f"{len(choice.wanted)} marks"
     return (
         f"Under each theft: log10 p, which 19 copies in 20 reach. {choice.looks} looks are paid for; at a level of "
         f"{choice.level_bits} bits for {tests}, p of each has to be {log10_text(choice.needed_log10_p)} or less. "
-        f"(In brackets): less than {choice.margin:g} times that evidence. *: must be survived. Moved: edges that the "
+        f"(In brackets): less than {choice.margin:g} times that evidence{' or decoded too rarely' if shown else ''}."
+        f"{shown} *: must be survived. Moved: edges that the "
         "mark takes. AUC: how well an edge's layer alone tells that it was moved; 0.5 is not at all. All of this is "
         "computed; nothing was trained."
     )
@@ -194,27 +228,44 @@ def choice_picture(choice: MarkChoice, *, title: str = "") -> bytes:
     """
     figure = blank_figure(8.0, 7.6)
     evidence, moved, auc = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
-    shares = [_share(sized) for sized in choice.sizes]
+    shares = [_place(sized) for sized in choice.sizes]
     _draw_evidence(evidence, choice, shares)
     _draw_cost(moved, shares, [sized.size.moved_edges for sized in choice.sizes], label="edges moved")
     moved.set_yscale("log")
     _draw_cost(auc, shares, [sized.size.layers_auc for sized in choice.sizes], label="AUC by layer")
     auc.set_ylim(bottom=0.5)
     auc.set_xscale("log")
-    auc.set_xticks(shares, [f"{share:g}" for share in shares], fontsize=8)
+    apart = _apart(shares)
+    auc.set_xticks(apart, [f"{share:g}" for share in apart], fontsize=8)
     auc.minorticks_off()
-    auc.set_xlabel(f"{next(iter(choice.sizes[0].size.settings)).replace('_', ' ')} in percent")
+    auc.set_xlabel(_along(choice.sizes[0]))
     if choice.chosen is not None:
         for axis in (evidence, moved, auc):
-            axis.axvline(_share(choice.chosen), color=_CHOSEN_COLOUR, linewidth=6, alpha=0.18, zorder=0)
+            axis.axvline(_place(choice.chosen), color=_CHOSEN_COLOUR, linewidth=6, alpha=0.18, zorder=0)
     if title:
         set_title(figure, title)
     return png_of(figure)
 
 
-def _share(sized: SizedMark) -> float:
-    """Return the first setting in percent: the one that makes the size."""
-    return 100 * next(iter(sized.size.settings.values()))
+def _place(sized: SizedMark) -> float:
+    """Return where a size is drawn: at its first setting in percent, if that is a share, or at the edges it moves."""
+    first = next(iter(sized.size.settings.values()))
+    return 100 * first if first < 1 else sized.size.moved_edges
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Return the places on a logarithmic axis whose labels do not run into the one before."""
+    step = (max(places) / min(places)) ** _LABEL_WIDTH
+    found: list[float] = []
+    for place in sorted(places):
+        if not found or place >= step * found[-1]:
+            found.append(place)
+    return found
+
+
+def _along(sized: SizedMark) -> str:
+    name, first = next(iter(sized.size.settings.items()))
+    return f"{name.replace('_', ' ')} in percent" if first < 1 else "edges moved"
 
 
 def _draw_evidence(axis: Axes, choice: MarkChoice, shares: Sequence[float]) -> None:

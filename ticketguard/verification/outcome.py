@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ticketguard.graph.alignment import Alignment
+from ticketguard.ticket import BoolArray
 from ticketguard.verification.doubts import doubts_about
 from ticketguard.verification.networks import Network
 from ticketguard.verification.passes import Passes, how_it_lay
@@ -101,6 +102,7 @@ class Outcome(Generic[Count]):
         expected: float,
         details: Mapping[str, Any],
         assumptions: tuple[str, ...],
+        pictures: Mapping[str, BoolArray] | None = None,
     ) -> Evidence:
         """Say what it means.
 
@@ -113,6 +115,7 @@ class Outcome(Generic[Count]):
             details: What else there is to say: what was read of the network, with "missing_layers",
                 "unreadable_layers", "values_not_finite" and "unreadable_networks", among it.
             assumptions: What the test rests on.
+            pictures: What a person can look at, as `Evidence` has it.
         """
         log10_p, attainable = self.corrected(self.best.log10_p), self.corrected(self.attainable_log10_p)
         status = decide(log10_p, threshold_log10_p=self.threshold_log10_p, attainable_log10_p=attainable)
@@ -141,4 +144,5 @@ class Outcome(Generic[Count]):
                 **details,
             },
             assumptions=assumptions,
+            pictures=pictures or {},
         )

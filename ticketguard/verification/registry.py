@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the command line's help reads the names, and should not wai
 SCHEMES: dict[str, str] = {
     "planted-graph": "ticketguard.verification.planted_graph.scheme:SCHEME",
     "keyed-signs": "ticketguard.verification.keyed_signs.scheme:SCHEME",
+    "qr-code": "ticketguard.verification.qr_code.scheme:SCHEME",
     "trigger-set": "ticketguard.verification.trigger_set:SCHEME",
 }
 # The marks that a ticket gets where none are named, as far as they fit it.

@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from ticketguard.embedding.interface import Mark
 from ticketguard.ticket import Ticket
+from ticketguard.verification.hypergeometric import Doubles
 from ticketguard.verification.interface import Scheme
 from ticketguard.verification.thefts import Theft
 
@@ -23,11 +26,27 @@ class Foresight:
         theft: Which.
         log10_p: Of an ordinary copy, corrected for the verifier's looks.
         unlucky_log10_p: What nineteen copies in twenty show at least.
+        decoded: How likely the picture that the mark shows is decoded; None for a mark that shows none.
     """
 
     theft: Theft
     log10_p: float
     unlucky_log10_p: float
+    decoded: float | None = None
+
+
+def auc_of_layers(moved: Doubles, others: Doubles) -> float:
+    """Return the AUC of naming first the edges of the layers with the highest share of moved edges; ties count half.
+
+    Args:
+        moved: Edges of a mark, a layer each.
+        others: The others.
+    """
+    order = np.argsort(-moved / np.maximum(moved + others, 1.0), kind="stable")
+    after_it = others.sum() - np.cumsum(others[order])
+    right = float(moved[order] @ (after_it + others[order] / 2))
+    pairs = float(moved.sum() * others.sum())
+    return max(0.5, right / pairs) if pairs else 0.5
 
 
 class Size(Protocol):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from ticketguard.ticket import BoolArray
 
 Status: TypeAlias = Literal["supported", "not_supported", "inconclusive"]
 
@@ -55,6 +58,7 @@ class Evidence:
         threshold_log10_p: What this test had to reach: the claim's level, divided by the number of planned tests.
         details: Numbers behind the test: readings, factors, decoys, queries.
         assumptions: What the p-value rests on.
+        pictures: What a person can look at, by name: modules, shape (rows, columns), True for black.
     """
 
     mark: str
@@ -66,6 +70,7 @@ class Evidence:
     threshold_log10_p: float
     details: Mapping[str, Any]
     assumptions: tuple[str, ...]
+    pictures: Mapping[str, BoolArray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,10 +132,13 @@ class Verdict:
         return any(item.details.get("stopped") for item in self.evidence)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as the document that ``docs/schema/verdict.json`` describes."""
+        """Return the verdict as the document that ``docs/schema/verdict.json`` describes; it has no pictures."""
+        fields = dataclasses.asdict(self)
+        for item in fields["evidence"]:
+            del item["pictures"]
         return {
             "version": VERDICT_VERSION,
-            **dataclasses.asdict(self),
+            **fields,
             "tests": self.tests,
             "log10_p": self.log10_p,
         }

@@ -14,7 +14,7 @@ from ticketguard.errors import ConfigurationError
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.counting import looks_at_one
 from ticketguard.verification.planted_graph.foresight import Copy, Outline, PerLayer, after, untouched
-from ticketguard.verification.sizing import ONE_IN_TWENTY, Foresight
+from ticketguard.verification.sizing import ONE_IN_TWENTY, Foresight, auc_of_layers
 from ticketguard.verification.thefts import Theft
 
 SHARES = (
@@ -75,12 +75,7 @@ class PlantedSize:
     @property
     def layers_auc(self) -> float:
         """AUC of naming first the edges of the layers with the highest share of moved edges; ties count half."""
-        rest = self.outline.edges - self.moved
-        order = np.argsort(-self.moved / np.maximum(self.outline.edges, 1.0), kind="stable")
-        after_it = rest.sum() - np.cumsum(rest[order])
-        right = float(self.moved[order] @ (after_it + rest[order] / 2))
-        pairs = float(self.moved.sum() * rest.sum())
-        return max(0.5, right / pairs) if pairs else 0.5
+        return auc_of_layers(self.moved, self.outline.edges - self.moved)
 
     def foresee(self, theft: Theft) -> Foresight:
         """Say what a copy will show after a theft, once the verifier's looks are paid for."""

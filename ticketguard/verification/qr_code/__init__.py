@@ -1,0 +1,1 @@
+"""The QR code as it is read from weights."""
