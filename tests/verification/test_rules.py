@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = "verification/test_by_the_page.py"
 TICKET_PAGE = "ticket/test_ticket_by_the_page.py"
 START = "ticket/test_start_reference.py"
+CODE, CODE_PAGE = "verification/test_qr_code.py", "verification/test_code_by_the_page.py"
 SIGNS, SIGNS_PAGE = "verification/test_start_signs.py", "verification/test_signs_by_the_page.py"
 
 # Number of the rule → files under tests/ and their tests; "" is this file.
@@ -170,6 +171,34 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
              SIGNS_PAGE: ("a_verdict_is_what_the_page_computes",)},
     "KS14": {SIGNS: ("every_network_is_paid_for",)},
     "KS15": {SIGNS: ("ownership_is_supported_down_to_the_level_itself",)},
+    # qr-code.md
+    "QR1": {CODE: ("another_version_is_refused",)},
+    "QR2": {CODE: ("committed_parameters_out_of_range_are_refused", "missing_parameters_are_refused")},
+    "QR3": {CODE: ("channel_groups_that_the_commitment_does_not_bind_are_not_used",)},
+    "QR4": {CODE_PAGE: ("the_text_and_its_bits_are_the_published_ones",)},
+    "QR5": {CODE_PAGE: ("the_text_and_its_bits_are_the_published_ones",
+                        "bits_are_those_that_another_walk_over_the_symbol_finds")},
+    "QR6": {CODE: ("more_pairs_than_the_reference_has_room_for_are_refused",)},
+    "QR7": {"embedding/test_pairs.py": ("any_pairs_are_distinct_empty_positions_in_every_layers_share",),
+            CODE_PAGE: ("pairs_are_the_published_ones",)},
+    "QR8": {CODE_PAGE: ("pairs_are_the_published_ones", "a_second_implementation_draws_the_published_pairs")},
+    "QR9": {"embedding/test_pairs.py": ("edges_move_to_the_side_that_bit_and_coin_say_and_the_weakest_go",),
+            CODE_PAGE: ("votes_are_the_published_ones",)},
+    "QR10": {CODE_PAGE: ("votes_are_the_published_ones", "a_verdict_is_what_the_page_computes")},
+    "QR11": {CODE_PAGE: ("votes_are_the_published_ones",),
+             CODE: ("votes_of_a_layer_that_lost_more_weigh_less", "no_reading_or_weight_looks_at_a_coin")},
+    "QR12": {"verification/test_weighted_coins.py": ("any_tail_is_exact_and_never_too_small",
+                                                     "p_is_as_rare_as_it_says_over_all_outcomes"),
+             CODE: ("wrong_keys_have_p_values",)},
+    "QR13": {CODE: ("a_permuted_copy_is_put_in_order_and_read", "the_alignment_never_sees_a_pair")},
+    "QR14": {CODE: ("missing_layers_acquit_nobody", "what_an_intact_copy_could_not_show_acquits_nobody",
+                    "a_stranger_is_inconclusive_for_it_could_not_be_aligned")},
+    "QR15": {CODE: ("every_reading_is_paid_for_as_stored_and_aligned",),
+             CODE_PAGE: ("a_verdict_is_what_the_page_computes",)},
+    "QR16": {CODE: ("every_network_is_paid_for",)},
+    "QR17": {CODE: ("ownership_is_supported_down_to_the_level_itself",)},
+    "QR18": {CODE: ("a_code_that_decodes_to_something_else_is_never_counted",),
+             CODE_PAGE: ("no_text_changes_a_verdict",)},
     # trigger-set.md
     "TS1": {"": ("another_version_of_a_scheme_is_refused",)},
     "TS2": {"": ("committed_parameters_out_of_range_are_refused",),
