@@ -1,6 +1,6 @@
 """Bits in a mask: an edge goes to one of two positions that are both empty in the reference.
 
-Written down for a second implementation in ``signatures/qr-code.md``. Which positions are paired follows from the
+Written down for a second implementation under ``signatures/``. Which positions are paired follows from the
 owner's key and the reference, and a fair coin of the key's own is added to every bit. A suspect that does not derive
 from the marked ticket therefore has an edge at the right position of a pair, and none at the other, as often as the
 opposite, whatever the bits and whatever the suspect.
