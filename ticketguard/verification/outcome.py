@@ -96,7 +96,7 @@ class Outcome(Generic[Count]):
         self,
         *,
         mark: str,
-        reading: str,
+        reading: Mapping[str, Any],
         statistic: str,
         observed: int,
         expected: float,
@@ -108,7 +108,7 @@ class Outcome(Generic[Count]):
 
         Args:
             mark: The scheme.
-            reading: Name of the strongest pass's reading.
+            reading: The strongest pass's, by name as "reading", and what belongs to it.
             statistic: What was counted in it, in words.
             observed: The count.
             expected: Its mean, were the suspect not derived from the marked ticket.
@@ -134,7 +134,7 @@ class Outcome(Generic[Count]):
             threshold_log10_p=self.threshold_log10_p,
             details={
                 **({"why": doubts} if doubts else {}),
-                "reading": reading,
+                **reading,
                 "aligned": self.alignment is not None,
                 "read_to_the_end": bool(self.alignments) and not any(tried.is_part for tried in self.alignments),
                 **how_it_lay(self.alignment, self.alignments),

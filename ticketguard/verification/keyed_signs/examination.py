@@ -118,7 +118,7 @@ def examine_signs(
     best, sight = outcome.best.best, outcome.best.sight
     return outcome.evidence(
         mark=SCHEME,
-        reading=best.reading.name,
+        reading={"reading": best.reading.name},
         statistic="weights with the sign that the owner's key gave the start weights",
         observed=best.agreements,
         expected=best.votes / 2,

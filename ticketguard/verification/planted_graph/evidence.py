@@ -34,12 +34,11 @@ def evidence_of(
     layers, decoys = best.counted.layers, _decoys(best, binding, parameters)
     return outcome.evidence(
         mark=planted_graph.SCHEME,
-        reading=best.counted.reading.name,
+        reading={"reading": best.counted.reading.name, **_signs(best)},
         statistic=_statistic(best),
         observed=best.counted.hits,
         expected=sum(layer.expected for layer in layers),
         details={
-            **_signs(best),
             **({} if outcome.alignment is None else {"layout": best.layout}),
             "decoy_keys": len(decoys),
             "decoy_log10_p": outcome.corrected(min(decoys)),
