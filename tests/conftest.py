@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from ticketguard.verification import decoys
+
 # What decides a verdict has a floor of coverage (Makefile): by its own tests, which are fast.
 COVERING = [Path(__file__).parent / folder for folder in ("verification", "credentials")]
+
+MOST_DECOYS = decoys.MOST_DECOYS
 
 # A busy machine is no failure: tests are not timed.
 settings.register_profile("ticketguard", deadline=None)
 settings.load_profile("ticketguard")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_decoys() -> Iterator[None]:
+    """Show few decoy keys: they decide nothing, and are half of what the verification of a small network costs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoys, "MOST_DECOYS", decoys.LEAST_DECOYS)
+        yield
+
+
+@pytest.fixture
+def all_decoys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show as many decoy keys as a verification does."""
+    monkeypatch.setattr(decoys, "MOST_DECOYS", MOST_DECOYS)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -240,7 +240,7 @@ DOCUMENTS = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(DOCUMENTS)
 def test_any_document_is_refused_or_gives_groups_that_are_apart(document: object) -> None:
     shapes = {"w": (5, 6), "v": (4, 3, 2)}

@@ -35,7 +35,7 @@ def shapes_of(draw: st.DrawFn, size: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_every_element_keeps_its_unit(data: st.DataObject) -> None:
     units = Units()

@@ -104,12 +104,12 @@ def ends_of(mask: np.ndarray) -> Ends:
 @pytest.mark.parametrize("net", SHAPES)
 @pytest.mark.parametrize("edges", ["sparse", "half", "same degrees", "same degrees, denser", "some rows full"])
 def test_what_is_expected_of_unrelated_networks_is_what_they_share(edges: str, net: str) -> None:
-    """Where nothing is matched: 300 of each kind, mean 0 and standard deviation 1 to within their noise."""
+    """Where nothing is matched: 150 of each kind, mean 0 and standard deviation 1 to within their noise."""
     reference, weights = drawn(SHAPES[net], edges, 0)
     _, held_out = split({name: strongest_edges(weights[name], 1, reference.mask[name]) for name in reference.mask})
     luck = np.random.default_rng(1)
     seen = []
-    for _ in range(300):
+    for _ in range(150):
         masks = {name: MASKS[edges](luck, shape) for name, shape in SHAPES[net].items()}
         seen.append(Likeness.of(held_out, {name: ends_of(mask) for name, mask in masks.items()}).deviations)
     # Rows whose edges multiply up to what is full are not what odds make of them, by a little.

@@ -346,6 +346,7 @@ def test_what_cannot_be_checked_is_an_error() -> None:
         tg.verify(tg.Checkpoint(marked_weights(planted)), forged, answers=Suspect(wrong))
 
 
+@pytest.mark.usefixtures("all_decoys")
 def test_decoys_go_through_the_same_steps_and_decide_nothing() -> None:
     made, reference = claim_of("sparse")
     suspect = steered(made, 0, "innocent")

@@ -28,7 +28,7 @@ from ticketguard.verification.registry import scheme
 from ticketguard.verification.sizing import ONE_IN_TWENTY, SizedScheme
 from ticketguard.verification.thefts import Theft
 
-KEYS = 8
+KEYS = 6
 SCHEME = scheme("planted-graph")
 assert isinstance(SCHEME, SizedScheme)
 
@@ -120,7 +120,7 @@ def test_what_is_foreseen_is_what_is_read_after_the_theft(name: str, theft: str,
     mean = statistics.mean(shown)
     spread = (foreseen.unlucky_log10_p - foreseen.log10_p) / ONE_IN_TWENTY
     assert foreseen.log10_p == pytest.approx(mean, abs=3 * spread / math.sqrt(KEYS) + 0.04 * abs(mean) + 0.5)
-    # One in twenty is expected; four of eight would come once in three thousand.
+    # One in twenty is expected; four of six would come once in ten thousand.
     assert sum(log10_p > 0.99 * foreseen.unlucky_log10_p + 0.5 for log10_p in shown) < 4
 
 

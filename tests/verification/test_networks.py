@@ -258,35 +258,33 @@ STREAMS = (
 
 
 @pytest.fixture(scope="module")
-def stack() -> tuple[tg.Credential, dict[str, np.ndarray]]:
-    """A credential, and its marked weights with all channels permuted."""
+def stack() -> tuple[tg.Credential, dict[str, np.ndarray], float]:
+    """A credential, its marked weights with all channels permuted, and what these show."""
     ticket = unmarked_ticket(BLOCKS, density=0.25)
     made = planted_mark(groups=STREAMS, reference=ticket.reference())
     groups = groups_from_json(STREAMS)
     generator = np.random.default_rng(7)
     orders = [generator.permutation(group_channels(group)) for group in groups]
-    return signed(made, groups=STREAMS, reference=ticket.reference()), permute(
-        marked_weights(made, ticket), groups, orders
-    )
+    credential = signed(made, groups=STREAMS, reference=ticket.reference())
+    stolen = permute(marked_weights(made, ticket), groups, orders)
+    return credential, stolen, evidence(stolen, credential).log10_p
 
 
-@pytest.mark.parametrize("style", ["shuffled", "numbered"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("style", "seed"), [("shuffled", 0), ("shuffled", 1), ("numbered", 0)])
 def test_a_permuted_network_whose_names_were_dealt_out_is_found(
-    style: Literal["shuffled", "numbered"], seed: int, stack: tuple[tg.Credential, dict[str, np.ndarray]]
+    style: Literal["shuffled", "numbered"], seed: int, stack: tuple[tg.Credential, dict[str, np.ndarray], float]
 ) -> None:
-    credential, stolen = stack
-    plain = evidence(stolen, credential)
+    credential, stolen, plain = stack
     renaming = Renaming.drawn(stolen, generator=np.random.default_rng(seed), style=style)
     found = evidence(renaming.apply(stolen), credential)
     assert (found.status, found.details["missing_layers"]) == ("supported", [])
-    assert found.log10_p <= 0.8 * plain.log10_p
+    assert found.log10_p <= 0.8 * plain
 
 
 def test_old_shapes_beside_a_cut_network_do_not_take_its_place(
-    stack: tuple[tg.Credential, dict[str, np.ndarray]],
+    stack: tuple[tg.Credential, dict[str, np.ndarray], float],
 ) -> None:
-    credential, stolen = stack
+    credential, stolen, _ = stack
     cut = {
         name: layer[:33] if "up" in name else layer[:, :33] if "down" in name else layer
         for name, layer in stolen.items()

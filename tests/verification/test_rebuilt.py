@@ -81,11 +81,12 @@ def test_dead_neurons_in_the_place_of_removed_ones_hide_nothing_more(net: Marked
     assert found.details["channels_not_recognised"] > 0
 
 
-@pytest.mark.parametrize("number", range(1, 8))
-def test_turned_kernels_are_turned_back(name: str, net: Marked, untouched: float, number: int) -> None:
-    found = evidence(turned_and_permuted(number)(net, np.random.default_rng(0)), net.credential)
-    assert (found.status, found.log10_p) == ("supported", pytest.approx(untouched, rel=0.05))
-    assert found.details["kernels"].startswith("as stored" if name == "perceptron" else "kernel axes (")
+def test_turned_kernels_are_turned_back(name: str, net: Marked, untouched: float) -> None:
+    has_kernels = name != "perceptron"
+    for number in range(1, 8 if has_kernels else 2):
+        found = evidence(turned_and_permuted(number)(net, np.random.default_rng(0)), net.credential)
+        assert (found.status, found.log10_p) == ("supported", pytest.approx(untouched, rel=0.05))
+        assert found.details["kernels"].startswith("kernel axes (" if has_kernels else "as stored")
 
 
 @pytest.fixture(scope="module")

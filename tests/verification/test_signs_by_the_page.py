@@ -164,6 +164,7 @@ def test_a_verdict_is_what_the_page_computes() -> None:
         assert verdict.evidence[0].details["looks"] == 10
 
 
+@pytest.mark.usefixtures("all_decoys")
 def test_decoys_are_counted_as_the_owners_key_is() -> None:
     weights = drawn_start({"a.weight": (20, 30)}, seed=3)
     reference = bound(weights)
