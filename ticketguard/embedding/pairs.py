@@ -26,6 +26,9 @@ from ticketguard.ticket import BoolArray, Mask
 MOST_CANDIDATES = 200
 # A code takes at most one in so many of a layer's edges, and leaves most of its empty positions.
 ROOM = 4
+# Edges of a layer that are listed once for all keys; a longer list is made anew for each, and takes its memory for as
+# long as one layer is drawn.
+MOST_HELD = 2**20
 
 Bits = npt.NDArray[np.uint8]
 
@@ -118,9 +121,12 @@ class PairedLayers:
             yield empty[rest.integers(len(empty), 2 * count)].tolist()
 
     def _kept(self, name: str) -> Positions:
-        if name not in self._edges:
-            self._edges[name] = np.flatnonzero(self._reference[name].reshape(-1))
-        return self._edges[name]
+        if name in self._edges:
+            return self._edges[name]
+        edges = np.flatnonzero(self._reference[name].reshape(-1))
+        if len(edges) <= MOST_HELD:
+            self._edges[name] = edges
+        return edges
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

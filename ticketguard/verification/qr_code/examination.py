@@ -141,12 +141,11 @@ def examine_code(way: Way, binding: Binding, parameters: CodeParameters, *, thre
     seen = decoded(parameters.code.symbol, modules)
     return outcome.evidence(
         mark=SCHEME,
-        reading=reading.reading.name,
+        reading={**_what_is_seen(seen, own, modules), "reading": reading.reading.name},
         statistic="pairs of positions whose edge is where the owner's key and the claim's code say",
         observed=agreement.right,
         expected=agreement.votes / 2,
         details={
-            **_what_is_seen(seen, own, modules),
             **_decoys(outcome, own, binding),
             "pairs": parameters.code.edges,
             "pairs_read": agreement.votes,
