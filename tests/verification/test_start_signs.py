@@ -346,6 +346,25 @@ def test_a_planted_graph_may_bind_the_same_start() -> None:
     assert found.evidence[1].status != "supported"
 
 
+def test_a_permuted_copy_that_was_trained_from_other_weights_is_put_in_order_by_its_edges() -> None:
+    """Training keeps weights that start large: where the edges of a stolen mask are says which channel is which."""
+    parameters = {"secret_ppm": 30_000, "share_ppm": 100_000, "density_ppm": 100_000}
+    planted = sign_mark(REFERENCE, parameters=parameters, groups=GROUPS, scheme="planted-graph")
+    generator = np.random.default_rng(11)
+    suspect: dict[str, Array] = {}
+    for name, layer in as_if_trained(START, density=0.1).items():
+        drawn = by_the_page.secret_positions(SECRET, planted.commitment, name, layer.size, 30_000)
+        is_secret = np.isin(np.arange(layer.size), sorted(drawn)).reshape(layer.shape)
+        edges = (layer != 0) | (is_secret & (generator.random(layer.shape) < 0.3))
+        suspect[name] = np.where(edges, generator.normal(size=layer.shape), 0).astype(np.float32)
+    credential = credential_of(planted, MADE, reference=REFERENCE, groups=GROUPS)
+    stored, moved = (tg.verify(tg.Checkpoint(one), credential) for one in (suspect, permuted(suspect)))
+    assert (stored.status, moved.status) == ("supported", "supported")
+    assert moved.evidence[0].details["channels_out_of_place"] > 190
+    assert moved.log10_p < 0.9 * stored.log10_p < -20
+    assert moved.evidence[1].log10_p > -3
+
+
 def test_room_is_what_an_untouched_copy_has_votes_for() -> None:
     mask = Mask(layers={name: layer != 0 for name, layer in DENSER.items()})
     SCHEME.require_room(MADE, BINDING, marked=mask, reference=REFERENCE)

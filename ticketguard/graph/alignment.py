@@ -19,7 +19,7 @@ import numpy as np
 
 from ticketguard.errors import TensorError, UnverifiableError
 from ticketguard.graph.by_signs.coded import Signs, StartSigns, signs_of
-from ticketguard.graph.by_signs.search import Found as SignsFound
+from ticketguard.graph.by_signs.found import Found as SignsFound
 from ticketguard.graph.by_signs.search import SignSearch
 from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
 from ticketguard.graph.likeness import LEAST_DEVIATIONS, LEAST_EXCESS

@@ -114,6 +114,19 @@ class Likeness:
         return cls(found=found, expected=expected, variance=variance, most=most)
 
     @classmethod
+    def together(cls, parts: Sequence[Likeness]) -> Likeness:
+        """Return that of several layers, or of several things that were held out of a layer."""
+        found: dict[str, int] = {}
+        expected: dict[str, float] = {}
+        most: dict[str, float] = {}
+        for part in parts:
+            for name in part.found:
+                found[name] = found.get(name, 0) + part.found[name]
+                expected[name] = expected.get(name, 0.0) + part.expected[name]
+                most[name] = most.get(name, 0.0) + part.most[name]
+        return cls(found=found, expected=expected, variance=sum(part.variance for part in parts), most=most)
+
+    @classmethod
     def in_turns(
         cls, held_out: Mapping[str, HeldOut], aligned: Mapping[str, Ends], turns: Sequence[Mapping[str, IndexArray]]
     ) -> list[Likeness]:

@@ -67,6 +67,18 @@ class Budget:
         """Whether any is."""
         return self._left >= 0
 
+    def set_aside(self, share: float) -> Budget:
+        """Take a *share* of what is left, for what comes last; `give_back` what is left of it."""
+        aside = Budget(0)
+        aside._left = int(share * max(0, self._left))
+        self._left -= aside._left
+        return aside
+
+    def give_back(self, aside: Budget) -> None:
+        """Take back what is left of what was set aside."""
+        self._left += aside._left
+        self.kept = self.kept and aside.kept
+
     def spend(self, steps: int) -> bool:
         """Say whether so many steps are left; once they are not, matching ends with what it has."""
         self._left -= steps

@@ -11,9 +11,9 @@ from drawn_start import a_start, trained, unrelated
 
 from ticketguard.graph import align, groups_from_json
 from ticketguard.graph.by_signs.coded import StartSigns, signs_of
-from ticketguard.graph.by_signs.judging import judged
-from ticketguard.graph.by_signs.scoring import Scoring
-from ticketguard.graph.by_signs.sweeping import State as Found
+from ticketguard.graph.by_signs.judging import agreeing
+from ticketguard.graph.by_signs.scoring import SIGNS, Scoring
+from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import Budget
 from ticketguard.graph.similarity import strongest_edges
 
@@ -46,7 +46,8 @@ def test_held_out_signs_of_an_unrelated_suspect_agree_by_chance_however_it_was_f
             signs = (kinds[name] // 8 == 1).astype(int) - (kinds[name] // 8 == 2)
             fit = (np.sign(layer) * signs.reshape(layer.shape)).sum(axis=1)
             flips[name] = np.where(fit < 0, -1, 1).astype(np.float32)
-        seen.append(judged(starts, scoring, Found(places=(), tables={}, flips=flips)).deviations)
+        signs = {name: scoring.aligned(name, (), flips)[..., SIGNS] for name in SMALL}
+        seen.append(Likeness.together([agreeing(name, starts[name], signs[name]) for name in SMALL]).deviations)
     assert abs(np.mean(seen)) < 0.2
     assert np.std(seen) == pytest.approx(1, abs=0.15)
 

@@ -57,7 +57,7 @@ def test_a_dense_suspect_is_compared_by_its_strongest_weights() -> None:
     few = align(suspect, reference, GROUPS, counts=counts)
     same = align({name: strongest(layer, 0.1) for name, layer in suspect.items()}, reference, GROUPS, counts=counts)
     assert few.overlap == pytest.approx(same.overlap, abs=0.1)
-    assert few.overlap > found.overlap + 0.01
+    assert few.overlap > found.overlap
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import zlib
 from collections.abc import Mapping
@@ -14,49 +15,62 @@ from ticketguard.graph.groups import CHANNEL_AXES, GroupMember, IndexArray
 from ticketguard.graph.likeness import HELD_OUT
 from ticketguard.graph.similarity import Edges
 from ticketguard.graph.turns import KernelTurn
+from ticketguard.ticket import BoolArray
 from ticketguard.ticket.start_reference import SIGN, SIZES, StartReference
 
 Kinds = npt.NDArray[np.uint8]
 Signs = npt.NDArray[np.int8]
-# Of the start: votes of each size, positive anchors of each, and negative ones.
-VOTE, POSITIVE, NEGATIVE, KINDS = 0, SIZES, 2 * SIZES, 3 * SIZES
+# Of the start: votes of each size, positive anchors of each, and negative ones; and what is held out.
+VOTE, POSITIVE, NEGATIVE, UNSEEN, KINDS = 0, SIZES, 2 * SIZES, 3 * SIZES, 3 * SIZES + 1
+# What a byte that is drawn for a position is below where it is held out.
+HELD_BELOW = round(256 * HELD_OUT)
+# Sizes from here on are large: half of a start's.
+LARGE = SIZES // 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class StartSigns:
-    """A layer of the start as a matching sees it, and the anchors that are held out of it.
+    """A layer of the start as a matching sees it, and the positions that are held out of it.
 
     Attributes:
-        kinds: Size, and whether it is a vote (or held out), a positive or a negative anchor; (out, in, places).
-        held_out: Flat positions of anchors that no matching sees.
-        signs: Their signs, 1 or -1.
+        kinds: Size, and whether it is a vote, a positive or a negative anchor; or that it is held out; shape
+            (out, in, places).
+        held_out: Flat positions of which no matching sees sign or size.
+        held_kinds: Their kinds.
     """
 
     kinds: Kinds
     held_out: IndexArray
-    signs: npt.NDArray[np.int8]
+    held_kinds: Kinds
 
     @classmethod
     def of(cls, reference: StartReference, name: str) -> StartSigns:
-        """Return a layer of a start, a fifth of its anchors held out: the same ones, whatever layers are compared."""
+        """Return a layer of a start, a fifth of it held out: the same positions, whatever layers are compared."""
         layer = reference.layers[name]
         codes = layer.unpacked()
-        anchors = np.flatnonzero(reference.anchors(name))
-        is_held = np.random.default_rng(zlib.crc32(name.encode())).random(len(anchors)) < HELD_OUT
-        is_negative = codes >= SIGN
         kinds = codes % np.uint8(SIZES)
-        seen, held_out = anchors[~is_held], anchors[is_held]
-        kinds[seen] += np.where(is_negative[seen], NEGATIVE, POSITIVE).astype(np.uint8)
-        return cls(
-            kinds=kinds.reshape(in_three(layer.shape)),
-            held_out=held_out,
-            signs=np.where(is_negative[held_out], -1, 1).astype(np.int8),
-        )
+        kinds += np.where(codes >= SIGN, np.uint8(NEGATIVE), np.uint8(POSITIVE)) * reference.anchors(name)
+        drawn = np.random.default_rng(zlib.crc32(name.encode())).integers(256, size=len(kinds), dtype=np.uint8)
+        held_out = np.flatnonzero(drawn < HELD_BELOW)
+        held_kinds = kinds[held_out]
+        kinds[held_out] = UNSEEN
+        return cls(kinds=kinds.reshape(in_three(layer.shape)), held_out=held_out, held_kinds=held_kinds)
+
+    @functools.cached_property
+    def anchors(self) -> tuple[IndexArray, Signs]:
+        """The flat positions of the anchors that are held out, and their signs."""
+        anchors = self.held_kinds >= POSITIVE
+        return self.held_out[anchors], np.where(self.held_kinds[anchors] >= NEGATIVE, -1, 1).astype(np.int8)
+
+    @functools.cached_property
+    def is_large(self) -> BoolArray:
+        """Of the positions that are held out, which ones have a start that is among the larger half."""
+        return np.asarray(self.held_kinds % SIZES >= LARGE)
 
     def whole(self) -> Kinds:
-        """Return the kinds with the anchors that were held out."""
+        """Return the kinds with those that were held out."""
         kinds = self.kinds.copy().reshape(-1)
-        kinds[self.held_out] += np.where(self.signs > 0, POSITIVE, NEGATIVE).astype(np.uint8)
+        kinds[self.held_out] = self.held_kinds
         return kinds.reshape(self.kinds.shape)
 
 

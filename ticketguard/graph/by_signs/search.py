@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ticketguard.graph.by_signs.coded import Signs, StartSigns, turned
+from ticketguard.graph.by_signs.found import SURE, Found, completed, learned
 from ticketguard.graph.by_signs.judging import judged
 from ticketguard.graph.by_signs.scoring import Matrix, Place, Scoring
-from ticketguard.graph.by_signs.sweeping import (
-    Order,
-    State,
-    annealed,
-    converged,
-    made_up,
-    placed_once,
-    pointed,
-    relearned,
-    settled_in,
-    weighed,
-)
-from ticketguard.graph.by_signs.tables import ASSUMED
-from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup, IndexArray
-from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS, Likeness
+from ticketguard.graph.by_signs.sweeping import State, annealed, converged, made_up, placed_once, pointed
+from ticketguard.graph.by_signs.tables import ASSUMED, PRESENCE, Table
+from ticketguard.graph.groups import CHANNEL_AXES, ChannelGroup
+from ticketguard.graph.likeness import PART_DEVIATIONS, TRACE_DEVIATIONS
 from ticketguard.graph.matching import STEPS_A_LOOK, Budget, in_place
 from ticketguard.graph.search import Placed, read_off
 from ticketguard.graph.streams import Shape, Stream, bound_streams, loosened_streams
@@ -34,47 +23,10 @@ from ticketguard.graph.turns import UNTURNED, KernelTurn, turns_of
 # Sweeps of a matching outright, and of one that begins with little certainty.
 PASSES, FIRST_SWEEPS, LAST_SWEEPS = 6, 8, 6
 LEAST_CERTAIN, SETTLED = 0.1, 0.5
-# Sweeps at the end with all anchors, after what edges say was learned from what is aligned. A mean field is too sure;
-# that much more so is what leaves the most when channels are left out by it.
-SURE, LAST_SURE = 1.0, 1.5
-LEARNING_SWEEPS = 3
-# Channels that are less likely than this where they were put are not recognised.
-RECOGNISED = 0.3
+# Share of the work that is left that matching by all positions may take at the end.
+LAST_SHARE = 0.125
 # Turns are only looked for in small networks, of so many positions.
 MOST_POSITIONS_TURNED = 1_000_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """One solution.
-
-    Attributes:
-        scoring: What was compared.
-        turn: How the kernels were turned before.
-        state: What was found, made up.
-        likeness: How many of the signs that the matching did not see agree.
-        unsure: The same, not made up yet.
-    """
-
-    scoring: Scoring
-    turn: KernelTurn
-    state: State
-    likeness: Likeness
-    unsure: State
-
-    @property
-    def streams(self) -> tuple[Stream, ...]:
-        """The axes that were matched together."""
-        return self.scoring.streams
-
-    @property
-    def orders(self) -> list[Order]:
-        """Where the channels lie."""
-        return [np.asarray(place, dtype=np.int64) for place in self.state.places]
-
-    def recognised(self) -> list[Order]:
-        """Return the orders without the channels that are not likely where they were put."""
-        return [_recognised(order, place) for order, place in zip(self.orders, self.unsure.places, strict=True)]
 
 
 class SignSearch:
@@ -109,30 +61,32 @@ class SignSearch:
 
     def best(self) -> Found:
         """Return the solution that agrees best with what the matching did not see; matched again by all, if found."""
+        aside = self._budget.set_aside(LAST_SHARE)
         best: Found | None = None
         for found in self._tried():
-            if best is None or found.likeness.deviations > best.likeness.deviations:
-                best = found
+            if best is None or found.rank > best.rank:
+                best = self._followed(found)
             if best.likeness.is_clear or not self._budget.is_left:
                 break
         assert best is not None
-        # A part is a start for the rest, which are judged by the same anchors.
-        return self._completed(best) if best.likeness.is_found and not self._is_part else best
+        # A part is a start for the rest, which are judged by the same positions.
+        if best.likeness.is_found and not self._is_part:
+            best = completed(best, self._starts, aside)
+        self._budget.give_back(aside)
+        return best
 
-    def _completed(self, found: Found) -> Found:
-        """Match again by all anchors, after it was learned what edges say from what is aligned."""
-        kinds = {name: start.whole() for name, start in self._starts.items()}
-        scoring = Scoring(kinds, found.scoring.suspect, found.scoring.streams, self._budget)
-        state = relearned(scoring, found.state)
-        if scoring.is_small:
-            state = annealed(scoring, state, [SURE] * LEARNING_SWEEPS)
-            state = settled_in(relearned(scoring, state), made_up(scoring, state))
-            state = annealed(scoring, state, [SURE] * LEARNING_SWEEPS + [LAST_SURE] * LEARNING_SWEEPS)
-        else:
-            # Of so many edges hardly a channel is in doubt, and each sweep takes seconds.
-            state = converged(scoring, state, 1)
-            state = weighed(scoring, settled_in(state, state), LAST_SURE)
-        return dataclasses.replace(found, scoring=scoring, state=made_up(scoring, state), unsure=state)
+    def _followed(self, found: Found) -> Found:
+        """Go on from what has a trace and is not clear by signs, by what edges say there, as long as that is better."""
+        if self._is_part or found.likeness.deviations < PART_DEVIATIONS:
+            return found
+        for _ in range(PASSES):
+            if found.judgement.signs.is_clear or not self._budget.is_left:
+                break
+            further = self._found(found.scoring, found.turn, learned(found.scoring, found.state))
+            if further.rank <= found.rank:
+                break
+            found = further
+        return found
 
     def _tried(self) -> Iterator[Found]:
         """Give solutions, the likeliest and cheapest first."""
@@ -150,6 +104,8 @@ class SignSearch:
             if not may_flip:
                 yield self._settled(scoring, UNTURNED, self._from_ends(scoring))
             yield self._annealed(scoring, UNTURNED, self._ends(scoring), may_flip=may_flip)
+            if streams is (bound or loose) and not may_flip:
+                yield self._annealed(scoring, UNTURNED, self._ends(scoring), table=PRESENCE)
         if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
             yield from self._turned(bound or loose)
 
@@ -161,7 +117,7 @@ class SignSearch:
             seen.append(self._settled(scoring, turn, self._from_ends(scoring)))
             yield seen[-1]
         if seen:
-            best = max(seen, key=lambda found: found.likeness.deviations)
+            best = max(seen, key=lambda found: found.rank)
             yield self._annealed(best.scoring, best.turn, self._ends(best.scoring))
 
     @functools.cached_property
@@ -181,10 +137,12 @@ class SignSearch:
             suspect = turned(suspect, turn, kernels, blocks)
         return Scoring(self._kinds, suspect, streams, self._budget)
 
-    def _state(self, scoring: Scoring, places: Sequence[Place], *, may_flip: bool = False) -> State:
+    def _state(
+        self, scoring: Scoring, places: Sequence[Place], *, may_flip: bool = False, table: Table = ASSUMED
+    ) -> State:
         return State(
             places=tuple(places),
-            tables=dict.fromkeys(scoring.kinds, ASSUMED),
+            tables=dict.fromkeys(scoring.kinds, table),
             flips=scoring.unknown_flips() if may_flip else {},
             may_flip=may_flip,
         )
@@ -192,7 +150,8 @@ class SignSearch:
     def _found(self, scoring: Scoring, turn: KernelTurn, state: State) -> Found:
         self._budget.spend(STEPS_A_LOOK * len(scoring.kinds))
         sure = made_up(scoring, state)
-        return Found(scoring=scoring, turn=turn, state=sure, unsure=state, likeness=judged(self._starts, scoring, sure))
+        judgement = judged(self._starts, scoring, sure)
+        return Found(scoring=scoring, turn=turn, state=sure, unsure=state, judgement=judgement)
 
     def _unknown(self, scoring: Scoring) -> list[Place]:
         """Return what is known of a suspect at first: axes of their own, inputs and classes, are where they were."""
@@ -212,7 +171,7 @@ class SignSearch:
             return best
         for passes in (2, PASSES):
             found = self._found(scoring, turn, converged(scoring, best.state, passes))
-            if found.likeness.deviations <= best.likeness.deviations:
+            if found.rank <= best.rank:
                 break
             best = found
             if best.likeness.is_clear or not self._has_trace(best):
@@ -223,7 +182,15 @@ class SignSearch:
         """Return streams that mostly are where they were: axes of their own, as inputs and classes."""
         return [index for index, stream in enumerate(scoring.streams) if len(stream.reference) == 1]
 
-    def _annealed(self, scoring: Scoring, turn: KernelTurn, ends: Sequence[int], *, may_flip: bool = False) -> Found:
+    def _annealed(
+        self,
+        scoring: Scoring,
+        turn: KernelTurn,
+        ends: Sequence[int],
+        *,
+        may_flip: bool = False,
+        table: Table = ASSUMED,
+    ) -> Found:
         """Match with growing certainty, and no further than half where that shows nothing.
 
         Args:
@@ -231,17 +198,19 @@ class SignSearch:
             turn: How the kernels were turned before.
             ends: Streams that are where they were, until most of the rest is placed.
             may_flip: Whether outputs may be flipped.
+            table: What is assumed that edges say. Without signs it is too little to put the ends in order by as well.
         """
         places: list[Place] = [
             in_place(stream) if left_out or index in ends else _anywhere(stream)
             for index, (stream, left_out) in enumerate(zip(scoring.streams, scoring.is_left_out, strict=True))
         ]
-        state = self._state(scoring, places, may_flip=may_flip)
+        state = self._state(scoring, places, may_flip=may_flip, table=table)
         state = annealed(scoring, state, np.geomspace(LEAST_CERTAIN, SETTLED, FIRST_SWEEPS).tolist(), fixed=ends)
         found = self._found(scoring, turn, state)
         if not self._has_trace(found):
             return found
-        return self._found(scoring, turn, annealed(scoring, state, np.geomspace(SETTLED, SURE, LAST_SWEEPS).tolist()))
+        fixed, certainties = ends if table is PRESENCE else (), np.geomspace(SETTLED, SURE, LAST_SWEEPS).tolist()
+        return self._found(scoring, turn, annealed(scoring, state, certainties, fixed=fixed))
 
     def _continued(self, start: Placed) -> Found:
         """Go on from what was found in some layers."""
@@ -266,14 +235,3 @@ def _anywhere(stream: Stream) -> Matrix:
     """Return that each channel is as likely as each other."""
     shape = (stream.channels, stream.suspect_channels)
     return np.full(shape, 1 / max(shape), dtype=np.float32)
-
-
-def _recognised(order: IndexArray, place: Place) -> IndexArray:
-    """Return an order without channels that are not likely where they were put."""
-    if place is None or place.ndim == 1:
-        return order
-    known = np.flatnonzero(order >= 0)
-    result = np.full_like(order, -1)
-    likely = known[place[known, order[known]] >= RECOGNISED]
-    result[likely] = order[likely]
-    return result

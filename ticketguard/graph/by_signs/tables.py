@@ -14,14 +14,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ticketguard.graph.by_signs.coded import KINDS, NEGATIVE, POSITIVE
+from ticketguard.graph.by_signs.coded import KINDS, NEGATIVE, POSITIVE, UNSEEN
 from ticketguard.ticket.start_reference import SIZES
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Shares: TypeAlias = npt.NDArray[np.float64]
 # How often signs of each size are kept, and the log of how much likelier an edge is there.
 AGREE = np.array([0.56, 0.66, 0.73, 0.8, 0.84, 0.88, 0.91, 0.93])
-KEPT = np.array([-0.5, -0.4, -0.3, -0.15, 0.0, 0.2, 0.35, 0.6])
+KEPT = np.array([-0.7, -0.6, -0.45, -0.25, -0.05, 0.2, 0.45, 0.65])
 # Edges that what is assumed counts as, of a layer and of all.
 ASSUMED_EDGES = 40.0
 # Beyond these nothing is told apart.
@@ -45,14 +45,17 @@ class Table:
         """Return it for shares of signs that are kept, and log ratios of edges, by size."""
         agree = np.clip(agree, LEAST_AGREE, MOST_AGREE)
         kept = np.clip(kept, -MOST_KEPT, MOST_KEPT)
-        signs, edges = np.zeros(KINDS), np.tile(kept, KINDS // SIZES)
+        signs, edges = np.zeros(KINDS), np.zeros(KINDS)
+        edges[:UNSEEN] = np.tile(kept, UNSEEN // SIZES)
         signs[POSITIVE:NEGATIVE] = np.log(agree / (1 - agree)) / 2
-        signs[NEGATIVE:] = -signs[POSITIVE:NEGATIVE]
-        edges[POSITIVE:] += np.tile(np.log(4 * agree * (1 - agree)) / 2, 2)
+        signs[NEGATIVE:UNSEEN] = -signs[POSITIVE:NEGATIVE]
+        edges[POSITIVE:UNSEEN] += np.tile(np.log(4 * agree * (1 - agree)) / 2, 2)
         return cls(signs=signs.astype(np.float32), edges=edges.astype(np.float32))
 
 
 ASSUMED = Table.of(AGREE, KEPT)
+# Where signs say nothing, as of a network that was trained from others.
+PRESENCE = dataclasses.replace(Table.of(np.full(SIZES, 0.5), KEPT), signs=np.zeros(KINDS, dtype=np.float32))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +95,7 @@ class Counts:
         """
         flat = kinds.reshape(-1)
         signed, there, positions = (
-            np.bincount(flat, weights, KINDS).reshape(-1, SIZES).astype(np.float64)
+            np.bincount(flat, weights, KINDS)[:UNSEEN].reshape(-1, SIZES).astype(np.float64)
             for weights in (signs.reshape(-1), edges.reshape(-1), None)
         )
         return cls(
