@@ -230,6 +230,10 @@ def test_as_many_groups_as_allowed_are_read(monkeypatch: pytest.MonkeyPatch) -> 
 MEMBERS = st.lists(
     st.one_of(st.sampled_from(["w", "v"]), st.integers(-1, 6), st.integers(), st.none(), st.booleans()), max_size=8
 )
+# Tensor, axis, block, first position and channels.
+WELL_FORMED = st.tuples(
+    st.sampled_from(["w", "v"]), st.integers(0, 2), st.integers(1, 2), st.integers(0, 4), st.integers(1, 3)
+).map(list)
 DOCUMENTS = st.one_of(
     st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3)),
@@ -237,6 +241,7 @@ DOCUMENTS = st.one_of(
         max_leaves=12,
     ),
     st.lists(st.lists(MEMBERS, max_size=3), max_size=4),
+    st.lists(st.lists(WELL_FORMED, min_size=1, max_size=2), max_size=3),
 )
 
 
