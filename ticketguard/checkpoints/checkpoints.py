@@ -17,12 +17,13 @@ from ticketguard.checkpoints.doubles import Doubles
 from ticketguard.checkpoints.finite import Damage, NotFinite, require_finite, without_not_finite
 from ticketguard.checkpoints.joined import blocks_in, with_blocks
 from ticketguard.checkpoints.matching import MAX_NETWORKS, LayerMatch, Shape, fitting_names, match_networks
+from ticketguard.checkpoints.narrowing import narrowed
 from ticketguard.checkpoints.networks import networks_in
 from ticketguard.checkpoints.overlap import no_overlap
 from ticketguard.checkpoints.packed import describe, packed_weights
 from ticketguard.checkpoints.parts import Part, effective_parts, read_part
 from ticketguard.checkpoints.sharded import open_checkpoint
-from ticketguard.checkpoints.sources import MappingSource, TensorSource, unreadable_type
+from ticketguard.checkpoints.sources import MappingSource, TensorSource, to_float32, unreadable_type
 from ticketguard.errors import ConfigurationError, FileError, TensorError, UnverifiableError
 from ticketguard.ticket import RESERVED_PREFIX, Array, FloatArray
 
@@ -154,27 +155,31 @@ class Checkpoint:
             FileError: The file is gone or has changed.
             TensorError: The values are not floating-point, not finite, or do not fit their mask.
         """
-        values = self._floating(name)
+        values = self.stored(name)
+        if values.dtype != np.float32:
+            raise unreadable_type(name, self.type_name(name))
         require_finite(values, name=name)
         return values
 
     def weights(self, name: str) -> FloatArray:
         """Read one tensor of a suspect as `read` does, but NaN and infinity as zeros: as values that are missing.
 
+        What is out of float32's range is scaled (`ticketguard.checkpoints.narrowing`).
+
         Raises:
             KeyError: There is no such tensor.
             FileError: The file is gone or has changed.
             TensorError: The values are not floating-point, do not fit their mask, or nothing is finite and not zero.
         """
-        values = self._floating(name)
+        values = self._suspected(name)
         without_not_finite(values, name=name)
         return values
 
-    def _floating(self, name: str) -> FloatArray:
-        values = self.stored(name)
-        if values.dtype != np.float32:
+    def _suspected(self, name: str) -> FloatArray:
+        values = self._whole(name)
+        if values.dtype.kind != "f":
             raise unreadable_type(name, self.type_name(name))
-        return values
+        return narrowed(values)
 
     def stored(self, name: str) -> Array:
         """Read one tensor as `read` does, but integers as they are, and NaN and infinity let through.
@@ -182,12 +187,15 @@ class Checkpoint:
         Raises:
             KeyError: There is no such tensor.
             FileError: The file is gone or has changed.
-            TensorError: The element type cannot be read, or its mask does not fit.
+            TensorError: The element type cannot be read, its mask does not fit, or it is too small for float32.
         """
+        return to_float32(self._whole(name), name=name)
+
+    def _whole(self, name: str) -> Array:
         part = self._parts[name]
         blocks = [self._stored(name, one) for one in (part, *part.more)]
         for one, block in zip((part, *part.more), blocks, strict=True):
-            if block.dtype != blocks[0].dtype:
+            if block.dtype != blocks[0].dtype and not block.dtype.kind == blocks[0].dtype.kind == "f":
                 raise unreadable_type(name, self._source.type_name(one.weight))
         return np.concatenate(blocks, axis=part.axis) if part.more else blocks[0]
 
@@ -195,7 +203,7 @@ class Checkpoint:
         values = self._source.read(part.weight)
         if not part.masks:
             return values
-        if values.dtype != np.float32:
+        if values.dtype.kind != "f":
             raise unreadable_type(name, self._source.type_name(part.weight))
         return read_part(part, values, self._source)
 
@@ -224,7 +232,7 @@ class Checkpoint:
         not_finite: dict[str, NotFinite] = {}
         for name in names:
             try:
-                found = without_not_finite(self._floating(name), name=name)
+                found = without_not_finite(self._suspected(name), name=name)
             except TensorError as error:
                 unreadable[name] = error.reason
             else:
@@ -314,6 +322,10 @@ class Checkpoint:
         whole._doubles, whole._parts = Doubles(), with_blocks(self._parts, found)
         return whole
 
+    def _compared(self, name: str) -> Array:
+        values = self._whole(name)
+        return narrowed(values) if values.dtype.kind == "f" else values
+
     def spare(self, names: Sequence[str]) -> set[str]:
         """Return those of some tensors that are not layers: masks, whole numbers, an earlier one again."""
-        return self._doubles.among(names, stored=self.stored, type_name=self.type_name)
+        return self._doubles.among(names, stored=self._compared, type_name=self.type_name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ticketguard.checkpoints.sources import TensorSource
 from ticketguard.errors import TensorError
-from ticketguard.ticket import FloatArray
+from ticketguard.ticket import Array
 
 # The components before the last one of a parametrised tensor's name: NAME is the last but one.
 _PARAMETRIZATION = re.compile(r"(?P<module>(?:.*\.)?)parametrizations\.(?P<tensor>[^.]+)\.(?P<part>original|\d+\.mask)")
@@ -76,8 +76,8 @@ def effective_parts(names: Sequence[str], source: TensorSource) -> dict[str, Par
     return parts
 
 
-def read_part(part: Part, values: FloatArray, source: TensorSource) -> FloatArray:
-    """Multiply a weight's *values* by its masks, in place.
+def read_part(part: Part, values: Array, source: TensorSource) -> Array:
+    """Return a weight's *values* times its masks, in the wider of their types.
 
     Raises:
         TensorError: A mask has another shape, or values that no mask has.
@@ -99,7 +99,7 @@ def read_part(part: Part, values: FloatArray, source: TensorSource) -> FloatArra
             )
         # What is too large for float32 becomes infinite; what is NaN or infinite in a mask makes its weight so.
         with np.errstate(over="ignore", invalid="ignore"):
-            values *= mask
+            values = values * mask
     return values
 
 

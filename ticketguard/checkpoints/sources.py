@@ -28,7 +28,7 @@ class TensorSource(Protocol):
         ...
 
     def read(self, name: str) -> Array:
-        """Return a new array: float32 for every floating type, integers and booleans as they are stored.
+        """Return a new array: float32, or a wider floating type if it is stored so; integers and booleans as stored.
 
         Raises:
             FileError: The file is gone or has changed.
@@ -76,30 +76,34 @@ class MappingSource:
         return str(self._tensors[name].dtype).removeprefix("torch.")
 
     def read(self, name: str) -> Array:
-        """Return a copy, float32 for every floating type."""
+        """Return a copy, of no floating type that is narrower than float32."""
         tensor = self._tensors[name]
         if isinstance(tensor, np.ndarray):
-            return to_float32(tensor, name=name)
+            return _widened(tensor, name=name)
         try:
-            # numpy has no bfloat16 or float8, so torch widens every floating tensor before it is handed over.
-            widened = tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.detach().cpu()
-            return to_float32(widened.numpy(), name=name)
+            # numpy has no bfloat16 or float8, so torch widens such tensors before they are handed over.
+            is_narrow = tensor.is_floating_point() and tensor.element_size() < np.dtype(np.float32).itemsize
+            return _widened((tensor.detach().cpu().float() if is_narrow else tensor.detach().cpu()).numpy(), name=name)
         except (AttributeError, RuntimeError, TypeError) as error:
             raise unreadable_type(name, self.type_name(name)) from error
 
 
-def to_float32(array: Array, *, name: str) -> Array:
-    """Return a new array: float32 if *array* is floating, else a copy as it is.
-
-    Raises:
-        TensorError: The elements are not numbers, or all that are not zero are too small for float32.
-    """
+def _widened(array: Array, *, name: str) -> Array:
     if array.dtype.kind not in "fiub":
         raise unreadable_type(name, str(array.dtype))
-    if array.dtype.kind != "f":
-        return np.array(array)
     if array.dtype == np.float16:
         return decode_float16(array.view(np.uint16))
+    return np.array(array)
+
+
+def to_float32(array: Array, *, name: str) -> Array:
+    """Return *array* in float32 if it is floating, else as it is: the values that a network computes with.
+
+    Raises:
+        TensorError: All values that are not zero are too small for float32.
+    """
+    if array.dtype.kind != "f" or array.dtype == np.float32:
+        return array
     with np.errstate(over="ignore", under="ignore"):
         # Too large for float32 becomes infinite, and infinity is refused by name. Too small becomes zero.
         result = np.array(array, dtype=np.float32)

@@ -13,7 +13,7 @@ from ticketguard.checkpoints.sources import (
     decode_bfloat16,
     decode_float8_e4m3,
     decode_float8_e5m2,
-    to_float32,
+    decode_float16,
     unreadable_type,
 )
 from ticketguard.checkpoints.steady_file import SteadyFile
@@ -173,7 +173,7 @@ class StoredTensors:
 
 
 def read_tensor(file: SteadyFile, tensor: StoredTensor, *, name: str) -> Array:
-    """Return a new array: float32 for every floating type, integers and booleans as they are stored.
+    """Return a new array: float32, or float64 if it is stored as that; integers and booleans as they are stored.
 
     Nothing of the file stays in memory besides it.
 
@@ -198,4 +198,4 @@ def read_tensor(file: SteadyFile, tensor: StoredTensor, *, name: str) -> Array:
     if element.decode is not None:
         return element.decode(values)
     # What was just read belongs to nobody else, so the common case needs no second copy.
-    return values if values.dtype == np.float32 or values.dtype.kind in "iub" else to_float32(values, name=name)
+    return decode_float16(values.view(np.uint16)) if values.dtype == np.float16 else values
