@@ -58,7 +58,7 @@ class Alignment:
         surplus: Held-out edges found beyond chance: the more, the likelier this is how the suspect's layers are to be
             read. Deviations would say that of fewer layers, too.
         is_found: Whether it is beyond what chance gives: of the reference something is recognised.
-        is_clear: Whether every layer is where it belongs.
+        is_clear: Whether every layer is where it belongs; beside start weights, with their signs.
         layers: The layers that were compared.
         is_part: Whether these are a few of the layers, of which nothing was recognised, so that no more were compared.
         complete: Whether matching ended by itself, with every stream in it: those that ask for far more work or memory
@@ -177,12 +177,15 @@ def align(
         by_signs = SignSearch(starts, signs, wanted, shapes, groups, budget, start=placed, is_part=is_part)
         best = by_signs.best()
         recognised = best.recognised
+        # Edges alone say where channels belong, of a copy that was trained anew as well: its signs do not acquit it.
+        is_clear = best.judgement.signs.is_clear
     else:
         edges, shapes = _edges(suspect, reference, names)
         budget = budget or Budget.of(wanted, shapes)
         search = Search(edges, wanted, shapes, groups, budget, start=placed, is_part=is_part)
         best = search.best()
         recognised = functools.partial(search.recognised, best)
+        is_clear = best.likeness.is_clear
     # Of a part, all orders are starts for the rest.
     orders = best.orders if is_part or not best.likeness.is_found else recognised()
     return Alignment(
@@ -195,7 +198,7 @@ def align(
         deviations=best.likeness.deviations,
         surplus=best.likeness.surplus,
         is_found=best.likeness.is_found,
-        is_clear=best.likeness.is_clear,
+        is_clear=is_clear,
         layers=tuple(names),
         complete=budget.kept,
     )
