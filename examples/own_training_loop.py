@@ -79,7 +79,7 @@ def prune_by_magnitude(model: nn.Module, density: float) -> None:
 
 def main() -> None:
     """Find elsewhere, import, embed in a loop of one's own, verify by weights and by answers."""
-    torch.manual_seed(0)
+    # No seed is set: whoever knew it would find the same ticket, and see in it what the mark moved.
     train_images, train_labels, test_images, test_labels = load()
     model = TwoBranches()
     train(model, train_images, train_labels, epochs=8, plan=None)

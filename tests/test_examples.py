@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+# Examples set no seed: nobody should copy one that is known. Here they go the same way each time.
 # torchvision, which Transformers imports, may lack operators beside a CPU build of torch.
 RUN = (
-    "import runpy, sys; from ticketguard.torchvision_shim import import_torchvision; import_torchvision(); "
-    "runpy.run_path(sys.argv[1], run_name='__main__')"
+    "import runpy, sys, torch; from ticketguard.torchvision_shim import import_torchvision; import_torchvision(); "
+    "torch.manual_seed(0); runpy.run_path(sys.argv[1], run_name='__main__')"
 )
 
 

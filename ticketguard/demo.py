@@ -32,6 +32,7 @@ from ticketguard.predictors import CallablePredictor
 from ticketguard.reporting.documents import secret_positions
 from ticketguard.reporting.plots import draw_before_after
 from ticketguard.reporting.text import STATUS_WORDS, log10_text, table_lines
+from ticketguard.seeds import drawn_seed
 from ticketguard.ticket import Array, FloatArray, Ticket
 from ticketguard.training import Progress, TrainingConfig, evaluate, train
 from ticketguard.verification.verdict import Verdict
@@ -122,18 +123,19 @@ class Story:
         }
 
 
-def run_demo(folder: Path, *, seed: int = 0, progress: Progress | None = None) -> Story:
+def run_demo(folder: Path, *, seed: int | None = None, progress: Progress | None = None) -> Story:
     """Play the story and write its files into *folder*: ticket, keys, claim, vault, suspects, verdicts, pictures.
 
     Args:
         folder: Created if need be; files of an earlier demo are replaced.
-        seed: Fixes everything but the owners' keys and secrets.
+        seed: Fixes everything but the owners' keys and secrets; by default drawn.
         progress: Where progress is shown.
 
     Raises:
         FileError: *folder* cannot be written to, or holds keys, tickets or vaults that no demo wrote.
     """
     started = time.monotonic()
+    seed = drawn_seed() if seed is None else seed
     ada, eve = _new_owner("Ada", folder), Owner.generate("Eve")
     data = load_data(DATA, options={})
     ticket = find(

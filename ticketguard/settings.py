@@ -9,6 +9,8 @@ from typing import Any
 
 from ticketguard.errors import ConfigurationError, shortened
 
+# The largest whole number up to which every reader of JSON keeps them all (RFC 8259, section 6).
+MAX_SEED = 2**53 - 1
 # Of a claim; who verifies it may ask for more.
 MAX_LEVEL_BITS = 256
 STRICTEST_LEVEL_BITS = 2**20
@@ -95,3 +97,15 @@ def plain_number(value: object, *, what: str, whole: bool = False) -> Any:
         if isinstance(value, numbers.Real) and not whole:
             return float(value)
     raise ConfigurationError(f"{what} is {shortened(value)}, expected a {'whole ' if whole else ''}number")
+
+
+def checked_seed(seed: object) -> int:
+    """Return *seed* if it can be one.
+
+    Raises:
+        ConfigurationError: It is not a whole number, below 0 or above `MAX_SEED`.
+    """
+    number = int(seed) if isinstance(seed, numbers.Integral) else -1
+    if not 0 <= number <= MAX_SEED:
+        raise ConfigurationError(f"seed is {shortened(seed)}, expected a whole number from 0 to {MAX_SEED}")
+    return number

@@ -18,11 +18,13 @@ from ticketguard.staging import lock
 LOCK_FILE = "run.lock"
 # What a search is made of; alone it is nothing to resume.
 SEARCH_FILE = "find.identity"
+# What a run draws from; alone it is nothing to resume either.
+SEED_FILE = "run.seed"
 # What the command that started the run has written. It is deleted last: a folder that is left empty has done its work.
 RECORD_FILE = "run.outputs"
 # What runs keep in their folders: a folder that the user chose may have other files in it.
 _STATE = re.compile(
-    r".+\.(checkpoint|ticket)|(embed|find)\.\w+|run\.outputs|.+-\d+-[0-9a-f]{16}\.json|\.[0-9a-f.]+\.part"
+    r".+\.(checkpoint|ticket)|(embed|find)\.\w+|run\.(outputs|seed)|.+-\d+-[0-9a-f]{16}\.json|\.[0-9a-f.]+\.part"
 )
 
 
@@ -70,7 +72,7 @@ def is_spent(folder: Path) -> bool:
 
 def keeps_nothing(folder: Path) -> bool:
     """Whether nothing would be lost with a folder: it is spent, or its run ended before it kept any work."""
-    return not folder.exists() or all(path.name in (LOCK_FILE, SEARCH_FILE) for path in folder.iterdir())
+    return not folder.exists() or all(path.name in (LOCK_FILE, SEARCH_FILE, SEED_FILE) for path in folder.iterdir())
 
 
 def delete(folder: Path) -> None:
@@ -95,7 +97,7 @@ def delete(folder: Path) -> None:
 
 def _in_order(folder: Path) -> list[Path]:
     """Return what is in a folder in the order to delete it in: secrets outlive what was made with them."""
-    last = {"embed.secret": 1, LOCK_FILE: 2, RECORD_FILE: 3}
+    last = {"embed.secret": 1, SEED_FILE: 1, LOCK_FILE: 2, RECORD_FILE: 3}
     return sorted(folder.iterdir(), key=lambda path: (last.get(path.name, 0), path.name))
 
 

@@ -77,8 +77,9 @@ def quick(name: str) -> Quick:
     secret = hashlib.sha256(b"quick ticket " + name.encode()).digest()
     training = TrainingConfig.from_json({**tickets[0].info.training, **EMBEDDING["training"]})
     marked, credential = tg.embed(
-        tickets[0], owner=tg.Owner.generate("benchmark"), marks=[tg.PlantedGraph()], training=training, secret=secret
-    )
+        tickets[0], owner=tg.Owner.generate("benchmark"), marks=[tg.PlantedGraph()], training=training, seed=0,
+        secret=secret,
+    )  # fmt: skip
     groups = tuple(groups_from_json(credential.vault.channel_groups))
     states = {"marked": dict(marked.weights), "innocent": dict(tickets[1].weights)}
     suspects: dict[str, State] = {"unmarked": dict(tickets[0].weights)}

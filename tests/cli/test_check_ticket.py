@@ -18,7 +18,8 @@ QUICK = tg.TrainingConfig(epochs=1, batch_size=32, learning_rate=0.05)
 def ticket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("check") / "ticket.safetensors"
     options = {"train_limit": 300, "test_limit": 200}
-    tg.find("mlp", data="digits", density=0.1, method="random", training=QUICK, data_options=options).save(path)
+    found = tg.find("mlp", data="digits", density=0.1, method="random", training=QUICK, seed=0, data_options=options)
+    found.save(path)
     return path
 
 

@@ -67,9 +67,10 @@ def test_a_dense_network_is_signed_trained_finished_and_verified() -> None:
     start = signed(model)
     train(model)
     before = weights_of(model)
-    info = TicketInfo(method="own training", model="mine:build")
+    info = TicketInfo(method="own training", model="mine:build", seed=5)
     ticket, credential = start.finish(model, accuracy=0.9, info=info)
     assert (ticket.info.accuracy, ticket.info.model, ticket.rewind_weights) == (0.9, "mine:build", None)
+    assert ticket.info.seed is None  # it is made for release
     assert ticket.mask.kept == ticket.mask.size == 1800
     assert all((ticket.weights[name] == array).all() for name, array in before.items())
     assert all((array == before[name]).all() for name, array in weights_of(model).items())

@@ -106,6 +106,13 @@ def test_what_is_written_today_is_read_by_the_page() -> None:
     assert read_by_the_page(content) == {**FILES[1]["holds"], "rewind_weights": {}}
 
 
+def test_a_seed_that_is_unknown_is_null() -> None:
+    ticket = Ticket.from_bytes(base64.b64decode(FILES[1]["file"]))
+    content = dataclasses.replace(ticket, info=dataclasses.replace(ticket.info, seed=None)).to_bytes()
+    assert read_by_the_page(content)["info"] == {**FILES[1]["holds"]["info"], "seed": None}
+    assert Ticket.from_bytes(content).info.seed is None
+
+
 @pytest.mark.parametrize("change", ["missing", "shape"])
 def test_rewind_weights_that_lack_a_masked_tensor_are_refused(change: str) -> None:
     content = base64.b64decode(FILES[1]["file"])

@@ -130,7 +130,7 @@ def test_two_processes_find_one_ticket(tmp_path: Path) -> None:
     first, second = run_in_two_processes(FIND, tmp_path)
     assert first.pop("before") != second.pop("before")
     assert first == second
-    assert first["files"] == ["find.identity", "round", "run.lock", "search.checkpoint"]
+    assert first["files"] == ["find.identity", "round", "run.lock", "run.seed", "search.checkpoint"]
 
 
 def test_of_two_processes_the_first_writes_and_prints(tmp_path: Path) -> None:

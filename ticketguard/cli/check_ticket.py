@@ -14,6 +14,7 @@ from ticketguard.cli.options import (
     json_option,
     parse_assignments,
     resume_option,
+    seed_type,
     take_data_options,
     take_training,
     training_options,
@@ -29,7 +30,7 @@ from ticketguard.files import Output
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Runs of each arm.")
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**31 - 1),
+    type=seed_type,
     default=0,
     show_default=True,
     help="First seed; the others follow it. A seed fixes the order of the data and the controls' random draws.",

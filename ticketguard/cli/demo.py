@@ -21,9 +21,9 @@ from ticketguard.cli.progress import ProgressBar
     help="Folder for the ticket, claim, vault, suspects, verdicts and pictures; files from an earlier demo are "
     "replaced.",
 )
-@seed_option
+@seed_option("By default one is drawn.")
 @json_option
-def command(out: Path, seed: int, as_json: bool) -> int:
+def command(out: Path, seed: int | None, as_json: bool) -> int:
     """Find a ticket, mark it, steal it three times, and tell the thefts from an innocent model.
 
     Three thefts (fine-tuned, pruned, dense-fine-tuned), an innocent model of the same task and a wrong owner are judged

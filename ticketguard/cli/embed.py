@@ -42,7 +42,7 @@ from ticketguard.cli.runs import Result, open_run
 @trust_option
 @data_options
 @training_options
-@seed_option
+@seed_option("By default it follows from the secret.")
 @resume_option
 @force_option
 @json_option
@@ -53,7 +53,7 @@ def command(
     model: str | None,
     data: str | None,
     trust_ticket_code: bool,
-    seed: int,
+    seed: int | None,
     resume: bool,
     force: bool,
     as_json: bool,

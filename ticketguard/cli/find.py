@@ -90,7 +90,9 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="In --pretrained and --rewind files that hold several networks, take the one whose names start with PREFIX.",
 )
 @training_options
-@seed_option
+@seed_option(
+    "By default one is drawn, that nobody can guess, and is in the ticket: whoever knows it can find the ticket again."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), default="ticket.safetensors", show_default=True, help="Ticket file."
 )
@@ -113,7 +115,7 @@ def command(
     pretrained: Path | None,
     rewind: Path | None,
     network: str | None,
-    seed: int,
+    seed: int | None,
     out: Path,
     owner: Path | None,
     resume: bool,
@@ -207,6 +209,8 @@ def _result(ticket: Ticket, out: Path, marking: Marking | None) -> Result:
     from ticketguard.reporting.documents import ticket_document
     from ticketguard.reporting.text import document_lines
 
+    # A marked ticket is for others, who could find the unmarked one by the seed.
+    drawn = {} if ticket.info.seed is None else {"seed": ticket.info.seed}
     credentials = {} if marking is None else {"claim": str(marking.claim), "vault": str(marking.vault)}
     return Result(
         document={"version": "ticketguard.find/1", "file": str(out), **credentials, **ticket_document(ticket)},
@@ -214,6 +218,7 @@ def _result(ticket: Ticket, out: Path, marking: Marking | None) -> Result:
             {
                 "ticket": out,
                 **credentials,
+                **drawn,
                 "density": ticket.mask.density,
                 "edges": ticket.mask.kept,
                 "accuracy": ticket.info.accuracy,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ticketguard.errors import ConfigurationError
+from ticketguard.settings import MAX_SEED
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -36,7 +37,14 @@ trust_option = click.option(
     help="Use the import paths, folders and options that TICKET names, as if you had given them: they run code and "
     "read files.",
 )
-seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed.")
+seed_type = click.IntRange(0, MAX_SEED)
+
+
+def seed_option(note: str) -> Callable[[AnyFunction], AnyFunction]:
+    """Return the option of a command's seed, which is drawn by default; *note* says what follows from it."""
+    return click.option("--seed", type=seed_type, help=f"Seed. {note}")
+
+
 resume_option = click.option(
     "--resume", is_flag=True, help="Continue where an interrupted run of this command stopped."
 )

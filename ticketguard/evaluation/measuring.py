@@ -103,7 +103,7 @@ def measure(
             raise ConfigurationError(f"{name} is {value}, expected at least 1")
     info = ticket.info
     network = trained_network(ticket, model=model)
-    dense = whole_model_of(ticket, seed=info.seed, model=model).eval()
+    dense = whole_model_of(ticket, model=model).eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -40,6 +40,7 @@ from ticketguard.marking.commitments import claim_of
 from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
 from ticketguard.marking.plan import Plan, planned
 from ticketguard.marking.proving import warn_unless_proved
+from ticketguard.marking.release import for_release, warn_of_guessable_seed
 from ticketguard.pruning.engine.selection import full_mask, global_top_k, with_quota
 from ticketguard.settings import checked_level
 from ticketguard.ticket import AnyReference, Array, Mask, Ticket, TicketInfo, weights_digest
@@ -49,6 +50,9 @@ from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
 if TYPE_CHECKING:
     import torch
+
+# What the seed of a search that plants marks gives away.
+START_WEIGHTS = "the weights that the search starts from, and can tell some of the planted edges by them"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,6 +167,8 @@ class SearchPlanting:
             )
         self._searched, self._density = searched, density
         self._parameters = {} if searched is None else searched.search_parameters(density)
+        if searched is not None and not given:
+            warn_of_guessable_seed(info.seed, what=START_WEIGHTS, instead="leave --seed (seed=) out, and one is drawn")
         self._owner, self._info = owner, info
         self._groups, self._level_bits = groups, checked_level(level_bits)
         self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
@@ -306,5 +312,4 @@ class SearchPlanting:
         marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created, rescale=rescale)
         in_start = {mark.scheme for mark in self._marks if isinstance(mark, StartMark)}
         warn_unless_proved(marked, credential, schemes=in_start)
-        found = dataclasses.replace(ticket.info, data=marked.info.data, data_options=marked.info.data_options)
-        return dataclasses.replace(marked, info=found), credential
+        return dataclasses.replace(marked, info=for_release(ticket.info)), credential

@@ -33,7 +33,13 @@ from ticketguard.errors import TicketguardError, TicketguardWarning
 from ticketguard.graph import KnownGroups, known_groups
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_about, claim_of, with_leaves
-from ticketguard.marking.release import for_release, probes_of, require_fit, require_masked
+from ticketguard.marking.release import (
+    for_release,
+    probes_of,
+    require_fit,
+    require_masked,
+    warn_of_guessable_seed,
+)
 from ticketguard.marking.rescaling import rescaled
 from ticketguard.settings import checked_level, require_kind
 from ticketguard.ticket import AnyReference, Ticket
@@ -53,6 +59,9 @@ WITHOUT_MODEL = (
     "a copy whose channels were reordered may not be recognised, because no model is given that says which belong "
     "together: prepare takes the ticket's (model=)"
 )
+# What a ticket's seed gives away, and what to do about it.
+UNMARKED_TICKET = "the unmarked ticket again, and can remove the mark"
+FOUND_ANEW = "find the ticket without --seed (seed=), which draws one, and mark that"
 # How often marks are shown the model: asking a hundred triggers takes as long as a third of a step.
 WATCH_STEPS = 50
 
@@ -127,8 +136,10 @@ def prepare(
     plan = planned(claimed, draw, ticket=ticket, reference=reference, owner=owner, vault=vault, start=start, ask=ask)
     if model is not None:
         plan.require_answers(model)
-    if known.doubts and any(scheme(mark.scheme).reads == "weights" for mark in chosen):
-        warnings.warn(known.doubts, TicketguardWarning, stacklevel=2)
+    if any(scheme(mark.scheme).reads == "weights" for mark in chosen):
+        if known.doubts:
+            warnings.warn(known.doubts, TicketguardWarning, stacklevel=2)
+        warn_of_guessable_seed(ticket.info.seed, what=UNMARKED_TICKET, instead=FOUND_ANEW)
     return plan
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 import numpy as np
 
 from ticketguard.embedding.interface import PlannedMark
-from ticketguard.errors import ConfigurationError, TensorError
+from ticketguard.errors import ConfigurationError, TensorError, TicketguardWarning
+from ticketguard.seeds import can_be_guessed
 from ticketguard.ticket import Array, FloatArray, Mask, TicketInfo
 
 # Inputs of noise that a rescaled ticket's answers are compared on, beside some of the marks' own.
@@ -17,9 +19,21 @@ PROBES = 8
 
 
 def for_release(info: TicketInfo) -> TicketInfo:
-    """Forget where the owner keeps the data: a ticket that is given away names nobody's folders."""
+    """Forget what is the owner's alone: where the data lie, and the seed, by which the search can be made again."""
     options = {name: value for name, value in info.data_options.items() if name not in ("folder", "test_path")}
-    return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options)
+    return dataclasses.replace(info, data=PurePath(info.data).name, data_options=options, seed=None)
+
+
+def warn_of_guessable_seed(seed: int | None, *, what: str, instead: str) -> None:
+    """Say with a `TicketguardWarning` that others can make the search of *seed* again, if they can guess it.
+
+    Args:
+        seed: Of the search; None if it is unknown.
+        what: What they have then, in words.
+        instead: What the owner does instead.
+    """
+    if seed is not None and can_be_guessed(seed):
+        warnings.warn(f"seed {seed} can be guessed: who does has {what}; {instead}", TicketguardWarning, stacklevel=3)
 
 
 def require_fit(state: Mapping[str, Array], mask: Mask) -> None:

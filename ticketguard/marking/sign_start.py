@@ -20,7 +20,7 @@ from ticketguard.keyed import SECRET_BYTES
 from ticketguard.marking.commitments import claim_about
 from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
 from ticketguard.marking.proving import warn_unless_proved
-from ticketguard.marking.release import require_fit
+from ticketguard.marking.release import for_release, require_fit
 from ticketguard.settings import checked_level, plain_number, require_kind
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.registry import SCHEMES, checked_marks, scheme
@@ -155,7 +155,7 @@ class SignedStart:
         state = state_arrays(model)
         require_fit(state, self._marks.reference.mask)
         mask = Mask(layers={name: _kept(state[name]) for name in self._marks.reference.layers})
-        info = dataclasses.replace(info or TicketInfo(method="own training"), accuracy=accuracy)
+        info = dataclasses.replace(for_release(info or TicketInfo(method="own training")), accuracy=accuracy)
         marked = Ticket(mask=mask, weights=mask.applied(state), rewind_weights=None, info=info)
         claims = tuple(claim for _, claim in self._marks.claims)
         credential = Credential(

@@ -18,6 +18,7 @@ from ticketguard.models.resnet_cifar import resnet20, resnet32, resnet56
 from ticketguard.models.resnet_torchvision import resnet18, resnet50
 from ticketguard.models.supernet import supernet
 from ticketguard.models.transformer import transformer
+from ticketguard.seeds import fill_generator
 from ticketguard.settings import checked_options
 from ticketguard.torchvision_shim import explanation
 
@@ -77,6 +78,7 @@ def build_model(model: str | Factory, *, options: Mapping[str, Any], seed: int) 
     # Weights are drawn on the CPU: its generator is the only one to fork, and accelerators are not even started.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        fill_generator(torch.default_generator, seed)
         try:
             network = factory(**options)
         except TypeError as error:

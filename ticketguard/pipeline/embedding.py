@@ -19,7 +19,9 @@ from ticketguard.pipeline.runs import (
     moment_of_run,
     require_room_to_end,
     secret_of_run,
+    seed_of_run,
 )  # fmt: skip
+from ticketguard.seeds import seed_of
 from ticketguard.settings import require_kind
 from ticketguard.ticket import Ticket
 from ticketguard.verification.registry import usual_marks
@@ -41,7 +43,7 @@ def embed(
     data: str | Dataset | Callable[..., Dataset] | None = None,
     data_options: Mapping[str, Any] | None = None,
     training: TrainingConfig | Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
     secret: bytes | None = None,
     rescale: bool = True,
@@ -59,7 +61,7 @@ def embed(
         data: By default what the ticket was found with.
         data_options: Arguments of the data loader; without *data*, changes to those the ticket was found with.
         training: A recipe, or changes to the ticket's own.
-        seed: Fixes order and augmentation.
+        seed: Fixes order and augmentation; by default it follows from the secret.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         secret: 32 secret bytes; by default fresh from the operating system.
         rescale: Make the weights before normalisations larger in the end, which leaves the function alone: fine-tuning
@@ -97,10 +99,11 @@ def embed(
             f"data '{dataset.name}' have inputs of shape {dataset.input_shape}, expected {info.input_shape} as the "
             "ticket says: name the data it was found with, or its --image-size"
         )
-    network = model_of(ticket, seed=seed, model=model)
+    network = model_of(ticket, model=model)
     require_outputs(network, dataset, model=again.model_name, wrapped=True)
     # Several processes train one model, so they must draw one mark.
     key = drawn_once(lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=config)
+    seed = seed_of_run(seed, workdir, resume=resume, draw=lambda: seed_of(key), config=config)
     chosen = usual_marks(ticket.info) if marks is None else marks
     plan = prepare(
         ticket,
@@ -113,7 +116,7 @@ def embed(
     )
     _require_same_run(workdir, plan, chosen, resume=resume)
     require_room_to_end(workdir, network, config, resume=resume)
-    with in_work_folder(workdir, resume=resume, secret=key):
+    with in_work_folder(workdir, resume=resume, seed=seed, secret=key):
         if workdir is not None:
             folder = workdir
             in_first_process(lambda: write_whole(folder / IDENTITY_FILE, _identity(plan, chosen), mode=SECRET))

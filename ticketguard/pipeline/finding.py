@@ -14,7 +14,15 @@ from ticketguard.embedding.interface import Mark
 from ticketguard.errors import ConfigurationError, TicketguardWarning
 from ticketguard.keyed import SECRET_BYTES
 from ticketguard.pipeline.request import SearchRequest, State
-from ticketguard.pipeline.runs import RunOptions, in_work_folder, moment_of_run, require_room_to_end, secret_of_run
+from ticketguard.pipeline.runs import (
+    RunOptions,
+    in_work_folder,
+    moment_of_run,
+    require_room_to_end,
+    secret_of_run,
+    seed_of_run,
+)
+from ticketguard.seeds import drawn_seed, seed_of
 from ticketguard.ticket import Ticket
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
 
@@ -32,7 +40,7 @@ def find(
     density: float | None = None,
     method: str = "imp",
     training: TrainingConfig | Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     model_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
@@ -50,7 +58,8 @@ def find(
         density: Kept fraction of the prunable weights, in (0, 1); None for a method whose options say what is removed.
         method: The pruning method's name.
         training: How each level is trained: a recipe, or changes to the recommended one for this model and data.
-        seed: Fixes initialisation, order and augmentation.
+        seed: Fixes initialisation, order and augmentation, 0 to 2^53 - 1; by default fresh from the operating system.
+            The ticket's info says it. Whoever can guess it can find the ticket again.
         model_options: Arguments of the model's factory; classes and input shape are taken from the data.
         data_options: Arguments of the data loader.
         method_options: Arguments of the method.
@@ -86,9 +95,11 @@ def find_requested(request: SearchRequest) -> Ticket:
     """Find a winning ticket, as `find` does."""
     chosen, problem = request.search()
     run = request.run
+    seed = seed_of_run(request.seed, run.workdir, resume=run.resume, draw=drawn_seed, config=problem.training)
+    problem = dataclasses.replace(problem, seed=seed)
     if chosen.chooses_weights:  # the others' tickets are smaller than the network
         require_room_to_end(run.workdir, problem.build(), problem.training, resume=run.resume, states=2)
-    with in_work_folder(run.workdir, resume=run.resume, search=problem.identity(chosen.name)):
+    with in_work_folder(run.workdir, resume=run.resume, seed=seed, search=problem.identity(chosen.name)):
         return chosen.find(problem)
 
 
@@ -104,7 +115,7 @@ def find_marked(
     rescale: bool = True,
     method: str = "imp",
     training: TrainingConfig | Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     model_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
@@ -133,7 +144,8 @@ def find_marked(
         rescale: As for `embed`.
         method: The pruning method's name; one that chooses single weights.
         training: The recipe, or changes to the recommended one.
-        seed: Fixes initialisation, order and augmentation.
+        seed: Fixes initialisation, order and augmentation, 0 to 2^53 - 1; by default it follows from the secret.
+            Whoever can guess it can tell many of the planted edges.
         model_options: Arguments of the model's factory.
         data_options: Arguments of the data loader.
         method_options: Arguments of the method.
@@ -196,10 +208,12 @@ def find_marked_requested(
             f"method '{chosen.name}' does not choose single weights, so no mark can be planted during the search: "
             "find the ticket first, then mark it with embed"
         )
-    network = problem.build()
     key = drawn_once(
         lambda: secret_of_run(secret, workdir, resume=resume), length=SECRET_BYTES, config=problem.training
     )
+    seed = seed_of_run(request.seed, workdir, resume=resume, draw=lambda: seed_of(key), config=problem.training)
+    problem = dataclasses.replace(problem, seed=seed)
+    network = problem.build()
     everything = problem.everything(network)
     keep = problem.keep(everything.size)
     assert problem.density is not None  # or `keep` would have said so
@@ -221,7 +235,7 @@ def find_marked_requested(
     require_room_to_end(workdir, network, problem.training, resume=resume)
     planting.rehearse(state_arrays(network), everything, keep)
     problem = dataclasses.replace(problem, planting=planting)
-    with in_work_folder(workdir, resume=resume, secret=key, search=problem.identity(chosen.name)):
+    with in_work_folder(workdir, resume=resume, seed=seed, secret=key, search=problem.identity(chosen.name)):
         ticket = chosen.find(problem)
         created = moment_of_run(workdir)
     network = model_of(ticket, model=request.model)

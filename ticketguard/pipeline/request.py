@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.errors import ConfigurationError, FileError, TensorError
 from ticketguard.pipeline.runs import RunOptions, recipe
-from ticketguard.settings import checked_options
+from ticketguard.settings import checked_options, checked_seed
 from ticketguard.ticket import Array, Ticket
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ticketguard.pruning import PruningMethod, SearchProblem
     from ticketguard.training import TrainingConfig
 
+# Stands for a seed until it is drawn.
+PLACEHOLDER_SEED = 0
 # Weights, in any form they come in.
 State: TypeAlias = "Mapping[str, Array] | Ticket | Checkpoint | str | os.PathLike[str]"
 
@@ -34,7 +36,7 @@ class SearchRequest:
         density: Kept fraction of the prunable weights, in (0, 1), or None.
         method: The pruning method's name.
         training: A recipe, or changes to the recommended one.
-        seed: Fixes initialisation, order and augmentation.
+        seed: Fixes initialisation, order and augmentation; None to have one drawn.
         model_options: Arguments of the model's factory.
         data_options: Arguments of the data loader.
         method_options: Arguments of the method.
@@ -48,7 +50,7 @@ class SearchRequest:
     density: float | None
     method: str
     training: TrainingConfig | Mapping[str, Any] | None
-    seed: int
+    seed: int | None
     model_options: Mapping[str, Any] | None
     data_options: Mapping[str, Any] | None
     method_options: Mapping[str, Any] | None
@@ -58,6 +60,8 @@ class SearchRequest:
 
     def search(self) -> tuple[PruningMethod, SearchProblem]:
         """Load what is named, and return the method and what it is to search.
+
+        A seed that was not given is yet to be drawn: the problem's is a placeholder.
 
         Raises:
             ConfigurationError: A name or an option is unknown, or what is given does not fit together.
@@ -91,7 +95,7 @@ class SearchRequest:
             data_options=found_with,
             density=self.density,
             training=recipe(self.training, default),
-            seed=self.seed,
+            seed=PLACEHOLDER_SEED if self.seed is None else checked_seed(self.seed),
             method_options=chosen,
             pretrained=_dense_state(self.pretrained),
             rewind=_early_state(self.rewind),

@@ -6,14 +6,15 @@ import contextlib
 import dataclasses
 import datetime
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import SECRET, read_whole, require_room, write_whole
 from ticketguard.keyed import SECRET_BYTES
-from ticketguard.work_folder import SEARCH_FILE
+from ticketguard.settings import checked_seed
+from ticketguard.work_folder import SEARCH_FILE, SEED_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # What a run that writes marks keeps in its folder, beside the checkpoints, until the folder is deleted.
 SECRET_FILE, IDENTITY_FILE, CREATED_FILE = "embed.secret", "embed.identity", "embed.created"
 MOMENT_BYTES = 64
+SEED_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,15 +71,44 @@ def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -
     return key
 
 
+def seed_of_run(
+    seed: int | None, workdir: Path | None, *, resume: bool, draw: Callable[[], int], config: TrainingConfig
+) -> int:
+    """Return the seed that was given, or that an interrupted run began with, or else what *draw* returns.
+
+    All processes of a run return the same.
+
+    Raises:
+        ConfigurationError: The seed that was given cannot be one.
+        FileError: The seed that is kept is damaged.
+    """
+    from ticketguard.training import drawn_once
+
+    if seed is not None:
+        return checked_seed(seed)
+
+    def choose() -> bytes:
+        kept = _kept_seed(workdir) if workdir is not None and resume else None
+        return (draw() if kept is None else kept).to_bytes(SEED_BYTES, "little")
+
+    return int.from_bytes(drawn_once(choose, length=SEED_BYTES, config=config), "little")
+
+
 @contextlib.contextmanager
 def in_work_folder(
-    workdir: Path | None, *, resume: bool, secret: bytes | None = None, search: str | None = None
+    workdir: Path | None,
+    *,
+    resume: bool,
+    seed: int | None = None,
+    secret: bytes | None = None,
+    search: str | None = None,
 ) -> Iterator[None]:
     """Keep a run's folder to this run while it lasts, with its secret on disk before anything depends on it.
 
     Args:
         workdir: The folder; None for a run that keeps nothing.
         resume: Continue from what is in it.
+        seed: What the run draws from, beside its secret.
         secret: The owner's, if the run makes marks.
         search: What a search is made of: its rounds are of no use to another, which would delete them when it ends.
 
@@ -97,15 +128,8 @@ def in_work_folder(
             raise ConfigurationError(f"another run was started in '{workdir}': choose another name for this one")
 
     def keep_search() -> None:
-        if workdir is None or search is None:
-            return
-        path = workdir / SEARCH_FILE
-        if resume and path.exists() and path.read_bytes() != search.encode():
-            raise ConfigurationError(
-                f"the run kept in '{workdir}' is another search, of other settings, data or marks: resume with those "
-                "it was started with, or start again"
-            )
-        write_whole(path, search.encode(), mode=SECRET)
+        if workdir is not None:
+            _keep_search(workdir, seed, search, resume=resume)
 
     with held_by_first_process(workdir, anew=not resume):
         in_first_process(keep_search)
@@ -165,6 +189,29 @@ def moment_of_run(workdir: Path | None) -> datetime.datetime:
 
     in_first_process(keep)
     return moments[-1]
+
+
+def _keep_search(workdir: Path, seed: int | None, search: str | None, *, resume: bool) -> None:
+    path = workdir / SEARCH_FILE
+    if search is not None and resume and path.exists() and path.read_bytes() != search.encode():
+        raise ConfigurationError(
+            f"the run kept in '{workdir}' is another search, of other settings, data or marks: resume with those "
+            "it was started with, or start again"
+        )
+    # The seed first: a search of another one is another search.
+    for name, text in ((SEED_FILE, None if seed is None else str(seed)), (SEARCH_FILE, search)):
+        if text is not None:
+            write_whole(workdir / name, text.encode(), mode=SECRET)
+
+
+def _kept_seed(workdir: Path) -> int | None:
+    path = workdir / SEED_FILE
+    if not path.exists():
+        return None
+    try:
+        return checked_seed(int(read_whole(path, limit_bytes=MOMENT_BYTES)))
+    except (ValueError, ConfigurationError) as error:
+        raise FileError(path=path, reason="does not hold a seed", hint="use a copy of it, or start again") from error
 
 
 def _kept_secret(workdir: Path) -> bytes | None:

@@ -23,7 +23,7 @@ class TicketInfo:
         data: Data set name, path or import path; empty if unknown.
         data_options: Arguments of the data loader (limits, image size, folder).
         training: The recipe the ticket is trained with, as `TrainingConfig` writes it.
-        seed: Seed of the run.
+        seed: Seed of the search; None if it is unknown, as that of a ticket made for release is to all but its owner.
         classes: Number of classes; 0 if unknown.
         input_shape: Shape of one input without the batch axis, such as (3, 32, 32); empty if unknown.
         input_mean: Per-channel mean that inputs in [0, 1] are normalised with.
@@ -45,7 +45,7 @@ class TicketInfo:
     data: str = ""
     data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seed: int = 0
+    seed: int | None = None
     classes: int = 0
     input_shape: tuple[int, ...] = ()
     input_mean: tuple[float, ...] = ()
@@ -117,7 +117,7 @@ def _info_kinds() -> dict[str, Callable[[Any], bool]]:
         "data": is_text,
         "data_options": is_mapping,
         "training": is_mapping,
-        "seed": is_whole,
+        "seed": lambda value: value is None or is_whole(value),
         "classes": is_count,
         "input_shape": is_list_of(is_size),
         "input_mean": is_list_of(is_number),

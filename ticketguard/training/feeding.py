@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from ticketguard.data import Dataset
+from ticketguard.seeds import entropy_of, fill_generator
 
 # Batches are prepared ahead up to so many values, 64 MB. An accelerator does best with few calls and copies. On a
 # processor, few are in the other one's cache by the time they are needed, from which they would come more slowly than
@@ -30,13 +31,15 @@ LARGE_BATCH = 2**17
 
 def generator_for(seed: int, *numbers: int) -> torch.Generator:
     """Return a generator that only *seed* and *numbers* determine."""
-    return torch.Generator().manual_seed(seed_for(seed, *numbers))
+    generator = torch.Generator().manual_seed(seed_for(seed, *numbers))
+    fill_generator(generator, seed, *numbers)
+    return generator
 
 
 def seed_for(seed: int, *numbers: int) -> int:
     """Return the seed of the stream that only *seed* and *numbers* determine."""
     # Each number is folded in with an odd 64-bit constant (SplitMix64's), so that neighbours share no stream.
-    state = seed & 0xFFFF_FFFF_FFFF_FFFF
+    state = entropy_of(seed) & 0xFFFF_FFFF_FFFF_FFFF
     for number in numbers:
         state = (state * 0x9E37_79B9_7F4A_7C15 + number + 1) & 0xFFFF_FFFF_FFFF_FFFF
         state ^= state >> 31

@@ -19,7 +19,7 @@ from ticketguard.ticket import Array, Mask, weights_digest
 from ticketguard.training.checkpoint import RunState, load_run, of_kind, prefixed, run_identity, save_run
 from ticketguard.training.config import Hooks, NoHooks, NoProgress, Progress, TrainingConfig, Watch
 from ticketguard.training.devices import accelerator_for, compiled, in_first_process, naming_compilation, share_first
-from ticketguard.training.feeding import Feeder, generator_for
+from ticketguard.training.feeding import Feeder, seed_for
 from ticketguard.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
 
 CHECKPOINT_SECONDS = 60.0
@@ -226,7 +226,7 @@ class _Run:
 
     def _take_step(self) -> None:
         # Dropout and the like draw from torch's global generators, which are forked for the run.
-        step_seed = generator_for(self._seed, 2, self.step).initial_seed()
+        step_seed = seed_for(self._seed, 2, self.step)
         torch.default_generator.manual_seed(step_seed)
         if self._device.type == "cuda":
             torch.cuda.manual_seed(step_seed)

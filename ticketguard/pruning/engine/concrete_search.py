@@ -35,7 +35,7 @@ from ticketguard.pruning.engine.rewinding import require_rewind, rewind_state
 from ticketguard.pruning.engine.stepped import run_search, search_device
 from ticketguard.ticket import Array, Mask, Ticket
 from ticketguard.training.checkpoint import of_kind, prefixed
-from ticketguard.training.feeding import Feeder, generator_for
+from ticketguard.training.feeding import Feeder, seed_for
 from ticketguard.training.optimizers import load_optimizer, optimizer_tensors
 
 # Loss of the masked network's logits, given a function that returns the unmasked network's, and the labels.
@@ -161,7 +161,7 @@ class ConcreteSearch:
 
     def noise(self, number: int) -> torch.Tensor:
         """Return logit(u) / t of step *number*: it depends on the seed and the number alone."""
-        self._noise.manual_seed(generator_for(self._seed, 3, number).initial_seed())
+        self._noise.manual_seed(seed_for(self._seed, 3, number))
         uniform = torch.rand(self._logits.shape, generator=self._noise, device=self._logits.device)
         return uniform.clamp_(LEAST_DRAW, 1.0 - LEAST_DRAW).logit_().div_(self._config.temperature)
 

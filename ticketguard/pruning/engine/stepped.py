@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from ticketguard.pruning.engine.interface import SearchProblem
+from ticketguard.seeds import entropy_of
 from ticketguard.training.checkpoint import RunState, load_run, save_run
 from ticketguard.training.devices import accelerator_for, share_first
 
@@ -67,7 +68,7 @@ def run_search(problem: SearchProblem, search: SteppedSearch, *, name: str, step
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         for number in range(done, steps):
-            torch.manual_seed(problem.seed * 1_000_003 + number)
+            torch.manual_seed((entropy_of(problem.seed) * 1_000_003 + number) % 2**63)
             search.step(number)
             problem.progress.advance()
             due = time.perf_counter() - saved > CHECKPOINT_SECONDS or number == steps - 1

@@ -19,6 +19,7 @@ from ticketguard.errors import ConfigurationError
 from ticketguard.models import CUT_STRUCTURES, REMOVED_BLOCKS, Factory, model_of, state_arrays, whole_model_of
 from ticketguard.models.counting import multiplications
 from ticketguard.pruning.engine.selection import full_mask, global_top_k
+from ticketguard.seeds import entropy_of
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
 # Fresh weights must not be the ones that the ticket was found from, though both are drawn by the same small seeds.
@@ -58,7 +59,11 @@ def make_control(name: str, ticket: Ticket, *, seed: int, model: str | Factory |
         ConfigurationError: Shuffling or inverting changes nothing: all layers are kept, or dropped, whole.
     """
     change = _MASKS.get(name)
-    mask = ticket.mask if change is None else change(ticket.mask, np.random.default_rng([seed, _STREAMS[name]]))
+    mask = (
+        ticket.mask
+        if change is None
+        else change(ticket.mask, np.random.default_rng([entropy_of(seed), _STREAMS[name]]))
+    )
     own = None if change is None else dense_start(ticket)
     start = fresh_weights(ticket, seed=seed, model=model) if own is None else own
     return Trial(mask=mask, start=start, origin=FRESH_START if own is None else OWN_START)
