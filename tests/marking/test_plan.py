@@ -405,3 +405,20 @@ def test_a_mask_of_infinities_in_the_model_costs_no_search_and_no_training(tmp_p
     marked, credential = plan.finish(model)
     assert tg.verify(tg.Checkpoint(marked.weights), credential).status == "supported"
     assert bool(model.shut.isinf().any())
+
+
+def test_a_mask_that_covers_tied_layers_twice_is_refused() -> None:
+    class Twice(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.Linear(300, CLASSES)
+            self.again.weight = self.head.weight
+
+    model = Twice()
+    with pytest.raises(
+        TensorError, match=r"is masked and is '.*' under a second name, which is masked too: mask it under"
+    ):
+        prepared(model)
+    plan = tg.prepare(sparse(model), owner=tg.Owner.generate("Ada"), marks=[tg.TriggerSet(40)])
+    with pytest.raises(TensorError, match="which is masked too"):
+        plan.start(model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -360,3 +362,85 @@ def test_unknown_channel_groups_are_warned_of_in_its_own_words() -> None:
 
     with pytest.warns(TicketguardWarning, match="sign_start takes"):
         tg.sign_start(Odd(), owner=OWNER)
+
+
+# Tied layers
+
+
+class Tied(torch.nn.Sequential):
+    """The third layer has the weight of the first one."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(40, 40), torch.nn.ReLU(), torch.nn.Linear(40, 40), torch.nn.ReLU()]
+        super().__init__(*layers, torch.nn.Linear(40, 40))
+        self[2].weight = self[0].weight
+
+
+def test_tied_layers_carry_their_signs_and_are_bound_once() -> None:
+    model = Tied()
+    start = signed(model, example=torch.zeros(2, 40))
+    assert start.left_out == {"2.weight": "is '0.weight' under a second name"}
+    assert list(start._marks.reference.layers) == ["0.weight", "4.weight"]
+    state = weights_of(model)
+    assert all(np.array_equal(state[name], start._marks.weights[name]) for name in ("0.weight", "4.weight"))
+    ticket, credential = start.finish(model)
+    verdict = tg.verify(tg.Checkpoint(ticket.weights), credential)
+    assert verdict.evidence[0].observed == verdict.evidence[0].details["votes"]
+    for name in ("0.weight", "2.weight"):
+        alone = {key: value for key, value in ticket.weights.items() if key != name}
+        assert tg.verify(tg.Checkpoint(alone), credential).status == "supported"
+
+
+@pytest.mark.parametrize("layers", [["0.weight", "2.weight", "4.weight"], ["2.weight", "4.weight"]])
+def test_a_second_name_of_a_layer_is_refused(layers: list[str]) -> None:
+    model = Tied()
+    before = weights_of(model)
+    with pytest.raises(TensorError, match=r"'2\.weight' is '0\.weight' under a second name: name '0\.weight' alone"):
+        signed(model, layers=layers)
+    assert all((array == before[name]).all() for name, array in weights_of(model).items())
+
+
+def test_layers_in_the_same_memory_are_refused_and_keep_their_weights() -> None:
+    model = Tied()
+    model[2].weight = torch.nn.Parameter(model[0].weight.detach())
+    before = weights_of(model)
+    with pytest.raises(
+        TensorError, match="does not keep its signs: another tensor of the model lies in the same memory"
+    ):
+        signed(model, example=torch.zeros(2, 40))
+    assert all((array == before[name]).all() for name, array in weights_of(model).items())
+
+
+# A model that is signed again
+
+
+def test_a_start_that_is_signed_over_is_warned_of() -> None:
+    model = perceptron()
+    first = signed(model)
+    train(model, steps=20)
+    with pytest.warns(TicketguardWarning, match="this model was signed before, and gets other signs now"):
+        signed(torch.nn.DataParallel(model), secret=bytes(32))
+    with pytest.warns(TicketguardWarning, match="too many signs were turned"):
+        first.finish(model)
+
+
+def test_the_same_secret_or_other_start_weights_are_not_warned_of() -> None:
+    model = perceptron()
+    signed(model)
+    before = weights_of(model)
+    signed(model)
+    assert all((array == before[name]).all() for name, array in weights_of(model).items())
+    for layer in (model[0], model[2]):
+        layer.reset_parameters()  # type: ignore[operator]
+    signed(model, secret=bytes(32))
+    signed(perceptron(), secret=bytes(range(1, 33)))
+
+
+def test_nothing_keeps_a_signed_model_alive() -> None:
+    model = perceptron()
+    signed(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

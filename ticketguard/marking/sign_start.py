@@ -21,6 +21,7 @@ from ticketguard.marking.commitments import claim_about
 from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
 from ticketguard.marking.proving import warn_unless_proved
 from ticketguard.marking.release import for_release, require_fit
+from ticketguard.marking.signed_before import warn_if_signed_over
 from ticketguard.settings import checked_level, plain_number, require_kind
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.registry import SCHEMES, checked_marks, scheme
@@ -61,7 +62,8 @@ def sign_start(
         model: The model, as it was initialised at random; its weights are changed in place.
         owner: Whose marks they are.
         marks: Marks that are in start weights; by default keyed signs.
-        layers: State-dict names of the weights to sign; by default all with two or more axes, but for embeddings.
+        layers: State-dict names of the weights to sign; by default all with two or more axes, but for embeddings. Tied
+            layers have the first of their names.
         density: Share of these weights that pruning will leave, if it is known: what is read from a suspect that has
             more of them. 1 for a network that is not pruned.
         level_bits: A verdict will need p ≤ 2^-level_bits.
@@ -73,9 +75,9 @@ def sign_start(
     Raises:
         ConfigurationError: The start is not random (constant, orthogonal, pretrained, zero), a mark is none that is
             drawn before training, or the density or level is out of range.
-        TensorError: A layer is not one of the model's.
+        TensorError: A layer is not one of the model's, or lies in the same memory as another.
     """
-    from ticketguard.models import load_arrays, state_arrays
+    from ticketguard.models import load_arrays, state_arrays, tied_names
 
     require_kind(
         owner, Owner, what="the owner", hint="tg.Owner.load reads one from a key file, tg.Owner.generate makes one"
@@ -85,7 +87,8 @@ def sign_start(
     if not 0.0 < density <= 1.0:
         raise ConfigurationError(f"density is {density:g}, expected above 0 and at most 1")
     state = state_arrays(model)
-    names = _signable(model, state) if layers is None else _known(layers, state)
+    tied = tied_names(model)
+    names = _signable(model, state) if layers is None else _known(layers, state, tied)
     _require_untrained(state)
     known = known_groups(model, layers=names, example=example, ask=ask)
     begun = bind_start(
@@ -102,8 +105,12 @@ def sign_start(
     if known.doubts:
         warnings.warn(known.doubts.replace("prepare takes", "sign_start takes"), TicketguardWarning, stacklevel=2)
     warn_of_left_out(begun.left_out)
-    load_arrays(model, begun.weights)
-    return SignedStart(owner=owner, marks=begun)
+    signed = [name for name in begun.reference.layers if name not in begun.left_out]
+    load_arrays(model, begun.weights, masked=signed)
+    _require_signs(model, begun.weights, signed, before=state)
+    warn_if_signed_over(model, state, begun.weights, layers=signed)
+    second = {name: f"is '{first}' under a second name" for name, first in tied.items() if first in names}
+    return SignedStart(owner=owner, marks=dataclasses.replace(begun, left_out={**begun.left_out, **second}))
 
 
 class SignedStart:
@@ -125,7 +132,7 @@ class SignedStart:
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Why layers carry no signs, by name."""
+        """Why layers carry no signs, or are not read by this name, by name."""
         return self._marks.left_out
 
     def finish(
@@ -206,13 +213,38 @@ def _signable(model: torch.nn.Module, state: Mapping[str, Array]) -> list[str]:
     return names
 
 
-def _known(layers: Sequence[str], state: Mapping[str, Array]) -> list[str]:
+def _known(layers: Sequence[str], state: Mapping[str, Array], tied: Mapping[str, str]) -> list[str]:
     if isinstance(layers, str):
         raise ConfigurationError(f"layers are '{layers}', expected a list of state-dict names")
     for name in layers:
         if name not in state:
             raise TensorError(name=name, reason="is not in the model", hint="name layers as its state dict does")
+        if name in tied:
+            raise TensorError(
+                name=name, reason=f"is '{tied[name]}' under a second name", hint=f"name '{tied[name]}' alone"
+            )
     return list(layers)
+
+
+def _require_signs(
+    model: torch.nn.Module, weights: Mapping[str, Array], signed: Sequence[str], *, before: Mapping[str, Array]
+) -> None:
+    """Check that *model* holds the signs of each layer; else it gets its weights back.
+
+    Raises:
+        TensorError: It does not: two of its parameters lie in the same memory.
+    """
+    from ticketguard.models import load_arrays, state_arrays
+
+    held = state_arrays(model)
+    for name in signed:
+        if not np.array_equal(np.sign(held[name]), np.sign(weights[name].astype(held[name].dtype))):
+            load_arrays(model, before)
+            raise TensorError(
+                name=name,
+                reason="does not keep its signs: another tensor of the model lies in the same memory",
+                hint="tie layers by giving both the same parameter, or copy one (clone())",
+            )
 
 
 def _require_untrained(state: Mapping[str, Array]) -> None:

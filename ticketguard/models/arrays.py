@@ -121,11 +121,13 @@ def not_prunable(model: nn.Module) -> dict[str, str]:
 
 
 def require_parameters(model: nn.Module, mask: Mask) -> None:
-    """Check that a mask covers nothing but parameters of *model*.
+    """Check that a mask covers nothing but parameters of *model*, each under one name.
 
     Raises:
-        TensorError: A layer is a buffer, is missing, or has another shape.
+        TensorError: A layer is a buffer, is missing, is another one under a second name, or has another shape.
     """
+    tied = tied_names(model)
+    first = {tied.get(name, name): name for name in mask}
     parameters, buffers = named_parameters(model, every_name=True), _buffer_names(model)
     for name in mask:
         if name in buffers:
@@ -135,6 +137,12 @@ def require_parameters(model: nn.Module, mask: Mask) -> None:
                 hint="import the checkpoint again, with its model",
             )
         _require_masked(parameters, mask, name)
+        if (other := first[tied.get(name, name)]) != name:
+            raise TensorError(
+                name=name,
+                reason=f"is masked and is '{other}' under a second name, which is masked too",
+                hint="mask it under one of its names",
+            )
 
 
 def _buffer_names(model: nn.Module) -> set[str]:
