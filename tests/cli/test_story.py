@@ -121,7 +121,7 @@ def test_what_cannot_be_found_is_wrong_usage(
     ("arguments", "code", "message"),
     [
         (("--mark-option", "planted-graph.rate=x"), 2, "planted graph: rate is 'x', expected a number"),
-        (("--marks", "qr-code"), 2, "unknown mark 'qr-code', expected one or more of planted-graph, "),
+        (("--marks", "bar-code"), 2, "unknown mark 'bar-code', expected one or more of planted-graph, "),
         ((), 2, "the ticket does not name its model and data"),
         (("--share", "0.9"), 2, "share is 0.9"),
         (("--triggers", "0"), 2, "count is 0"),
@@ -174,6 +174,7 @@ OPTIONS_OF_A_MARK: dict[str, str | None] = {
     "--marks": "planted-graph",
     "--share": "0.1",
     "--triggers": "50",
+    "--qr-text": "ACME-1",
     "--mark-option": "planted-graph.rate=0.1",
     "--level-bits": "40",
     "--no-rescale": None,
