@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -17,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+from ticketguard.errors import ConfigurationError
 
 COMMITMENT_DOMAIN = b"ticketguard/commitment/v1\0"
 DRAW_DOMAIN = b"ticketguard/draw/v1\0"
@@ -35,6 +38,23 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 # Integers of four bytes where four are enough, which sort in half the time, or else of eight.
 Drawn: TypeAlias = npt.NDArray[Any]
+
+
+def checked_secret(secret: object) -> bytes:
+    """Return a secret that a user gives; without one, a fresh one.
+
+    Raises:
+        ConfigurationError: It is not `SECRET_BYTES` bytes. The message does not show it.
+    """
+    if secret is None:
+        return os.urandom(SECRET_BYTES)
+    if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+        found = f"{len(secret)} bytes" if isinstance(secret, bytes) else f"of type {type(secret).__name__}"
+        raise ConfigurationError(
+            f"the secret is {found}, expected {SECRET_BYTES} bytes, such as those of an earlier plan or start "
+            "(.secret): leave it out for a fresh one"
+        )
+    return secret
 
 
 def commit(

@@ -80,6 +80,20 @@ def checked_level(level_bits: object, *, most: int = MAX_LEVEL_BITS) -> int:
     return bits
 
 
+def checked_accuracy(accuracy: object, *, what: str = "accuracy") -> float | None:
+    """Return an accuracy that a user gives, as Python's own number; None if it was not measured.
+
+    Raises:
+        ConfigurationError: It is not a number from 0 to 1.
+    """
+    if accuracy is None:
+        return None
+    share: float = plain_number(accuracy, what=what)
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"{what} is {shortened(share)}, expected a share from 0 to 1, or None")
+    return share
+
+
 def plain_number(value: object, *, what: str, whole: bool = False) -> Any:
     """Return a number of any package's kind as Python's own, for files and digests.
 

@@ -43,9 +43,15 @@ def write_tensors(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> 
     """Serialise named arrays and our *metadata* as safetensors.
 
     Raises:
-        ConfigurationError: Names and metadata are longer than `parse_tensors` reads.
+        ConfigurationError: Names and metadata are longer than `parse_tensors` reads, or hold what JSON does not.
     """
-    document = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    try:
+        document = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"options or history of this ticket cannot be written ({error}): plain finite numbers, text, lists and "
+            "mappings can"
+        ) from error
     content = safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: document})
     if (size := int.from_bytes(content[:LENGTH_BYTES], "little")) > HEADER_LIMIT_BYTES:
         raise ConfigurationError(

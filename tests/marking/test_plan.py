@@ -422,3 +422,42 @@ def test_a_mask_that_covers_tied_layers_twice_is_refused() -> None:
     plan = tg.prepare(sparse(model), owner=tg.Owner.generate("Ada"), marks=[tg.TriggerSet(40)])
     with pytest.raises(TensorError, match="which is masked too"):
         plan.start(model)
+
+
+@pytest.mark.parametrize("secret", [b"x", "x" * 32])
+def test_a_secret_that_cannot_be_one_is_refused(secret: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the secret is .*, expected 32 bytes") as caught:
+        prepared(Net(), secret=secret)
+    assert "x" * 32 not in str(caught.value)
+
+
+@pytest.mark.parametrize("accuracy", [5, float("nan"), "most"])
+def test_an_accuracy_that_is_not_a_share_is_refused(accuracy: Any) -> None:
+    plan, model = prepared(Net()), Net()
+    plan.start(model)
+    with pytest.raises(ConfigurationError, match="accuracy is .*, expected a"):
+        plan.finish(model, accuracy=accuracy)
+    with pytest.raises(ConfigurationError, match="dense_accuracy is"):
+        tg.TicketInfo(method="import", dense_accuracy=accuracy)
+
+
+def test_what_is_not_a_model_is_refused_at_every_step() -> None:
+    plan = prepared(Net())
+    told, state = "the model is of type .*, expected Module", Net().state_dict()
+    for step in (plan.start, plan.finish):
+        for model in (None, state):
+            with pytest.raises(ConfigurationError, match=told):
+                step(model)  # type: ignore[operator]
+    with pytest.raises(ConfigurationError, match=told):
+        tg.prepare(sparse(Net()), owner=tg.Owner.generate("Ada"), model=state)
+
+
+def test_parameters_that_no_claim_can_hold_are_refused_by_the_marks_name() -> None:
+    class Odd(tg.PlantedGraph):
+        def parameters(self, ticket: tg.Ticket) -> Any:
+            return {**super().parameters(ticket), "share_ppm": True}
+
+    with pytest.raises(
+        ConfigurationError, match="parameters of mark 'planted-graph' cannot be in a claim, which holds a bool"
+    ):
+        tg.prepare(sparse(Net()), owner=tg.Owner.generate("Ada"), marks=[Odd()])

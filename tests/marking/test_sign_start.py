@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 import ticketguard as tg
 from tests.verification.claims import EVE
 from ticketguard.embedding.keyed_signs import drawn_signs
-from ticketguard.errors import ConfigurationError, TensorError, TicketguardWarning
+from ticketguard.errors import ConfigurationError, TensorError, TicketguardError, TicketguardWarning
 from ticketguard.keyed import KeyedStream
 from ticketguard.ticket import StartReference, TicketInfo, read_reference
 from ticketguard.ticket.start_reference import PUBLIC_SALT
@@ -316,6 +317,12 @@ def test_marks_that_are_not_in_start_weights_are_refused() -> None:
         ({"density": "x"}, "density"),
         ({"level_bits": 0}, "level"),
         ({"owner": "Ada"}, "the owner"),
+        ({"secret": b"x"}, "the secret is 1 bytes, expected 32 bytes"),
+        ({"secret": "x" * 32}, "the secret is of type str, expected 32 bytes"),
+        ({"layers": []}, "layers are an empty list: name some, or leave layers= out"),
+        ({"layers": [1]}, "layers hold 1, expected state-dict names"),
+        ({"layers": 1}, "layers are 1, expected a list"),
+        ({"layers": "0.weight"}, "layers are '0.weight', expected a list"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, Any], told: str) -> None:
@@ -444,3 +451,108 @@ def test_nothing_keeps_a_signed_model_alive() -> None:
     del model
     gc.collect()
     assert gone() is None
+
+
+# What is no model, or not one of plain numbers
+
+
+def parameter_made(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.nn.Module:
+    model = perceptron()
+    model[2].weight = torch.nn.Parameter(change(model[2].weight.detach()), requires_grad=False)
+    return model
+
+
+def quantised(model: torch.nn.Module | None = None) -> torch.nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: torch.nn.Module = torch.ao.quantization.quantize_dynamic(model or perceptron(), {torch.nn.Linear})
+        return made
+
+
+UNREADABLE: dict[str, tuple[Callable[[], Any], str]] = {
+    "nothing": (lambda: None, "the model is of type NoneType, expected Module"),
+    "state dict": (
+        lambda: perceptron().state_dict(),
+        "the model is of type OrderedDict, expected Module: give the torch.nn",
+    ),
+    "meta": (lambda: perceptron().to("meta"), r"'0\.weight' is on the meta device and has no values"),
+    "lazy": (lambda: torch.nn.Sequential(torch.nn.LazyLinear(5)), "has no shape yet: run the model on a batch first"),
+    "quantised": (quantised, "expected a tensor: a quantised model is not read: give the network as it was"),
+    "quantised tensor": (
+        lambda: parameter_made(lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)),
+        r"'2\.weight' is quantised",
+    ),
+    "sparse": (lambda: parameter_made(torch.Tensor.to_sparse), r"stored as torch\.sparse_coo: make it dense"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_cannot_be_read_is_refused_before_and_after_training(kind: str) -> None:
+    make, told = UNREADABLE[kind]
+    with pytest.raises(TicketguardError, match=told):
+        tg.sign_start(make(), owner=OWNER)
+    start = signed(perceptron())
+    with pytest.raises(TicketguardError, match=told):
+        start.finish(make())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_expanded_parameter_is_refused_before_anything_is_written() -> None:
+    model = parameter_made(lambda weight: weight[:1].expand_as(weight))
+    before = weights_of(model)
+    with pytest.raises(TensorError, match=r"'2\.weight' is expanded: several of its values lie in one place: copy it"):
+        signed(model)
+    assert all((array == before[name]).all() for name, array in weights_of(model).items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_complex_layers_are_left_out_by_name_or_refused() -> None:
+    model = parameter_made(lambda weight: weight.to(torch.complex64))
+    told = "has type complex64, whose values have no sign to draw"
+    assert tg.sign_start(model, owner=OWNER).left_out["2.weight"] == told
+    with pytest.raises(TensorError, match=f"'2.weight' {told}: leave it out"):
+        tg.sign_start(model, owner=OWNER, layers=["2.weight"])
+    with pytest.raises(ConfigurationError, match=f"no weights with two or more axes to sign: .*'0.weight' {told}"):
+        tg.sign_start(perceptron().to(torch.complex64), owner=OWNER)
+    with pytest.raises(
+        TensorError, match="has type complex64, expected a floating-point type: give the model as it was"
+    ):
+        signed(perceptron()).finish(perceptron().to(torch.complex64))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layers_without_elements_are_left_out_by_name() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.nn.Sequential(torch.nn.Linear(20, 0), torch.nn.Linear(0, 20), torch.nn.Linear(20, 20))
+        start = signed(model)
+    assert start.left_out == dict.fromkeys(["0.weight", "1.weight"], "has no elements")
+    assert start.finish(model)[0].mask.kept == 400
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_eight_bits_are_enough_for_a_sign() -> None:
+    model = perceptron()
+    model[0].weight.data *= 16  # or a few are too small for it
+    model[2].weight.data *= 16
+    model = model.to(torch.float8_e4m3fn)
+    start = tg.sign_start(model, owner=OWNER)
+    ticket, credential = start.finish(model)
+    assert tg.verify(tg.Checkpoint(ticket.weights), credential).status == "supported"
+
+
+def test_a_name_that_no_file_can_hold_is_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(20, 60))
+    model.add_module("\ud800", torch.nn.Linear(60, 10))
+    with pytest.raises(TensorError, match=r"tensor '\\ud800\.weight' has a name that is not text in UTF-8: rename it"):
+        signed(model)
+
+
+@pytest.mark.parametrize("accuracy", [5, -0.1, float("nan"), float("inf"), "0.9", True])
+def test_an_accuracy_that_is_not_a_share_is_refused(accuracy: Any) -> None:
+    model = perceptron()
+    start = signed(model)
+    with pytest.raises(ConfigurationError, match="accuracy is .*, expected a"):
+        start.finish(model, accuracy=accuracy)
+    assert start.finish(model, accuracy=np.float32(0.5))[0].info.accuracy == 0.5  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ticketguard.errors import FileError, TensorError, UnknownVersionError
+from ticketguard.errors import ConfigurationError, FileError, TensorError, UnknownVersionError
 from ticketguard.ticket import Mask, Reference, Ticket, TicketInfo, pack_bits, unpack_bits, weights_digest
 
 VECTORS = Path(__file__).parents[2] / "signatures" / "vectors"
@@ -241,3 +241,23 @@ def test_the_longest_name_and_the_most_components_are_read() -> None:
     kept = {name: np.ones(1, np.float32) for name in names}
     reference = Reference(mask=Mask(layers={name: np.ones((1, 1), bool) for name in names}), kept_weights=kept)
     assert Reference.from_bytes(reference.to_bytes()).digest() == reference.digest()
+
+
+@pytest.mark.parametrize("history", [({"accuracy": float("nan")},), ({"made": {1, 2}},)])
+def test_a_history_that_no_file_can_hold_is_refused(history: tuple[dict[str, object], ...]) -> None:
+    ones = np.ones((2, 2), np.float32)
+    info = TicketInfo(method="import", history=history)
+    ticket = Ticket(mask=Mask(layers={"w": ones > 0}), weights={"w": ones}, rewind_weights=None, info=info)
+    with pytest.raises(ConfigurationError, match="options or history of this ticket cannot be written"):
+        ticket.to_bytes()
+
+
+def test_a_layer_whose_name_is_not_text_is_refused() -> None:
+    ones = np.ones((2, 2), np.float32)
+    with pytest.raises(TensorError, match="has a name that is not text in UTF-8"):
+        Ticket(
+            mask=Mask(layers={"\ud800": ones > 0}),
+            weights={"\ud800": ones},
+            rewind_weights=None,
+            info=TicketInfo(method="import"),
+        )

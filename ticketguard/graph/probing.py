@@ -10,6 +10,7 @@ import contextlib
 import copy
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -148,7 +149,7 @@ def _random(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if tensor.ndim < 2:
         return torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5
     # He et al. 2015, eq. 10: keeps activations in range at any depth.
-    scale = (2.0 / max(1, tensor[0].numel())) ** 0.5
+    scale = (2.0 / max(1, math.prod(tensor.shape[1:]))) ** 0.5
     return torch.randn(tensor.shape, generator=generator).to(torch.float64).mul_(scale)  # a third of the time
 
 

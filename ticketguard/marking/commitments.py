@@ -13,6 +13,7 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.credentials.merkle import merkle_root
 from ticketguard.credentials.vault import Vault
 from ticketguard.embedding.interface import Json, Mark, PlannedMark
+from ticketguard.errors import ConfigurationError
 from ticketguard.keyed import commit
 from ticketguard.ticket import Ticket, weights_digest
 from ticketguard.verification.registry import scheme
@@ -24,9 +25,18 @@ def claim_of(
     """Commit to a mark's parameters, the vault's secret and the reference; every draw is a function of that.
 
     What is read from weights is aligned first where it can be, so it binds the channel groups.
+
+    Raises:
+        ConfigurationError: The parameters hold what no claim can.
     """
     if vault.channel_groups is not None and scheme(mark.scheme).reads == "weights":
         parameters = {**parameters, GROUPS_PARAMETER: groups_digest(vault.channel_groups)}
+    try:
+        written = canonical_json(parameters)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"parameters of mark '{mark.scheme}' cannot be in a claim, which {error}: write shares as whole numbers"
+        ) from error
     commitment = commit(
         secret=vault.secret,
         owner_public_key=owner.public_key,
@@ -34,7 +44,7 @@ def claim_of(
         scheme=mark.scheme,
         version=mark.version,
         level_bits=level_bits,
-        parameters=canonical_json(parameters),
+        parameters=written,
     )
     return MarkClaim(
         scheme=mark.scheme,

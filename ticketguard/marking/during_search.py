@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ from ticketguard.embedding.interface import (
     StartMark,
 )
 from ticketguard.errors import ConfigurationError, TicketguardWarning
-from ticketguard.keyed import SECRET_BYTES
+from ticketguard.keyed import checked_secret
 from ticketguard.marking.commitments import claim_of
 from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
 from ticketguard.marking.plan import Plan, planned
@@ -171,7 +170,7 @@ class SearchPlanting:
             warn_of_guessable_seed(info.seed, what=START_WEIGHTS, instead="leave --seed (seed=) out, and one is drawn")
         self._owner, self._info = owner, info
         self._groups, self._level_bits = groups, checked_level(level_bits)
-        self._secret = os.urandom(SECRET_BYTES) if secret is None else secret
+        self._secret = checked_secret(secret)
         self._asked: bytes | None = None
         self._begun: StartMarks | None = None
         self._last: tuple[Mapping[str, Array], BoundMarks] | None = None

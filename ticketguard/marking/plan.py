@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ from ticketguard.embedding.interface import (
 )
 from ticketguard.errors import TicketguardError, TicketguardWarning
 from ticketguard.graph import KnownGroups, known_groups
-from ticketguard.keyed import SECRET_BYTES
+from ticketguard.keyed import checked_secret
 from ticketguard.marking.commitments import claim_about, claim_of, with_leaves
 from ticketguard.marking.release import (
     for_release,
@@ -41,7 +40,7 @@ from ticketguard.marking.release import (
     warn_of_guessable_seed,
 )
 from ticketguard.marking.rescaling import rescaled
-from ticketguard.settings import checked_level, require_kind
+from ticketguard.settings import checked_accuracy, checked_level, require_kind
 from ticketguard.ticket import AnyReference, Ticket
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
@@ -100,7 +99,8 @@ def prepare(
 
     Raises:
         CapacityError: The ticket is too small for a planted graph of this level.
-        ConfigurationError: A scheme is named twice, a mark cannot work on this ticket, or the model does not answer.
+        ConfigurationError: A scheme is named twice, a mark cannot work on this ticket, the model does not answer, or
+            the level or secret cannot be one.
         TensorError: The ticket's mask covers what is not a parameter of the model.
     """
     require_kind(ticket, Ticket, what="the ticket", hint="tg.Ticket.load reads one from a file")
@@ -114,7 +114,7 @@ def prepare(
 
         require_parameters(model, ticket.mask)
     reference = ticket.reference()
-    key = os.urandom(SECRET_BYTES) if secret is None else secret
+    key = checked_secret(secret)
     start = Start(
         mask=ticket.mask,
         weights=ticket.mask.applied(ticket.start_weights),
@@ -334,11 +334,13 @@ class Plan:
                 licensee's, moves them less; see `ticketguard.marking.rescaling`.
 
         Raises:
-            ConfigurationError: Weights lie outside the mask: `after_step` was not called after every step.
+            ConfigurationError: Weights lie outside the mask: `after_step` was not called after every step. Or the
+                accuracy is not a share.
             TensorError: A weight is NaN or infinite, or the model no longer fits the mask.
         """
         from ticketguard.models import state_arrays
 
+        accuracy = checked_accuracy(accuracy)
         trained = state_arrays(model)
         require_fit(trained, self.mask)
         state = self.mask.applied(trained)

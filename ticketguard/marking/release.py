@@ -47,6 +47,12 @@ def require_fit(state: Mapping[str, Array], mask: Mask) -> None:
             raise TensorError(
                 name=name, reason="is masked but the model has no weights of its shape", hint="give the ticket's model"
             )
+        if state[name].dtype.kind != "f":
+            raise TensorError(
+                name=name,
+                reason=f"has type {state[name].dtype}, expected a floating-point type",
+                hint="give the model as it was trained, before it is converted",
+            )
     for name, array in state.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise TensorError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,13 +15,14 @@ from ticketguard.credentials.keys import Owner
 from ticketguard.embedding.interface import Mark, StartMark
 from ticketguard.errors import ConfigurationError, TensorError, TicketguardWarning
 from ticketguard.graph import known_groups
-from ticketguard.keyed import SECRET_BYTES
+from ticketguard.keyed import checked_secret
 from ticketguard.marking.commitments import claim_about
 from ticketguard.marking.from_start import StartMarks, bind_start, warn_of_left_out
+from ticketguard.marking.layers_to_sign import layers_to_sign
 from ticketguard.marking.proving import warn_unless_proved
 from ticketguard.marking.release import for_release, require_fit
 from ticketguard.marking.signed_before import warn_if_signed_over
-from ticketguard.settings import checked_level, plain_number, require_kind
+from ticketguard.settings import checked_accuracy, checked_level, plain_number, require_kind
 from ticketguard.ticket import Array, Mask, Ticket, TicketInfo, weights_digest
 from ticketguard.verification.registry import SCHEMES, checked_marks, scheme
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
@@ -74,8 +74,8 @@ def sign_start(
 
     Raises:
         ConfigurationError: The start is not random (constant, orthogonal, pretrained, zero), a mark is none that is
-            drawn before training, or the density or level is out of range.
-        TensorError: A layer is not one of the model's, or lies in the same memory as another.
+            drawn before training, or the density, level or secret cannot be one.
+        TensorError: A layer is not one of the model's, has no signs, or lies in the same memory as another.
     """
     from ticketguard.models import load_arrays, state_arrays, tied_names
 
@@ -88,7 +88,7 @@ def sign_start(
         raise ConfigurationError(f"density is {density:g}, expected above 0 and at most 1")
     state = state_arrays(model)
     tied = tied_names(model)
-    names = _signable(model, state) if layers is None else _known(layers, state, tied)
+    names, left_out = layers_to_sign(model, state, layers)
     _require_untrained(state)
     known = known_groups(model, layers=names, example=example, ask=ask)
     begun = bind_start(
@@ -96,7 +96,7 @@ def sign_start(
         Mask(layers={name: np.ones(state[name].shape, dtype=np.bool_) for name in names}),
         chosen,
         owner=owner,
-        secret=os.urandom(SECRET_BYTES) if secret is None else secret,
+        secret=checked_secret(secret),
         info=TicketInfo(method="own training"),
         density=density,
         groups=known.groups,
@@ -104,13 +104,13 @@ def sign_start(
     )
     if known.doubts:
         warnings.warn(known.doubts.replace("prepare takes", "sign_start takes"), TicketguardWarning, stacklevel=2)
-    warn_of_left_out(begun.left_out)
+    warn_of_left_out({**left_out, **begun.left_out})
     signed = [name for name in begun.reference.layers if name not in begun.left_out]
     load_arrays(model, begun.weights, masked=signed)
     _require_signs(model, begun.weights, signed, before=state)
     warn_if_signed_over(model, state, begun.weights, layers=signed)
     second = {name: f"is '{first}' under a second name" for name, first in tied.items() if first in names}
-    return SignedStart(owner=owner, marks=dataclasses.replace(begun, left_out={**begun.left_out, **second}))
+    return SignedStart(owner=owner, marks=dataclasses.replace(begun, left_out={**left_out, **begun.left_out, **second}))
 
 
 class SignedStart:
@@ -155,10 +155,12 @@ class SignedStart:
             created: When the claim says it was made; by default now.
 
         Raises:
+            ConfigurationError: The accuracy is not a share.
             TensorError: A weight is NaN or infinite, or a signed layer is gone or has another shape.
         """
         from ticketguard.models import state_arrays
 
+        accuracy = checked_accuracy(accuracy)
         state = state_arrays(model)
         require_fit(state, self._marks.reference.mask)
         mask = Mask(layers={name: _kept(state[name]) for name in self._marks.reference.layers})
@@ -201,29 +203,6 @@ def _start_marks(marks: Sequence[Mark] | None) -> tuple[Mark, ...]:
                 "once the network is trained"
             )
     return chosen
-
-
-def _signable(model: torch.nn.Module, state: Mapping[str, Array]) -> list[str]:
-    from ticketguard.models.arrays import named_parameters, not_prunable
-
-    refused = not_prunable(model)
-    names = [name for name in named_parameters(model) if name not in refused and state[name].ndim > 1]
-    if not names:
-        raise ConfigurationError("the model has no weights with two or more axes to sign: name them with layers=")
-    return names
-
-
-def _known(layers: Sequence[str], state: Mapping[str, Array], tied: Mapping[str, str]) -> list[str]:
-    if isinstance(layers, str):
-        raise ConfigurationError(f"layers are '{layers}', expected a list of state-dict names")
-    for name in layers:
-        if name not in state:
-            raise TensorError(name=name, reason="is not in the model", hint="name layers as its state dict does")
-        if name in tied:
-            raise TensorError(
-                name=name, reason=f"is '{tied[name]}' under a second name", hint=f"name '{tied[name]}' alone"
-            )
-    return list(layers)
 
 
 def _require_signs(

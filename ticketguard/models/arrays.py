@@ -7,9 +7,12 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ticketguard.errors import TensorError
+from ticketguard.settings import require_kind
 from ticketguard.ticket import Array, Mask
+from ticketguard.ticket.masked_tensors import require_text
 
 PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -26,21 +29,49 @@ def prunable_layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def state_arrays(model: nn.Module) -> dict[str, Array]:
-    """Return a copy of the state dict as numpy arrays; half-precision tensors become float32.
+    """Return a copy of the state dict as numpy arrays; floating tensors of 8 and 16 bits become float32.
 
     A buffer that holds infinities, as a mask of attention does, is left out: no ticket can hold it, and every model
     makes its own. NaN is not left out: a buffer that training spoilt holds it.
+
+    Raises:
+        ConfigurationError: *model* is not a model.
+        TensorError: A tensor has no values, or is stored in a form that is not read.
     """
+    _require_module(model)
     arrays: dict[str, Array] = {}
     buffers = _buffer_names(model)
     for name, tensor in model.state_dict().items():
+        if (why := _why_unreadable(tensor)) is not None:
+            raise TensorError(name=unwrapped_name(name), reason=why[0], hint=why[1])
+        require_text(name)
         if unwrapped_name(name) in buffers and not _can_be_stored(tensor) and not tensor.isnan().any():
             continue
         plain = tensor.detach().cpu()
-        if plain.dtype in (torch.bfloat16, torch.float16):
+        if plain.is_floating_point() and plain.element_size() < torch.float32.itemsize:
             plain = plain.float()
         arrays[unwrapped_name(name)] = np.array(plain.contiguous().numpy())
     return arrays
+
+
+def _require_module(model: object) -> None:
+    require_kind(model, nn.Module, what="the model", hint="give the torch.nn.Module itself, not its state dict or name")
+
+
+def _why_unreadable(tensor: object) -> tuple[str, str] | None:
+    """Return why an entry of a state dict cannot be an array, and what to do about it; None if it can."""
+    if not isinstance(tensor, torch.Tensor):
+        hint = "a quantised model is not read: give the network as it was before"
+        return f"is a {type(tensor).__name__}, expected a tensor", hint
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        return "has no shape yet", "run the model on a batch first: lazy layers get their weights then"
+    if tensor.is_meta:
+        return "is on the meta device and has no values", "build the model on another device, or load its weights"
+    if tensor.is_quantized:
+        return "is quantised", "give the network as it was before"
+    if tensor.layout != torch.strided:
+        return f"is stored as {tensor.layout}", "make it dense first (to_dense())"
+    return None
 
 
 def load_arrays(model: nn.Module, arrays: Mapping[str, Array], *, masked: Collection[str] = ()) -> None:
@@ -52,10 +83,17 @@ def load_arrays(model: nn.Module, arrays: Mapping[str, Array], *, masked: Collec
         masked: Of the names of tied weights, the one that is among these counts.
 
     Raises:
-        TensorError: A tensor of the model is missing, or has another shape.
+        TensorError: A tensor of the model is missing, has another shape, or has no memory of its own.
     """
     require_shapes(model, arrays)
     state = model.state_dict()
+    for name, tensor in state.items():
+        if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+            raise TensorError(
+                name=unwrapped_name(name),
+                reason="is expanded: several of its values lie in one place",
+                hint="copy it (clone()) before it becomes a parameter",
+            )
     with torch.no_grad():
         # Those that count are copied last.
         for name in sorted(state, key=lambda name: unwrapped_name(name) in masked):
@@ -70,8 +108,10 @@ def require_shapes(model: nn.Module, arrays: Mapping[str, Array]) -> None:
     keeps the values it was made with: no ticket can hold them.
 
     Raises:
+        ConfigurationError: *model* is not a model.
         TensorError: A tensor of the model is missing, or has another shape.
     """
+    _require_module(model)
     tied = tied_names(model)
     given = {tied.get(name, name) for name in arrays}
     buffers = _buffer_names(model)
@@ -124,8 +164,10 @@ def require_parameters(model: nn.Module, mask: Mask) -> None:
     """Check that a mask covers nothing but parameters of *model*, each under one name.
 
     Raises:
+        ConfigurationError: *model* is not a model.
         TensorError: A layer is a buffer, is missing, is another one under a second name, or has another shape.
     """
+    _require_module(model)
     tied = tied_names(model)
     first = {tied.get(name, name): name for name in mask}
     parameters, buffers = named_parameters(model, every_name=True), _buffer_names(model)

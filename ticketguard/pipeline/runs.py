@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ticketguard.errors import ConfigurationError, FileError
 from ticketguard.files import SECRET, read_whole, require_room, write_whole
-from ticketguard.keyed import SECRET_BYTES
+from ticketguard.keyed import SECRET_BYTES, checked_secret
 from ticketguard.settings import checked_seed
 from ticketguard.work_folder import SEARCH_FILE, SEED_FILE
 
@@ -62,7 +61,7 @@ def secret_of_run(secret: bytes | None, workdir: Path | None, *, resume: bool) -
     """
     key = _kept_secret(workdir) if workdir is not None and resume else None
     if key is None:
-        return os.urandom(SECRET_BYTES) if secret is None else secret
+        return checked_secret(secret)
     if secret not in (None, key):
         raise ConfigurationError(
             f"the run kept in '{workdir}' does not have the secret that was given: resume without a secret, or start "

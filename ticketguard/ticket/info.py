@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ticketguard.settings import checked_accuracy
+
 # Options and histories are lists and mappings of a few levels.
 MOST_LEVELS = 16
 STRUCTURES = ("weight", "filter", "channel", "block")
@@ -37,6 +39,9 @@ class TicketInfo:
         ready: Whether the weights were good as found, without the training that follows a search.
         from_file: Whether all this was read from a file, which may be a stranger's: import paths and folders that it
             names are then used only if the user says so. Not written to files.
+
+    Raises:
+        ConfigurationError: An accuracy is not a share.
     """
 
     method: str
@@ -57,6 +62,10 @@ class TicketInfo:
     structure: str = "weight"
     ready: bool = False
     from_file: bool = dataclasses.field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("accuracy", "dense_accuracy"):
+            object.__setattr__(self, name, checked_accuracy(getattr(self, name), what=name))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""

@@ -41,15 +41,32 @@ def take_mask(tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Pack
 
 
 def require_free_names(names: Iterable[str]) -> None:
-    """Refuse tensors that are called like masks.
+    """Refuse tensors that are called like masks, or whose name no file can hold.
 
     Raises:
         TensorError: One is.
     """
     for name in names:
+        require_text(name)
         if name.startswith(RESERVED_PREFIX):
             raise TensorError(
                 name=name,
                 reason=f"has a name that begins with '{RESERVED_PREFIX}'",
                 hint="the ticket's own masks are called so; rename the tensor",
             )
+
+
+def require_text(name: str) -> None:
+    """Refuse a tensor's name that UTF-8 does not have, which holds half of a character (a lone surrogate).
+
+    Raises:
+        TensorError: It is such a name.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise TensorError(
+            name=name.encode(errors="backslashreplace").decode(),
+            reason="has a name that is not text in UTF-8",
+            hint="rename it: no file can hold it",
+        ) from error
