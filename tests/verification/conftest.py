@@ -39,11 +39,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count how often each tensor of any checkpoint is read."""
     made: Counter[str] = Counter()
-    stored = Checkpoint.stored
+    stored = Checkpoint._whole
 
     def counted(self: Checkpoint, name: str) -> Array:
         made[name] += 1
         return stored(self, name)
 
-    monkeypatch.setattr(Checkpoint, "stored", counted)
+    monkeypatch.setattr(Checkpoint, "_whole", counted)
     return made
