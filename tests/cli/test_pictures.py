@@ -37,7 +37,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = dict(plan._start.weights)
     marked = tg.Ticket(mask=plan.mask, weights=weights, rewind_weights=None, info=TICKET.info)
     marked.save(folder / "marked.safetensors")
-    stolen = pruned(weights, 0.45)
+    stolen = pruned(weights, 0.6)
     tg.Ticket(
         mask=tg.Mask(layers={name: layer != 0 for name, layer in stolen.items()}),
         weights=stolen,

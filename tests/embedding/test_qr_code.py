@@ -45,8 +45,9 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], match: str)
     [
         ({}, 624, "1-Q"),
         ({"text": "ACME-1"}, 624, "1-M"),
+        ({"text": "ACME-0001"}, 832, "1-L"),
         ({"text": "ACME-0001/2026"}, 1056, "2-Q"),
-        ({"survive": 0.2}, 832, "1-Q"),
+        ({"survive": 0.2}, 1248, "1-Q"),
         ({"qr_version": 2, "correction": 25, "pairs": 2}, 704, "2-Q"),
         ({"correction": 30}, 704, "2-H"),
     ],
@@ -75,7 +76,7 @@ def test_a_code_too_large_for_the_ticket_is_refused_and_says_what_fits() -> None
     with pytest.raises(
         CapacityError,
         match=r"has room for 906 edges of the mark, which needs 1056: what fits is a text of 12 characters "
-        r"\(version 1-L, 624 edges\): shorten the text",
+        r"\(version 1-L, 832 edges\): shorten the text",
     ):
         QrCode(text="ACME-0001/2026").parameters(TICKET)
     small = unmarked_ticket({"fc1.weight": (60, 40)})

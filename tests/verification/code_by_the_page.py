@@ -95,11 +95,18 @@ def _positions(layer: np.ndarray, name: str, wanted: int, secret: bytes, commitm
     edges = [tuple(int(axis) for axis in place) for place in np.argwhere(layer)]
     empty = [position for position, there in enumerate(layer.reshape(-1)) if not there]
     luck, found = KeyedStream(secret=secret, commitment=commitment, label=f"pairs/{name}"), list[int]()
+    in_row = [sum(edge[0] == row for edge in edges) for row in range(layer.shape[0])]
+    in_column = [sum(edge[1] == column for edge in edges) for column in range(layer.shape[1])]
+    places = len(edges) * math.prod(layer.shape[2:])
+    most = min(max(in_row) * max(in_column), places * 19 // 20)
     for _ in range(200 * wanted // 2):
         row, column, kernel = (edges[int(luck.integers(len(edges), 1)[0])] for _ in range(3))
+        last = int(luck.integers(len(edges), 1)[0])
         place = (row[0], column[1], *kernel[2:])
         position = int(np.ravel_multi_index(place, layer.shape))
-        if not layer[place] and position not in found:
+        likely = min(in_row[row[0]] * in_column[column[1]], most)
+        is_kept = last * (places - likely) < len(edges) * (places - most)
+        if is_kept and not layer[place] and position not in found:
             found.append(position)
         if len(found) == wanted:
             return found

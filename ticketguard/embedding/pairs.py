@@ -6,7 +6,8 @@ from the marked ticket therefore has an edge at the right position of a pair, an
 opposite, whatever the bits and whatever the suspect.
 
 Both positions are drawn where edges are: the row of one edge, the column of another, the place in the kernel of a
-third.
+third, kept with the odds that an edge is there rather than not. All of it is done with whole numbers, so that every
+machine draws the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from ticketguard.ticket import BoolArray, Mask
 
 # Candidates for each pair, before what is missing is drawn from all empty positions: where edges fill whole blocks,
 # rows and columns of edges hardly meet in an empty position.
-MOST_CANDIDATES = 200
+MOST_CANDIDATES, CANDIDATES_AT_ONCE = 200, 16
+# The highest probability of an edge that its channels' degrees may say, 19 in 20: odds have to end somewhere.
+MOST_LIKELY = (19, 20)
+TOO_LARGE = 2**62
 # A code takes at most one in so many of a layer's edges, and leaves most of its empty positions.
 ROOM = 4
 # Edges of a layer that are listed once for all keys; a longer list is made anew for each, and takes its memory for as
@@ -107,14 +111,21 @@ class PairedLayers:
         return Pairs(positions=positions, coins=coins, first=first)
 
     def _candidates(self, binding: Binding, name: str, count: int) -> Iterator[Sequence[int]]:
-        """Yield empty positions, with repetitions: those of a row and a column with edges, and then any."""
-        edges, (_, width, cells) = self._kept(name), _matrix(self._reference.shape(name))
+        """Yield empty positions, with repetitions: those of a row and a column with edges, and then any.
+
+        With p = row · column degree / (edges · places in a kernel), at most `MOST_LIKELY`, a candidate comes with a
+        probability in proportion to p. It is kept with one in proportion to 1 / (1 − p): together these are the odds.
+        """
+        edges, shape = self._kept(name), self._reference.shape(name)
+        odds = _Odds.of(edges, shape)
         luck, left = binding.stream(f"pairs/{name}"), MOST_CANDIDATES * count
         while left:
-            some = min(left, 4 * count)
-            rows, columns, kernels = edges[luck.integers(len(edges), 3 * some).reshape(some, 3)].T
-            at = rows // (width * cells) * (width * cells) + columns // cells % width * cells + kernels % cells
-            yield at[~self._reference.at(name, at)].tolist()
+            some = min(left, CANDIDATES_AT_ONCE * count)
+            chosen = luck.integers(len(edges), 4 * some).reshape(some, 4)
+            rows, columns, kernels = (edges[chosen[:, axis]] for axis in range(3))
+            rows, columns = odds.row(rows), odds.column(columns)
+            at = (rows * odds.width + columns) * odds.cells + kernels % odds.cells
+            yield at[odds.keeps(rows, columns, chosen[:, 3]) & ~self._reference.at(name, at)].tolist()
             left -= some
         empty, rest = np.flatnonzero(~self._reference[name].reshape(-1)), binding.stream(f"rest/{name}")
         while True:
@@ -127,6 +138,41 @@ class PairedLayers:
         if len(edges) <= MOST_HELD:
             self._edges[name] = edges
         return edges
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Odds:
+    """The odds of an edge in a layer, given the degrees of its row and column."""
+
+    width: int
+    cells: int
+    edges: int
+    rows: Positions
+    columns: Positions
+
+    @classmethod
+    def of(cls, edges: Positions, shape: tuple[int, ...]) -> _Odds:
+        """Count degrees; a tensor of one axis has one column."""
+        width, cells = math.prod(shape[1:2]), math.prod(shape[2:])
+        odds = cls(width=width, cells=cells, edges=len(edges), rows=edges, columns=edges)
+        return dataclasses.replace(
+            odds,
+            rows=np.bincount(odds.row(edges), minlength=shape[0]),
+            columns=np.bincount(odds.column(edges), minlength=width),
+        )
+
+    def row(self, positions: Positions) -> Positions:
+        return np.asarray(positions // (self.width * self.cells))
+
+    def column(self, positions: Positions) -> Positions:
+        return np.asarray(positions // self.cells % self.width)
+
+    def keeps(self, rows: Positions, columns: Positions, luck: Positions) -> BoolArray:
+        """Say which candidates are kept; *luck* is uniform below the number of edges."""
+        all_of_it = self.edges * self.cells
+        most = min(int(self.rows.max()) * int(self.columns.max()), all_of_it * MOST_LIKELY[0] // MOST_LIKELY[1])
+        likely = np.minimum(self.rows[rows] * self.columns[columns], most)
+        return np.asarray(luck * (all_of_it - likely) < self.edges * (all_of_it - most))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,11 +227,11 @@ def pairs_in(mask: Mask, drawn: Mapping[str, Pairs]) -> int:
 
 
 def _weight(reference: Mask, name: str) -> int:
-    """Return what a layer's share of the pairs is in proportion to: its edges, or half its empty positions if fewer."""
-    edges = reference.count(name)
-    return min(edges, (math.prod(reference.shape(name)) - edges) // 2)
+    """Return what a layer's share of the pairs is in proportion to: its edges, or half its empty positions if fewer.
 
-
-def _matrix(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return a layer's rows, columns and places in a kernel; a tensor of one axis has one column."""
-    return shape[0], math.prod(shape[1:2]), math.prod(shape[2:])
+    Layers so large that products of degrees are beyond 63 bits have no pairs.
+    """
+    edges, shape = reference.count(name), reference.shape(name)
+    if edges * edges * math.prod(shape[2:]) >= TOO_LARGE:
+        return 0
+    return min(edges, (math.prod(shape) - edges) // 2)

@@ -19,7 +19,7 @@ from ticketguard.embedding.coins import with_signs
 from ticketguard.embedding.interface import Binding, Json, Positions, Start
 from ticketguard.embedding.pairs import PairedLayers, move_to_pairs
 from ticketguard.embedding.planned_edges import Matching, PlannedEdges, drawn_levels
-from ticketguard.embedding.qr_planning import MOST_PAIRS, Code, codes
+from ticketguard.embedding.qr_planning import ALIGNING, MOST_PAIRS, Code, codes
 from ticketguard.embedding.qr_symbol import ALPHANUMERIC, LEVELS, VERSIONS, Symbol
 from ticketguard.errors import CapacityError, ConfigurationError, CredentialError, shortened
 from ticketguard.settings import plain_number
@@ -90,7 +90,8 @@ class QrCode:
     Attributes:
         text: A name or serial number of the owner's choice, which everybody may read: capital letters, digits, spaces
             and any of ``$%*+-./:``.
-        survive: Share of the edges that a theft leaves, at least, when the code is still to be decoded, from 0.05 to 1.
+        survive: Share of the edges that a theft leaves, at least, when the code is still to be decoded, from 0.05 to 1;
+            also if a third of these is not found again, because channels were permuted.
         qr_version: Version of the symbol, 1 to 6; None for what is needed.
         correction: Share of the codewords that the symbol restores, in percent: 7, 15, 25 or 30, the levels L, M, Q and
             H; None for what is needed.
@@ -172,7 +173,8 @@ class QrCode:
 
     def _survives(self, code: Code) -> bool:
         return (
-            code.soft_probability(self.survive) >= READ and code.raw_probability(max(self.survive, RAW_SURVIVE)) >= READ
+            code.soft_probability(self.survive / ALIGNING) >= READ
+            and code.raw_probability(max(self.survive, RAW_SURVIVE)) >= READ
         )
 
     def moved_edges(self, ticket: Ticket) -> int:
