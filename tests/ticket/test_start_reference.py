@@ -187,6 +187,12 @@ def test_a_start_is_a_reference_that_keeps_everything() -> None:
         start.only(["other"])
 
 
+def test_the_mask_of_a_start_is_made_once() -> None:
+    """A verifier looks a layer's shape up for every pair of a layer and a tensor."""
+    start = StartReference(layers={"a": StartLayer.of("a", np.ones((2, 3), np.float32), share=179)})
+    assert start.mask is start.mask
+
+
 def test_either_kind_of_reference_is_read_by_its_version() -> None:
     ticket = Reference(mask=start_of(drawn()).mask, kept_weights=start_of(drawn()).kept_weights)
     assert isinstance(read_reference(ticket.to_bytes()), Reference)

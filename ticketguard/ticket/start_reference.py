@@ -8,6 +8,7 @@ this is fixed. Written down for a second implementation in ``signatures/start-we
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import re
@@ -161,9 +162,9 @@ class StartReference:
         require_bounded_layers(list(self.layers))
         object.__setattr__(self, "layers", {name: self.layers[name] for name in sorted(self.layers)})
 
-    @property
+    @functools.cached_property
     def mask(self) -> Mask:
-        """A mask that keeps every position: which ones a ticket keeps came later."""
+        """A mask that keeps every position: which ones a ticket keeps came later. It is made once, a bit a position."""
         full = {}
         for name, layer in self.layers.items():
             bits = np.full((layer.size + 7) // 8, 255, dtype=np.uint8)

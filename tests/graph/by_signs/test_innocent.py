@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from ticketguard.graph.by_signs.scoring import SIGNS, Scoring
 from ticketguard.graph.likeness import Likeness
 from ticketguard.graph.matching import Budget
 from ticketguard.graph.similarity import strongest_edges
+from ticketguard.graph.streams import bound_streams
 
 SMALL = {"a": (20, 24), "b": (22, 20)}
 SMALL_GROUPS = groups_from_json([[["a", 0, 1, 0, 20], ["b", 1, 1, 0, 20]]])
@@ -95,3 +98,36 @@ def test_work_that_is_used_up_is_said() -> None:
     budget = Budget(0, shares=10**6)
     found = align(unrelated(1), reference, GROUPS, budget=budget)
     assert not found.complete
+
+
+def test_channels_that_are_too_many_to_match_take_no_memory() -> None:
+    """A matrix of all pairs would take 300 MB here, and 20 GB of a layer with 50 000 inputs."""
+    shapes = {"a": (6000, 2), "b": (3, 2)}
+    reference, _ = a_start(shapes=shapes)
+    other = unrelated(1, 0.5, shapes)
+    tracemalloc.start()
+    try:
+        found = align(other, reference, ())
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not found.is_found
+    assert not found.complete
+    assert most < 50 * 2**20
+
+
+def test_looking_for_the_stream_that_is_known_best_is_work() -> None:
+    """Of a thousand streams that are not known, half a million looks are taken."""
+    layers = {f"l{index:02}": (2, 2) for index in range(60)}
+    names = list(layers)
+    groups = groups_from_json([[[one, 0, 1, 0, 2], [next_, 1, 1, 0, 2]] for one, next_ in itertools.pairwise(names)])
+    reference, _ = a_start(shapes=layers)
+    kinds = {name: StartSigns.of(reference, name).kinds for name in names}
+    signs = {name: np.ones((2, 2, 1), np.int8) for name in names}
+    budget = Budget(0, shares=10**3)  # 2 million steps
+    scoring = Scoring(kinds, signs, bound_streams(groups, layers, layers), budget)
+    places = [None] * len(scoring.streams)
+    for _ in range(3):
+        for index in range(len(places)):
+            scoring.known_beside(index, places)
+    assert not budget.is_left

@@ -23,6 +23,8 @@ Nats: TypeAlias = npt.NDArray[np.float64]
 Place: TypeAlias = IndexArray | Matrix | None
 # Multiplications of matrices that take as long as a step.
 PRODUCTS_A_STEP = 32
+# What looking at a stream on an axis costs, of its own.
+STEPS_A_PART = STEPS_A_MEMBER // 100
 # Networks of so many positions are laid out once, at 20 bytes each; of larger ones a layer at a time.
 MOST_KEPT = 2_000_000
 # Signs of the suspect's outputs by layer: 1 or -1, or between where they are not known; 1 where a layer is left out.
@@ -94,6 +96,7 @@ class Scoring:
         for member in self.streams[index].reference:
             axis, kinds = 1 - member.axis, self.kinds[member.tensor]
             touching = self._touching.get((member.tensor, axis), ())
+            self.budget.spend(STEPS_A_PART * (1 + len(touching)))
             unknown = sum(part.here.size for other, part in touching if places[other] is None)
             total += kinds.size
             known += kinds.size * (1 - unknown / kinds.shape[axis])
@@ -209,7 +212,8 @@ class Scoring:
         moving = math.prod(theirs) * ours[1 - axis]
         products = 2 * (math.prod(ours) * stream.suspect_channels + moving)
         across = ours[1 - axis] * ours[2]
-        return STEPS_A_MEMBER // 10 + int(products // PRODUCTS_A_STEP + 2 * (math.prod(ours) + across * theirs[axis]))
+        own = STEPS_A_MEMBER // 10 + STEPS_A_PART * len(self._touching.get((name, 1 - axis), ()))
+        return own + int(products // PRODUCTS_A_STEP + 2 * (math.prod(ours) + across * theirs[axis]))
 
 
 def _shared(layer: Matrix, part: Part, shares: Matrix) -> Matrix:

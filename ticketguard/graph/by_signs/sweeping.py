@@ -183,6 +183,8 @@ def pointed(scoring: Scoring, state: State) -> State:
     """Return a state whose outputs point as they agree best, all channels staying where they are."""
     flips = dict(state.flips)
     for index, place in enumerate(state.places):
+        if scoring.is_left_out[index] or not scoring.budget.is_left:
+            continue
         _, signs = scoring.nats(index, state.places, state.tables, {}, may_flip=True)
         for name, there, said in signs:
             flips[name] = _flipped(flips[name], there, said, place)
