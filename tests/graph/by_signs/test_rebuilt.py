@@ -14,6 +14,7 @@ from ticketguard.graph.orientation import orientation
 from ticketguard.ticket.start_reference import StartReference
 
 WITH_MORE_CLASSES = {**SHAPES, "c": (25, 70)}
+WITH_MORE_INPUTS = {"a": (60, 300), "b": (70, 60), "c": (25, 70)}
 CONVOLUTIONS = {"a": (24, 3, 3, 3), "b": (32, 24, 3, 3), "c": (32, 32, 3, 3), "d": (20, 32 * 4)}
 THEIR_GROUPS = groups_from_json(
     [
@@ -151,6 +152,27 @@ def test_inputs_or_classes_in_another_order_are_found(layer, axis) -> None:
     found = align(suspect, reference, GROUPS)
     assert found.is_found
     assert (found.placed.along(layer, axis, len(order), len(order)) == np.argsort(order)).mean() >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("layer", "axis", "shapes", "density"),
+    [
+        ("a", 1, WITH_MORE_CLASSES, 0.15),
+        ("a", 1, WITH_MORE_INPUTS, 1.0),
+        ("c", 0, {"a": (60, 40), "b": (70, 60), "c": (200, 70)}, 0.15),
+    ],
+    ids=["inputs", "inputs of a dense network", "classes"],
+)
+def test_one_end_in_another_order_is_found_from_the_other_end(layer, axis, shapes, density) -> None:
+    """Taken to be in place, it speaks against all that is right."""
+    reference, weights = a_start(shapes=shapes)
+    suspect, orders = permuted(trained(weights, density=density))
+    order = np.random.default_rng(5).permutation(suspect[layer].shape[axis])
+    suspect[layer] = np.take(suspect[layer], order, axis=axis)
+    found = align(suspect, reference, GROUPS)
+    assert found.is_clear
+    assert (found.placed.along(layer, axis, len(order), len(order)) == np.argsort(order)).mean() >= 0.9
+    assert (found.placed.along("b", 0, 70, 70) == orders[1]).mean() >= 0.9
 
 
 def test_channels_that_are_recognised_in_a_heavily_pruned_copy_are_right() -> None:

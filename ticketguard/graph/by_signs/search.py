@@ -25,6 +25,9 @@ PASSES, FIRST_SWEEPS, LAST_SWEEPS = 6, 8, 6
 LEAST_CERTAIN, SETTLED = 0.1, 0.5
 # Share of the work that is left that matching by all positions may take at the end.
 LAST_SHARE = 0.125
+# Sweeps from one end alone, of which the first show whether there is anything. What is said is believed at once: less
+# is lost on the way to the other end.
+LOOKING_SWEEPS, GOING_SWEEPS = 6, 12
 # Turns are only looked for in small networks, of so many positions.
 MOST_POSITIONS_TURNED = 1_000_000
 
@@ -106,8 +109,31 @@ class SignSearch:
             yield self._annealed(scoring, UNTURNED, self._ends(scoring), may_flip=may_flip)
             if streams is (bound or loose) and not may_flip:
                 yield self._annealed(scoring, UNTURNED, self._ends(scoring), table=PRESENCE)
+        yield from self._from_one_end(loose)
         if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
             yield from self._turned(bound or loose)
+
+    def _from_one_end(self, streams: Sequence[Stream]) -> Iterator[Found]:
+        """Give solutions for inputs in any order and classes in place, and for classes in any order.
+
+        Where as many ends are in the wrong place as in the right one, they speak against all that is right.
+        """
+        scoring = self._scoring(streams)
+        ends = self._ends(scoring)
+        for axis in (0, 1):
+            fixed = [index for index in ends if streams[index].reference[0].axis == axis]
+            if not 0 < len(fixed) < len(ends):
+                continue
+            places: list[Place] = [
+                in_place(stream) if left_out or index in fixed else _anywhere(stream)
+                for index, (stream, left_out) in enumerate(zip(streams, scoring.is_left_out, strict=True))
+            ]
+            state = annealed(scoring, self._state(scoring, places), [SURE] * LOOKING_SWEEPS, fixed=fixed)
+            found = self._found(scoring, UNTURNED, state)
+            if self._has_trace(found):
+                yield self._found(scoring, UNTURNED, annealed(scoring, state, [SURE] * GOING_SWEEPS))
+            else:
+                yield found
 
     def _turned(self, streams: Sequence[Stream]) -> Iterator[Found]:
         """Give a solution in the turn that agrees best from the ends."""
