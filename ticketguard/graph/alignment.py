@@ -35,6 +35,8 @@ from ticketguard.ticket import AnyReference, FloatArray, Reference, StartReferen
 TRACED = 0.5
 # Share of a suspect's weights that is compared with a full layer of the reference.
 FULL_SHARE = 0.25
+# Beside start weights, where that finds nothing: little is known then, and weaker weights say something too.
+FULLER_SHARE = 0.5
 # A mask with up to so many times the reference's edges is compared whole: where the edges are says more then than
 # which of them are strong. Of one that was doubled at random the stronger half has half of the reference's.
 MOST_GROWN = 3
@@ -149,7 +151,7 @@ def align(
 
     Args:
         suspect: Weights under the reference's layer names, shape (out, in, *kernel); layers may be missing. Each is
-            looked up once, so a lazy mapping keeps memory low.
+            looked up once or twice, so a lazy mapping keeps memory low.
         reference: The unmarked ticket; or the start weights, of whose anchors the signs are compared.
         groups: Channel groups of the reference's model; members that are not masked layers are ignored.
         budget: Work that is left for this suspect, where it is aligned in several ways; one of its own if not given.
@@ -174,7 +176,10 @@ def align(
     if isinstance(reference, StartReference):
         starts, signs, shapes = _signs(suspect, reference, names, counts or {})
         budget = budget or Budget.of(wanted, shapes)
-        by_signs = SignSearch(starts, signs, wanted, shapes, groups, budget, start=placed, is_part=is_part)
+        fuller = functools.partial(_fuller, suspect, signs)
+        by_signs = SignSearch(
+            starts, signs, wanted, shapes, groups, budget, start=placed, is_part=is_part, fuller=fuller
+        )
         best = by_signs.best()
         recognised = best.recognised
         # Edges alone say where channels belong, of a copy that was trained anew as well: its signs do not acquit it.
@@ -239,6 +244,16 @@ def _signs(
             edges = strongest_edges(layer, there if there <= MOST_FULL * layer.size else round(FULL_SHARE * layer.size))
         signs[name] = signs_of(edges)
     return starts, signs, shapes
+
+
+def _fuller(suspect: Mapping[str, FloatArray], signs: Mapping[str, Signs]) -> dict[str, Signs]:
+    """Return a suspect's edges with more of those of full layers."""
+    fuller = dict(signs)
+    for name in signs:
+        layer = suspect[name]
+        if np.count_nonzero(layer) > MOST_FULL * layer.size:
+            fuller[name] = signs_of(strongest_edges(layer, round(FULLER_SHARE * layer.size)))
+    return fuller
 
 
 def _strongest(layer: FloatArray, wanted: Shape, count: int) -> Edges:

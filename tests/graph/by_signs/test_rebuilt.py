@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from drawn_perceptron import GROUPS, SHAPES, State, permuted
-from drawn_start import a_start, rescaled, strongest, trained
+from drawn_start import a_start, rescaled, strongest, trained, unrelated
 
 from ticketguard.graph import Alignment, align, group_channels, groups_from_json, permute
 from ticketguard.graph.by_signs import scoring, search
@@ -173,6 +173,35 @@ def test_one_end_in_another_order_is_found_from_the_other_end(layer, axis, shape
     assert found.is_clear
     assert (found.placed.along(layer, axis, len(order), len(order)) == np.argsort(order)).mean() >= 0.9
     assert (found.placed.along("b", 0, 70, 70) == orders[1]).mean() >= 0.9
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5])
+def test_both_ends_of_a_dense_network_in_another_order_are_found_from_a_guess(density: float) -> None:
+    reference, weights = a_start()
+    suspect, orders = permuted(trained(weights, density=density))
+    luck = np.random.default_rng(5)
+    inputs, classes = luck.permutation(80), luck.permutation(10)
+    suspect["a"], suspect["c"] = suspect["a"][:, inputs], suspect["c"][classes]
+    found = align(suspect, reference, GROUPS)
+    assert found.is_clear
+    for name, axis, order in (("a", 1, np.argsort(inputs)), ("b", 0, orders[1]), ("c", 0, np.argsort(classes))):
+        size = len(order)
+        assert (found.placed.along(name, axis, size, size) == order).mean() >= 0.95
+
+
+def test_guesses_are_not_taken_where_they_cannot_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a sparse network, of more classes than are worth it, of a large network: it takes time and finds nothing."""
+    guessed = []
+    monkeypatch.setattr(search, "_guessed", lambda stream, guess: guessed.append(guess) or search._anywhere(stream))
+    reference, _ = a_start()
+    align(unrelated(3, 1.0), reference, GROUPS)
+    assert guessed == list(range(10))
+    guessed.clear()
+    align(unrelated(3, 0.3), reference, GROUPS)
+    align(unrelated(3, 1.0, WITH_MORE_CLASSES), a_start(shapes=WITH_MORE_CLASSES)[0], GROUPS)
+    monkeypatch.setattr(search, "MOST_POSITIONS_GUESSED", 1000)
+    align(unrelated(3, 1.0), reference, GROUPS)
+    assert guessed == []
 
 
 def test_channels_that_are_recognised_in_a_heavily_pruned_copy_are_right() -> None:

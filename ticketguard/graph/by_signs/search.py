@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -28,8 +28,13 @@ LAST_SHARE = 0.125
 # Sweeps from one end alone, of which the first show whether there is anything. What is said is believed at once: less
 # is lost on the way to the other end.
 LOOKING_SWEEPS, GOING_SWEEPS = 6, 12
+# Of networks with edges at this share of their positions a guess of where one input or class lies is enough, if it is
+# one of so few; it shows a trace after so many sweeps.
+DENSE, MOST_GUESSES, GUESSING_SWEEPS = 0.4, 16, 4
 # Turns are only looked for in small networks, of so many positions.
 MOST_POSITIONS_TURNED = 1_000_000
+# So are guesses.
+MOST_POSITIONS_GUESSED = 1_000_000
 
 
 class SignSearch:
@@ -44,6 +49,7 @@ class SignSearch:
         budget: Work that may be done.
         start: What was found in some of the layers.
         is_part: Whether these are a few layers of a larger network.
+        fuller: Gives the suspect's layers with more of the edges of full ones.
     """
 
     def __init__(
@@ -57,7 +63,9 @@ class SignSearch:
         *,
         start: Placed | None = None,
         is_part: bool = False,
+        fuller: Callable[[], Mapping[str, Signs]] | None = None,
     ) -> None:
+        self._fuller = fuller
         self._starts, self._suspect, self._shapes = starts, suspect, (reference, shapes)
         self._groups, self._budget, self._start, self._is_part = groups, budget, start, is_part
         self._kinds = {name: one.kinds for name, one in starts.items()}
@@ -110,6 +118,8 @@ class SignSearch:
             if streams is (bound or loose) and not may_flip:
                 yield self._annealed(scoring, UNTURNED, self._ends(scoring), table=PRESENCE)
         yield from self._from_one_end(loose)
+        if not self._is_part:
+            yield from self._from_guesses(loose)
         if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
             yield from self._turned(bound or loose)
 
@@ -134,6 +144,30 @@ class SignSearch:
                 yield self._found(scoring, UNTURNED, annealed(scoring, state, [SURE] * GOING_SWEEPS))
             else:
                 yield found
+
+    def _from_guesses(self, streams: Sequence[Stream]) -> Iterator[Found]:
+        """Give solutions for inputs and classes in any order, each from a guess of where the first one of them lies."""
+        positions = sum(layer.size for layer in self._suspect.values())
+        if positions > MOST_POSITIONS_GUESSED or self._fuller is None:
+            return
+        suspect = self._fuller()
+        scoring = Scoring(self._kinds, suspect, streams, self._budget)
+        ends = [index for index in self._ends(scoring) if streams[index].suspect_channels <= MOST_GUESSES]
+        if not ends or sum(map(np.count_nonzero, suspect.values())) < DENSE * positions:
+            return
+        end = min(ends, key=lambda index: streams[index].suspect_channels)
+        for guess in range(streams[end].suspect_channels):
+            places: list[Place] = [
+                in_place(stream) if left_out else _anywhere(stream)
+                for stream, left_out in zip(streams, scoring.is_left_out, strict=True)
+            ]
+            places[end] = _guessed(streams[end], guess)
+            state = annealed(scoring, self._state(scoring, places), [SURE], fixed=[end])
+            state = annealed(scoring, state, [SURE] * (GUESSING_SWEEPS - 1))
+            found = self._found(scoring, UNTURNED, state)
+            if found.likeness.deviations >= PART_DEVIATIONS:
+                found = self._found(scoring, UNTURNED, annealed(scoring, state, [SURE] * GOING_SWEEPS))
+            yield found
 
     def _turned(self, streams: Sequence[Stream]) -> Iterator[Found]:
         """Give a solution in the turn that agrees best from the ends."""
@@ -261,3 +295,10 @@ def _anywhere(stream: Stream) -> Matrix:
     """Return that each channel is as likely as each other."""
     shape = (stream.channels, stream.suspect_channels)
     return np.full(shape, 1 / max(shape), dtype=np.float32)
+
+
+def _guessed(stream: Stream, guess: int) -> Matrix:
+    """Return that the first channel is the suspect's channel *guess*, and of the others nothing."""
+    place = _anywhere(stream)
+    place[0], place[:, guess], place[0, guess] = 0, 0, 1
+    return place
