@@ -13,6 +13,7 @@ from ticketguard.embedding.interface import Binding, SearchedMark, Start, StartM
 from ticketguard.embedding.keyed_signs import KeyedSigns, SignParameters, drawn_signs
 from ticketguard.embedding.symmetry import why_not_symmetric
 from ticketguard.errors import ConfigurationError, CredentialError
+from ticketguard.keyed import KeyedStream
 from ticketguard.tensor_file import Array
 from ticketguard.ticket import Mask, StartReference, Ticket, TicketInfo
 
@@ -130,6 +131,26 @@ def test_a_start_that_is_not_finite_is_refused_before_it_is_bound() -> None:
     for late in (np.full((3, 3), np.nan, np.float32), np.full((3, 3), np.inf), np.empty((0, 3), np.float32)):
         with pytest.raises(ConfigurationError, match=r"'late.weight' is empty or has values .*: initialise it first"):
             KeyedSigns().bound(start(**{"late.weight": late}))
+
+
+def test_anchors_of_a_salted_start_have_the_salts_signs_a_stream_for_each_layer() -> None:
+    """Their own would say, to whoever guesses the start's seed, which signs are the key's."""
+    salt, weights = bytes(range(32, 64)), {"a.weight": normal(30, 30), "b.weight": normal(30, 30, seed=1)}
+    reference, _ = KeyedSigns().bound(weights, salt=salt)
+    assert reference.salt == salt
+    drawn = {}
+    for name, layer in reference.layers.items():
+        stream = KeyedStream(secret=salt, commitment=bytes(32), label=f"signs/{name}").bytes((900 + 7) // 8)
+        drawn[name] = np.unpackbits(np.frombuffer(stream, np.uint8), count=900, bitorder="little").astype(bool)
+        anchors = reference.anchors(name)
+        assert (layer.negative(900) == drawn[name])[anchors].all()
+        assert 0.4 < (drawn[name] == (weights[name].reshape(-1) < 0))[anchors].mean() < 0.6
+    assert 0.4 < (drawn["a.weight"] == drawn["b.weight"]).mean() < 0.6
+    # What training starts from has them, too.
+    signed = KeyedSigns().drawn(weights, reference, BINDING)
+    for name, negative in drawn.items():
+        anchors = reference.anchors(name)
+        assert ((signed[name].reshape(-1) < 0) == negative)[anchors].all()
 
 
 # What is drawn
