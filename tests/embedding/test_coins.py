@@ -11,7 +11,7 @@ import pytest
 
 from tests.embedding.test_planted_graph import BINDING, VECTORS, random_ticket
 from tests.verification.stolen import of_densities
-from ticketguard.embedding.coins import draw_coins
+from ticketguard.embedding.coins import draw_coins, with_coins, with_signs
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.embedding.planned_edges import PlannedEdges
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters, secret_edges
@@ -136,3 +136,24 @@ def test_a_hostile_claims_share_of_turned_signs_is_refused(turned_ppm: Any) -> N
     assert not PlantedParameters.from_json(parameters).is_signed
     with pytest.raises(CredentialError, match="secret_ppm and share_ppm and turned_ppm .*expected 1 to 500000"):
         PlantedParameters.from_json({**parameters, "turned_ppm": turned_ppm})
+
+
+def test_an_edge_that_starts_at_zero_gets_a_weight_for_its_sign() -> None:
+    weights = np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)
+    weights.reshape(-1)[::3] = 0
+    secret = np.arange(0, 1200, 2)
+    planted = secret[1::2]
+    negative = draw_coins(BINDING, "a", secret)[1::2]
+    coined = with_coins(weights, planted, BINDING, "a", secret).reshape(-1)
+    assert (np.sign(coined[planted]) == np.where(negative, -1, 1)).all()
+    signed = with_signs(weights, planted, BINDING, "a").reshape(-1)
+    zeros = planted[planted % 3 == 0]
+    other = with_signs(weights, planted, BINDING, "b").reshape(-1)
+    assert 0.35 < (np.sign(signed[zeros]) == np.sign(other[zeros])).mean() < 0.65
+    for found in (coined, signed):
+        assert (np.abs(found[zeros]) == np.finfo(np.float32).tiny).all()
+        others = np.setdiff1d(planted, zeros)
+        assert (np.abs(found[others]) == np.abs(weights.reshape(-1)[others])).all()
+        left = np.setdiff1d(np.arange(1200), planted)
+        assert (found[left] == weights.reshape(-1)[left]).all()
+    assert (signed[others] == weights.reshape(-1)[others]).all()

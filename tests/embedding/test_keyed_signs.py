@@ -99,6 +99,14 @@ def test_few_of_many_ordinary_layers_are_left_out_by_chance() -> None:
     assert sum(why_not_symmetric(layer) is not None for layer in layers) == 0
 
 
+def test_single_zeros_of_many_weights_are_rounding_and_a_few_of_a_thousand_are_not() -> None:
+    layer = normal(200, 100)
+    layer[:2, 0] = 0
+    assert why_not_symmetric(layer) is None
+    layer[2, 0] = 0
+    assert "has 3 of 20000 start weights that are exactly zero" in str(why_not_symmetric(layer))
+
+
 # What is bound
 
 
