@@ -74,11 +74,14 @@ def test_random_masks_are_drawn_by_all_of_a_seeds_entropy() -> None:
 
 @pytest.mark.usefixtures("fresh_seeds_are_drawn")
 def test_drawn_seeds_are_fresh_and_cannot_be_guessed() -> None:
-    drawn = {drawn_seed() for _ in range(1000)} | {seed_of(bytes([number] * 32)) for number in range(200)}
-    assert len(drawn) == 1200
-    assert not any(can_be_guessed(seed) for seed in drawn)
-    assert all(checked_seed(seed) == seed for seed in drawn)
-    assert max(drawn) > MAX_SEED // 2
+    drawn, derived = {drawn_seed() for _ in range(1000)}, {seed_of(bytes([number] * 32)) for number in range(200)}
+    assert len(drawn | derived) == 1200
+    assert not any(can_be_guessed(seed) for seed in drawn | derived)
+    assert all(checked_seed(seed) == seed for seed in drawn | derived)
+    # All of the range: of seeds from a part of it there may be few enough to try.
+    for seeds in (drawn, derived):
+        assert sum(seed > MAX_SEED // 2 for seed in seeds) == pytest.approx(len(seeds) / 2, rel=0.3)
+        assert all(len({seed >> bit & 1 for seed in seeds}) == 2 for bit in range(53))
 
 
 @pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 1.5, "7"])

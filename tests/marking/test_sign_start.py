@@ -16,6 +16,7 @@ import ticketguard as tg
 from tests.verification.claims import EVE
 from ticketguard.embedding.keyed_signs import drawn_signs
 from ticketguard.errors import ConfigurationError, TensorError, TicketguardError, TicketguardWarning
+from ticketguard.graph import groups_from_json
 from ticketguard.keyed import KeyedStream
 from ticketguard.ticket import StartReference, TicketInfo, read_reference
 from ticketguard.ticket.start_reference import PUBLIC_SALT
@@ -97,6 +98,29 @@ def test_a_network_that_is_pruned_on_the_way_is_verified() -> None:
     assert ticket.mask.density == pytest.approx(0.4, abs=0.01)
     assert credential.mark("keyed-signs").parameters["density_ppm"] == 400_000
     assert tg.verify(tg.Checkpoint(ticket.weights), credential).status == "supported"
+
+
+def test_the_models_channel_groups_are_bound_and_used() -> None:
+    """Without them a copy with permuted channels is not recognised."""
+    model = perceptron()
+    start = signed(model)
+    train(model)
+    ticket, credential = start.finish(model)
+    (group,) = groups_from_json(credential.vault.channel_groups)
+    assert {"0.weight", "2.weight"} <= {member.tensor for member in group}
+    assert tg.verify(tg.Checkpoint(ticket.weights), credential).evidence[0].details["channel_groups"] == 1
+
+
+def test_single_zeros_of_a_layer_are_not_pruned() -> None:
+    """A tenth of a percent of zeros is chance or rounding; of a layer with one in a hundred the zeros are pruned."""
+    model = perceptron()
+    start = signed(model)
+    weights = [dict(model.named_parameters())[name].data for name in ("0.weight", "2.weight")]
+    weights[0].view(-1)[:1] = 0
+    weights[1].view(-1)[:12] = 0
+    ticket, _ = start.finish(model)
+    assert ticket.mask["0.weight"].all()
+    assert ticket.mask.count("2.weight") == 588
 
 
 def test_a_credential_is_written_and_read_again(tmp_path: Any) -> None:

@@ -84,6 +84,17 @@ def test_a_second_implementation_draws_the_published_pairs() -> None:
     assert [pair.number for pair in pairs] == [*range(208)]
 
 
+def test_rare_candidates_are_looked_for_as_long_as_the_page_says() -> None:
+    """Where one edge lies beside a block, a row and a column of edges meet in an empty position once in 450 times."""
+    layer = np.zeros((60, 60), dtype=np.bool_)
+    layer[:30, :30] = layer[45, 45] = True
+    mask = Mask(layers={"fc": layer})
+    secret, commitment = key_of(published()[0])
+    drawn = listed(PairedLayers(mask).draw(Binding(secret=secret, commitment=commitment), 40))
+    pairs = code_by_the_page.drawn_pairs(mask, 40, secret, commitment)
+    assert drawn == [[pair.layer, pair.first, pair.second, pair.coin] for pair in pairs]
+
+
 def test_the_text_and_its_bits_are_the_published_ones() -> None:
     said, _, _ = published()
     parameters = CodeParameters.from_json(said["parameters"])
