@@ -98,10 +98,10 @@ def test_a_layers_weight_follows_from_what_is_left_and_what_was_added_beside_the
 
 def test_decoys_show_the_reading_of_theirs_that_stands_out() -> None:
     """Else chance would look smaller beside the owner's key, which shows the strongest of as many readings."""
-    made = code_mark({**PARAMETERS, "text": "NO-3"})
+    made = code_mark({**PARAMETERS, "text": "NO-5"})
     suspect = regrown(pruned(coded_weights(made), 0.5), 0.5, np.random.default_rng(0))
     found = evidence(suspect, code_credential(made))
-    code = CodeParameters.from_json({**PARAMETERS, "text": "NO-3"})
+    code = CodeParameters.from_json({**PARAMETERS, "text": "NO-5"})
     read, layers = ReadLayers.of(suspect, TICKET.reference()), PairedLayers(TICKET.mask)
     bits = code.code.symbol.encode(code.payload(made.commitment))
     shown = []
