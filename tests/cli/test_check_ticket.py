@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def test_a_matching_ticket_is_told_and_what_it_was_not_compared_with(run: Run, t
     told = run("check-ticket", ticket, *arguments, "--out", tmp_path / "b.png")
     assert told.stdout.startswith("MATCHING: as good as the dense network")
     assert "note: not compared with reinitialised and shuffled" in told.stdout
+
+
+@pytest.mark.filterwarnings("default::ticketguard.TicketguardWarning")
+def test_a_ticket_that_was_made_for_release_cannot_be_told(run: Run, ticket: Path, tmp_path: Path) -> None:
+    released = tmp_path / "released.safetensors"
+    dataclasses.replace(tg.Ticket.load(ticket), rewind_weights=None).save(released)
+    arguments = ("check-ticket", released, "--arms", "dense,ticket", "--epochs", 0.3, "--lr", 0.0001, "--seeds", 2)
+    checked = run(*arguments, "--out", tmp_path / "a.png", "--json", code=3)
+    document = json.loads(checked.stdout)
+    validate(document, "check-ticket")
+    assert document["verdict"] == "inconclusive"
+    assert "warning: the ticket holds no rewind weights" in checked.stderr
 
 
 def test_an_interrupted_check_goes_on(run: Run, ticket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 import ticketguard as tg
 from ticketguard.data import load_data
-from ticketguard.errors import ConfigurationError, FileError, TensorError
+from ticketguard.errors import ConfigurationError, FileError, TensorError, TicketguardWarning
 from ticketguard.evaluation import runs
+from ticketguard.evaluation.arms import has_start
 from ticketguard.models import build_model, state_arrays
 from ticketguard.pruning.engine.selection import full_mask
 from ticketguard.pruning.methods.controls import make_control
@@ -105,13 +106,31 @@ def test_a_ticket_without_blocks_is_beside_the_whole_network(ticket: tg.Ticket) 
 
 def test_a_ticket_whose_pruned_weights_are_lost_is_beside_a_fresh_dense_network(ticket: tg.Ticket) -> None:
     bare = dataclasses.replace(ticket, rewind_weights=None)
-    check = tg.check_ticket(bare, seeds=2, arms=["dense", "ticket"])
+    with pytest.warns(TicketguardWarning, match="no rewind weights, so that it cannot be told whether it is a winning"):
+        check = tg.check_ticket(bare, seeds=2, arms=["dense", "ticket"])
     assert check.arm("dense").start == "a fresh initialisation"
-    assert check.notes == (
-        "not compared with reinitialised and shuffled, so it could not be shown to be winning",
-        "it has no rewind weights, so it was trained from its final ones: a head start on the others",
-    )
-    assert check.verdict in ("matching", "neither")
+    assert check.arm("ticket").start == "the ticket's trained weights"
+    assert check.verdict == "inconclusive"
+    begun, helps = check.notes
+    assert begun == "the ticket's runs began from trained weights, which is a head start on the others"
+    assert helps.startswith("what would help, and only its owner may have: the unmarked ticket, or the weights")
+
+
+@pytest.mark.parametrize(
+    ("rewind", "ready", "structure", "expected"),
+    [
+        (True, False, "weight", True),
+        (False, False, "weight", False),
+        (False, True, "weight", False),
+        (False, False, "channel", False),
+        (False, True, "channel", True),
+    ],
+)
+def test_a_ticket_can_be_checked_that_holds_the_weights_it_is_trained_from(
+    ticket: tg.Ticket, rewind: bool, ready: bool, structure: str, expected: bool
+) -> None:
+    other = changed(ticket, ready=ready, structure=structure)
+    assert has_start(other if rewind else dataclasses.replace(other, rewind_weights=None)) is expected
 
 
 # Dense and ticket train once a seed, one-shot twice: the dense network first. So many are finished when one is stopped.

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ticketguard.cli.group import DONE, NOT_SUPPORTED
+from ticketguard.cli.group import DONE, NOT_CHECKED, NOT_SUPPORTED
 from ticketguard.cli.options import (
     data_options,
     force_option,
@@ -83,8 +83,10 @@ def command(
     matches, and beats its mask with fresh weights and its shuffled mask by more than two standard errors. Every arm is
     trained with the ticket's own recipe, as changed by the options.
 
-    Exits with 0 if it is winning or matching, 1 if it is neither. Finished runs are kept beside the picture while the
-    check runs, so that --resume can continue after an interruption.
+    A ticket that was made for release holds no weights to train it from: of it, this cannot be told.
+
+    Exits with 0 if it is winning or matching, 1 if it is neither, 3 if it cannot be told. Finished runs are kept beside
+    the picture while the check runs, so that --resume can continue after an interruption.
     """
     from ticketguard.evaluation import check_ticket
     from ticketguard.ticket import Ticket
@@ -114,6 +116,6 @@ def command(
     result = Result(
         document={**check.to_json(), "file": str(ticket), "picture": str(out)},
         lines=[*check_lines(check), f"picture: {out}"],
-        code=NOT_SUPPORTED if check.verdict == "neither" else DONE,
+        code={"neither": NOT_SUPPORTED, "inconclusive": NOT_CHECKED}.get(check.verdict, DONE),
     )
     return run.finish([Output(path=out, content=check_picture(check, title=ticket.name))], result, as_json=as_json)

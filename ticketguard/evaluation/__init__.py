@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ticketguard.errors import ConfigurationError
-from ticketguard.evaluation.arms import ARMS, chosen_arms
+from ticketguard.errors import ConfigurationError, TicketguardWarning
+from ticketguard.evaluation.arms import ARMS, chosen_arms, has_start
 from ticketguard.evaluation.verdict import ArmResult, Comparison, TicketCheck, judge, missing_controls
 from ticketguard.ticket import Ticket
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
     from ticketguard.data import Dataset
     from ticketguard.training import Progress, TrainingConfig
+
+WITHOUT_REWIND = (
+    "the ticket holds no rewind weights, so that it cannot be told whether it is a winning one: its runs begin from "
+    "trained weights, and there will be numbers but no verdict"
+)
+HELP = (
+    "what would help, and only its owner may have: the unmarked ticket, or the weights that its training started from "
+    "('ticketguard import' takes them as --rewind)"
+)
 
 
 def check_ticket(
@@ -33,6 +43,9 @@ def check_ticket(
     progress: Progress | None = None,
 ) -> TicketCheck:
     """Say whether *ticket* is a winning one.
+
+    Of a ticket without rewind weights, as one that was made for release, it cannot be told: a `TicketguardWarning` says
+    so before anything is trained, and the verdict is "inconclusive", whatever the numbers are.
 
     Args:
         ticket: The ticket.
@@ -75,15 +88,17 @@ def check_ticket(
         ticket, dataset, recipe, model=model, dense_options=dense_options, workdir=workdir, resume=resume,
         progress=progress or NoProgress(),
     )  # fmt: skip
+    if not has_start(ticket):
+        warnings.warn(WITHOUT_REWIND, TicketguardWarning, stacklevel=2)
     join_processes(recipe)
     with held_by_first_process(workdir, anew=not resume):
         results = tuple(runs.result(name, numbers) for name in names)
     mask_matters = can_change(ticket.mask)
-    verdict, comparisons = judge(results, mask_matters=mask_matters)
-    if missing := missing_controls(results, mask_matters=mask_matters):
+    verdict, comparisons = judge(results, mask_matters=mask_matters, has_start=has_start(ticket))
+    if not has_start(ticket):
+        notes = (*notes, "the ticket's runs began from trained weights, which is a head start on the others", HELP)
+    elif missing := missing_controls(results, mask_matters=mask_matters):
         notes = (*notes, f"not compared with {' and '.join(missing)}, so it could not be shown to be winning")
-    if ticket.rewind_weights is None and not ticket.info.ready:
-        notes = (*notes, "it has no rewind weights, so it was trained from its final ones: a head start on the others")
     return TicketCheck(
         verdict=verdict,
         comparisons=comparisons,

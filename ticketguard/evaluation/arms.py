@@ -20,8 +20,18 @@ ARMS: Mapping[str, str] = {
     AS_FOUND: "the ticket's weights as they were found, without training",
     ONE_SHOT: "the trained dense network, pruned once by magnitude and trained again",
 }
+# What the ticket's arm is where the ticket lacks the weights that it is trained from.
+WITHOUT_START = "the ticket, trained on from its trained weights"
 # The controls that a winning ticket beats: its start weights are worth something, and so is where its mask lies.
 FRESH_ARMS, MASK_ARM = ("reinitialised", "scratch_e"), "shuffled"
+
+
+def has_start(ticket: Ticket) -> bool:
+    """Say whether a ticket holds the weights that it is to be trained from, rather than trained ones alone.
+
+    What was cut out of a supernet as it was trained has no others.
+    """
+    return ticket.rewind_weights is not None or (ticket.info.ready and ticket.info.structure == "channel")
 
 
 def chosen_arms(ticket: Ticket, arms: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

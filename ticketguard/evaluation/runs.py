@@ -14,7 +14,7 @@ from torch import nn
 
 from ticketguard.data import Dataset
 from ticketguard.errors import FileError
-from ticketguard.evaluation.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET
+from ticketguard.evaluation.arms import AS_FOUND, DENSE, ONE_SHOT, TICKET, has_start
 from ticketguard.evaluation.verdict import ArmResult
 from ticketguard.files import SECRET, read_whole, write_whole
 from ticketguard.models import Factory, load_arrays, model_of, state_arrays
@@ -35,6 +35,7 @@ from ticketguard.training.checkpoint import run_identity
 
 # Four short fields.
 RUN_LIMIT_BYTES = 4096
+TRAINED = "the ticket's trained weights"
 
 
 class Runs:
@@ -81,7 +82,7 @@ class Runs:
             network = model_of(self._ticket, model=self._model)
             load_arrays(network, self._ticket.weights)
             accuracy = evaluate(network, self._data, device=self._recipe.device)
-            density, start = self._ticket.mask.density, "the ticket's trained weights"
+            density, start = self._ticket.mask.density, TRAINED
             return ArmResult(name=arm, accuracies=(accuracy,), density=density, epochs=0.0, start=start)
         runs = [self._run(arm, seed, f"{arm}, seed {seed} ({place} of {len(seeds)})")
                 for place, seed in enumerate(seeds, start=1)]  # fmt: skip
@@ -117,7 +118,8 @@ class Runs:
     def _trial(self, arm: str, seed: int) -> Trial:
         ticket = self._ticket
         if arm == TICKET:
-            return Trial(mask=ticket.mask, start=ticket.start_weights, origin=OWN_START)
+            origin = OWN_START if has_start(ticket) else TRAINED
+            return Trial(mask=ticket.mask, start=ticket.start_weights, origin=origin)
         if arm != DENSE:
             return make_control(arm, ticket, seed=seed, model=self._model)
         state = self._dense_start

@@ -20,7 +20,7 @@ POINT = 0.01
 # A ticket that wins beats its controls by more than so many standard errors of the difference.
 STANDARD_ERRORS = 2.0
 
-Status: TypeAlias = Literal["winning", "matching", "neither"]
+Status: TypeAlias = Literal["winning", "matching", "neither", "inconclusive"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,8 @@ class TicketCheck:
     """What a check found.
 
     Attributes:
-        verdict: "winning", "matching" (as good as the dense network) or "neither".
+        verdict: "winning", "matching" (as good as the dense network) or "neither"; "inconclusive" of a ticket that
+            lacks the weights it is trained from.
         comparisons: The numbers that decided it: first against the dense network, then against the controls.
         arms: What was trained, in the order of `ARMS`.
         seeds: Each fixes the order of the data and what is drawn: fresh weights, another mask.
@@ -118,14 +119,18 @@ class TicketCheck:
         }
 
 
-def judge(arms: Sequence[ArmResult], *, mask_matters: bool = True) -> tuple[Status, tuple[Comparison, ...]]:
+def judge(
+    arms: Sequence[ArmResult], *, mask_matters: bool = True, has_start: bool = True
+) -> tuple[Status, tuple[Comparison, ...]]:
     """Return the verdict on the ticket among *arms*, and the comparisons that decided it.
 
-    A ticket that was not compared with a control that it must beat can match, but not win.
+    A ticket that was not compared with a control that it must beat can match, but not win. Of one that was trained on
+    from trained weights nothing can be told: they are a head start on the others.
 
     Args:
         arms: What was trained, dense and ticket among them.
         mask_matters: Whether the ticket's mask could be another one, so that shuffling it is a control.
+        has_start: Whether the ticket was trained from the weights that it is to be trained from.
     """
     by_name = {arm.name: arm for arm in arms}
     ticket, dense = by_name[TICKET], by_name[DENSE]
@@ -135,6 +140,8 @@ def judge(arms: Sequence[ArmResult], *, mask_matters: bool = True) -> tuple[Stat
         _compare(ticket, by_name[name], bound=lambda error: STANDARD_ERRORS * error, reaches=False)
         for name in _deciding_arms(arms)
     ]
+    if not has_start:
+        return "inconclusive", (matching, *controls)
     if not matching.holds:
         return "neither", (matching, *controls)
     wins = not missing_controls(arms, mask_matters=mask_matters) and all(comparison.holds for comparison in controls)
