@@ -29,6 +29,18 @@ def test_every_command_and_option_has_help(name: str) -> None:
             )
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_shows_an_escape(name: str) -> None:
+    shown = click.testing.CliRunner().invoke(main, [name, "--help"]).output
+    assert "\\b" not in shown
+    assert "\b" not in shown
+
+
+def test_the_help_of_find_says_where_the_seed_is() -> None:
+    shown = " ".join(click.testing.CliRunner().invoke(main, ["find", "--help"]).output.split())
+    assert "With --owner it follows from the vault's secret, and is neither printed nor in the ticket." in shown
+
+
 def test_the_group_lists_every_command_with_its_purpose() -> None:
     result = click.testing.CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0

@@ -9,7 +9,11 @@ import PIL.Image
 import pytest
 import safetensors.numpy
 
-from .conftest import Files, Run, validate
+import ticketguard as tg
+from ticketguard.marking.during_search import SearchPlanting
+from ticketguard.reporting import plots
+
+from .conftest import PASSPHRASE, Files, Run, network, unmarked_ticket, validate
 
 
 @pytest.mark.parametrize(
@@ -29,10 +33,6 @@ def test_each_of_our_files_is_told_by_its_bytes(run: Run, files: Files, attribut
 
 
 def test_a_vaults_secret_is_never_shown(run: Run, files: Files) -> None:
-    import ticketguard as tg
-
-    from .conftest import PASSPHRASE
-
     secret = tg.load_credential(files.claim, files.vault, PASSPHRASE).vault.secret.hex()
     assert secret not in run("inspect", files.vault).stdout
     assert secret not in run("inspect", files.vault, "--json").stdout
@@ -86,6 +86,33 @@ def test_the_owner_can_draw_the_secret_edges(run: Run, files: Files, tmp_path: P
     run("inspect", files.marked, "--picture", tmp_path / "plain.png")
     assert "ends in .png" in run("inspect", files.marked, "--picture", tmp_path / "mask.jpg", code=2).stderr
     assert (tmp_path / "secret.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
+
+
+def test_what_a_search_with_an_owner_pruned_is_drawn_as_pruned(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket, owner = unmarked_ticket(), tg.Owner.generate("Ada")
+    everything = tg.Mask(layers={name: np.ones(ticket.mask.shape(name), dtype=np.bool_) for name in ticket.mask})
+    planting = SearchPlanting(owner=owner, info=ticket.info, density=0.2, marks=[tg.PlantedGraph(), tg.KeyedSigns()])
+    begun = planting.begin(ticket.start_weights, everything)
+    bound = planting.bind(begun, everything)
+    scores = {name: np.abs(ticket.start_weights[name]) for name in ticket.mask}
+    plan = bound.plan(bound.choose(scores, ticket.mask.kept, within=everything))
+    plan.start(model := network())
+    marked, credential = plan.finish(model, check=False)
+    marked.save(tmp_path / "marked.safetensors")
+    credential.save(tmp_path / "claim.json", tmp_path / "vault.age", owner, PASSPHRASE)
+    titles: list[str] = []
+    draw_plane = plots._draw_plane
+    monkeypatch.setattr(
+        plots, "_draw_plane", lambda axis, plane, title: (titles.append(title), draw_plane(axis, plane, title))
+    )
+    secrets = ("--claim", tmp_path / "claim.json", "--vault", tmp_path / "vault.age")
+    run("inspect", tmp_path / "marked.safetensors", "--picture", tmp_path / "p.png", *secrets)
+    assert [title.split()[1] for title in titles] == ["start", "after:", "start", "after:"]
+    with PIL.Image.open(tmp_path / "p.png") as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(maxcolors=1_000_000)}
+    assert tuple(bytes.fromhex(plots.COLOURS[plots.LEFT][1:])) not in colours
 
 
 def test_pictures_of_what_has_no_mask_are_refused(run: Run, files: Files, tmp_path: Path) -> None:

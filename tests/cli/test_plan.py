@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -61,8 +62,9 @@ def test_help_lists_every_theft(run: Run) -> None:
     from ticketguard.verification.thefts import KINDS, TUNED, UNTOUCHED
 
     shown = run("plan", "--help").stdout
+    lines = [line.strip() for line in shown.splitlines()]
     for name in (*(f"{kind}-N" for kind in KINDS), TUNED, UNTOUCHED):
-        assert f"  {name} " in shown
+        assert [line for line in lines if line.startswith(f"{name} ")], f"{name} has no line of its own"
 
 
 def test_a_ticket_in_which_no_size_survives_exits_with_1(run: Run, ticket: Path, tmp_path: Path) -> None:
@@ -74,6 +76,15 @@ def test_a_ticket_in_which_no_size_survives_exits_with_1(run: Run, ticket: Path,
     document = json.loads(run("plan", ticket, "--survive", "pruned-99", "--json", code=1).stdout)
     validate(document, "plan")
     assert document["chosen"] is document["command"] is None
+
+
+@pytest.mark.filterwarnings("default::ticketguard.TicketguardWarning")
+def test_a_ticket_that_was_made_for_release_is_warned_of(run: Run, ticket: Path, tmp_path: Path) -> None:
+    released = tmp_path / "released.safetensors"
+    dataclasses.replace(tg.Ticket.load(ticket), rewind_weights=None).save(released)
+    warning = "warning: this ticket looks like one that was made for release, and marked already"
+    assert warning in run("plan", released, "--survive", "untouched").stderr
+    assert "warning" not in run("plan", ticket, "--survive", "untouched").stderr
 
 
 def test_a_ticket_without_edges_is_told(run: Run, tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ def test_axes_that_hold_no_channels_of_masked_layers_are_not_kept() -> None:
     ("more", "reason"),
     [
         ({"input_shape": (5, 8, 8)}, r"the model does not run on an input of shape \(1, 5, 8, 8\): .*channels"),
+        (
+            {"example": torch.zeros(2, 5, 8, 8)},
+            r"the model does not run on an input of shape \(1, 5, 8, 8\), the first of 2: .*channels",
+        ),
         ({"example": [1]}, "the model does not run on the example: "),
         ({}, "the model's input shape is unknown"),
     ],
@@ -49,7 +53,8 @@ def test_a_model_that_cannot_be_tried_is_said(more: dict[str, Any], reason: str)
     assert known.groups is None
     with pytest.raises(ValueError, match=f"whose channels were reordered may not be recognised, .* unknown: {reason}"):
         raise ValueError(known.doubts)
-    assert known.doubts.endswith("prepare takes an example of its inputs (example=), or how to ask it (ask=)")
+    assert known.doubts.endswith("; prepare takes it as example=, or how to ask the model as ask=")
+    assert known.doubts.count("example of its inputs") <= 1
 
 
 def test_more_groups_than_the_format_allows_are_as_good_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +62,7 @@ def test_more_groups_than_the_format_allows_are_as_good_as_unknown(monkeypatch: 
     known = known_groups(resnet(), layers=["0.weight"], input_shape=SHAPE)
     assert known.groups is None
     assert "expected at most 3 of" in known.doubts
+    assert "prepare takes" not in known.doubts
 
 
 def test_a_way_of_asking_that_fails_is_replaced_by_the_usual_one() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import types
@@ -461,3 +463,16 @@ def test_parameters_that_no_claim_can_hold_are_refused_by_the_marks_name() -> No
         ConfigurationError, match="parameters of mark 'planted-graph' cannot be in a claim, which holds a bool"
     ):
         tg.prepare(sparse(Net()), owner=tg.Owner.generate("Ada"), marks=[Odd()])
+
+
+@pytest.mark.parametrize(("method", "seed"), [("imp", None), ("import", None), ("imp", 2**40)])
+def test_a_ticket_that_looks_released_is_warned_of(method: str, seed: int | None) -> None:
+    model, owner = Net(), tg.Owner.generate("Ada")
+    ticket = sparse(model)
+    ticket = dataclasses.replace(ticket, info=dataclasses.replace(ticket.info, method=method, seed=seed))
+    is_released = method != "import" and seed is None
+    told = pytest.warns(tg.TicketguardWarning, match="looks like one that was made for release, and marked already: .*")
+    with told if is_released else contextlib.nullcontext():
+        tg.prepare(ticket, owner=owner, marks=[tg.PlantedGraph()], model=model, level_bits=32)
+    # A trigger set is in the answers: who has the ticket does not see it.
+    tg.prepare(ticket, owner=owner, marks=[tg.TriggerSet(40)], model=model, level_bits=32)

@@ -157,10 +157,27 @@ def test_a_training_that_destroys_the_signs_is_warned_of() -> None:
         for parameter in model.parameters():
             parameter.normal_()
     with pytest.warns(
-        TicketguardWarning, match=r"the keyed-signs of this network show 10\^.*, and its claim needs 10\^-19"
+        TicketguardWarning,
+        match=r"the keyed-signs of this network show 10\^.*, and its claim needs 10\^-19.* as they are after sign_",
     ):
         ticket, credential = start.finish(model)
     assert tg.verify(tg.Checkpoint(ticket.weights), credential).status != "supported"
+
+
+def test_a_model_that_was_not_trained_is_warned_of() -> None:
+    model = perceptron()
+    start = signed(model)
+    with pytest.warns(TicketguardWarning, match="still has the start weights that sign_start gave it: train it first"):
+        start.finish(model)
+    model = perceptron()
+    start = signed(model)
+    train(model, steps=1)
+    start.finish(model)
+
+
+def test_a_signed_start_says_what_it_is_and_no_secret() -> None:
+    start = signed(perceptron())
+    assert repr(start) == "<SignedStart of 'Eve': keyed-signs in 1800 weights of 2 layers>"
 
 
 # What is signed
@@ -201,7 +218,9 @@ def tg_binding(credential: tg.Credential) -> Any:
 def test_which_signs_are_drawn_is_secret() -> None:
     starts = []
     for secret in (SECRET, bytes(32)):
-        _, credential = signed(model := perceptron(), secret=secret).finish(model)
+        start = signed(model := perceptron(), secret=secret)
+        train(model, steps=1)
+        _, credential = start.finish(model)
         starts.append(read_reference(credential.vault.reference))
     one, other = starts
     assert isinstance(one, StartReference)
@@ -391,7 +410,7 @@ def test_unknown_channel_groups_are_warned_of_in_its_own_words() -> None:
             answer: torch.Tensor = self.first(inputs) * scale
             return answer
 
-    with pytest.warns(TicketguardWarning, match="sign_start takes"):
+    with pytest.warns(TicketguardWarning, match="sign_start takes it as example=, or how to ask the model as ask=$"):
         tg.sign_start(Odd(), owner=OWNER)
 
 
@@ -415,7 +434,8 @@ def test_tied_layers_carry_their_signs_and_are_bound_once() -> None:
     assert list(start._marks.reference.layers) == ["0.weight", "4.weight"]
     state = weights_of(model)
     assert all(np.array_equal(state[name], start._marks.weights[name]) for name in ("0.weight", "4.weight"))
-    ticket, credential = start.finish(model)
+    with pytest.warns(TicketguardWarning, match="train it first"):
+        ticket, credential = start.finish(model)
     verdict = tg.verify(tg.Checkpoint(ticket.weights), credential)
     assert verdict.evidence[0].observed == verdict.evidence[0].details["votes"]
     for name in ("0.weight", "2.weight"):
@@ -577,6 +597,7 @@ def test_a_name_that_no_file_can_hold_is_refused() -> None:
 def test_an_accuracy_that_is_not_a_share_is_refused(accuracy: Any) -> None:
     model = perceptron()
     start = signed(model)
+    train(model, steps=1)
     with pytest.raises(ConfigurationError, match="accuracy is .*, expected a"):
         start.finish(model, accuracy=accuracy)
     assert start.finish(model, accuracy=np.float32(0.5))[0].info.accuracy == 0.5  # type: ignore[arg-type]

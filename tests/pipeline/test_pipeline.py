@@ -116,8 +116,20 @@ def test_a_loop_that_left_the_triggers_out_is_warned(ticket: tg.Ticket, owner: t
     network = build_model("mlp", options=MODEL_OPTIONS, seed=0)
     plan.start(network)
     plan.after_step(network)
-    with pytest.warns(tg.TicketguardWarning, match="carries [0-9]+% of the trigger-set: .* append extra_batch"):
+    told = (
+        "carries [0-9]+% of the trigger-set: a copy's answers alone may not prove ownership, while the marks in its "
+        r"weights do not depend on them; train longer \(more epochs\), and append extra_batch to the batches$"
+    )
+    with pytest.warns(tg.TicketguardWarning, match=told):
         plan.finish(network)
+    plan.extra_batch(torch.device("cpu"))
+    with pytest.warns(tg.TicketguardWarning, match=r"train longer \(more epochs\)$"):
+        plan.finish(network)
+    resumed = tg.prepare(ticket, owner=owner, marks=[tg.TriggerSet()])
+    resumed.start(network)
+    resumed.seek(5)
+    with pytest.warns(tg.TicketguardWarning, match=r"alone may not prove ownership; train longer \(more epochs\)$"):
+        resumed.finish(network)
 
 
 def test_another_model_than_the_tickets_is_named(owner: tg.Owner) -> None:

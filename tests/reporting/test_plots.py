@@ -7,7 +7,9 @@ import PIL.Image
 import pytest
 
 from ticketguard.errors import FileError
+from ticketguard.reporting import plots
 from ticketguard.reporting.plots import (
+    COLOURS,
     KEPT,
     LEFT,
     PLANTED,
@@ -53,6 +55,31 @@ def test_pictures_are_written_whole_and_leave_no_state_behind(tmp_path: Path) ->
         with PIL.Image.open(tmp_path / name) as image:
             image.verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["both.png", "mask.png"]
+
+
+def colours_of(path: Path) -> set[tuple[int, ...]]:
+    with PIL.Image.open(path) as image:
+        return {colour for _, colour in image.convert("RGB").getcolors(maxcolors=1_000_000)}
+
+
+def test_what_a_search_pruned_of_its_start_was_not_moved_by_the_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Mask(layers={name: np.ones(layer.shape, dtype=np.bool_) for name, layer in mask().layers.items()})
+    secret = {name: np.arange(5) for name in mask()}
+    titles: list[str] = []
+    draw_plane = plots._draw_plane
+    monkeypatch.setattr(
+        plots, "_draw_plane", lambda axis, plane, title: (titles.append(title), draw_plane(axis, plane, title))
+    )
+    draw_before_after(start, mask(1), secret, tmp_path / "a.png", from_start=True)
+    assert titles[0].endswith("start weights: 5 secret edges")
+    assert "after: " in titles[1]
+    draw_before_after(start, mask(1), secret, tmp_path / "b.png")
+    assert "before: 5 secret edges kept" in titles[12]
+    moved = tuple(bytes.fromhex(COLOURS[LEFT][1:]))
+    assert moved in colours_of(tmp_path / "b.png")
+    assert moved not in colours_of(tmp_path / "a.png")
 
 
 def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def _list_methods(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 )
 @training_options
 @seed_option(
-    "By default one is drawn, that nobody can guess, and is in the ticket: whoever knows it can find the ticket again."
+    "By default one is drawn, that nobody can guess, printed, and kept in the ticket: whoever knows it can find the "
+    "ticket again. With --owner it follows from the vault's secret, and is neither printed nor in the ticket."
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), default="ticket.safetensors", show_default=True, help="Ticket file."

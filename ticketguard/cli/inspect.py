@@ -115,7 +115,7 @@ def _draw(
         ConfigurationError: The file has no masks.
     """
     from ticketguard.errors import ConfigurationError
-    from ticketguard.reporting.documents import secret_positions
+    from ticketguard.reporting.documents import binds_start, secret_positions
     from ticketguard.reporting.plots import draw_before_after, draw_mask
     from ticketguard.ticket import Ticket
     from ticketguard.zeros import read_zeros
@@ -136,7 +136,14 @@ def _draw(
         raise ConfigurationError(
             f"'{file}' does not have the layers of the claim's ticket: draw it without --claim and --vault"
         )
-    draw_before_after(before, mask, secret_positions(credential), picture, title=file.name)
+    draw_before_after(
+        before,
+        mask,
+        secret_positions(credential),
+        picture,
+        title=file.name,
+        from_start=binds_start(credential),
+    )
 
 
 def _layers(file: Path) -> dict[str, Array]:

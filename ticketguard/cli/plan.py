@@ -37,7 +37,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> int:
-    r"""Show what marks of every size would prove after thefts of TICKET, and choose the smallest that survives.
+    """Show what marks of every size would prove after thefts of TICKET, and choose the smallest that survives.
 
     Nothing is planted or trained. A smaller mark moves fewer edges; a larger one leaves more evidence. The numbers are
     foreseen for copies whose channels are found, and hold for 19 copies in 20.
@@ -53,9 +53,10 @@ def command(
 
     Without --survive they are pruned-80, regrown-100, channels-25 and tuned-dense, each alone. One thief may take
     several steps: pruned-50+regrown-20. Exits with 0 if a size survives all, 1 if none does.
-    """
+    """  # noqa: D301 click knows a list that is not to be wrapped by the character, not by its escape
     from ticketguard.files import write_whole
     from ticketguard.marking.choosing import MARGIN, SURVIVE, choose_marks
+    from ticketguard.marking.release import warn_if_released
     from ticketguard.reporting.mark_choice import choice_document, choice_lines, choice_picture
     from ticketguard.ticket import Ticket
 
@@ -63,8 +64,10 @@ def command(
         if picture.suffix.lower() != ".png":
             raise click.UsageError(f"--picture is '{picture}', expected a name that ends in .png.")
         refuse_to_replace((picture,), force=force, inputs=(ticket,))
+    loaded = Ticket.load(ticket)
+    warn_if_released(loaded, stacklevel=1)
     choice = choose_marks(
-        Ticket.load(ticket),
+        loaded,
         survive=survive or SURVIVE,
         marks=named_marks(marks, mark_option),
         level_bits=level_bits,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ticketguard.graph.examples import Ask, Example
     from ticketguard.graph.tracing import Traced
 
+# Where to give what an error asks for.
+TAKES = "; prepare takes it as example=, or how to ask the model as ask="
 # A message names so many layers.
 SHOWN = 3
 
@@ -61,10 +63,12 @@ def known_groups(
         groups = groups_to_json([group for group in kept if group])
         groups_from_json(groups)  # more than the format allows are as good as unknown
     except (ConfigurationError, ValueError) as error:
+        from ticketguard.graph.probing import GIVE_EXAMPLE, GIVE_SHAPE
+
         return KnownGroups(
             groups=None,
             doubts="a copy whose channels were reordered may not be recognised, because the model's channel groups are "
-            f"unknown: {error}; prepare takes an example of its inputs (example=), or how to ask it (ask=)",
+            f"unknown: {error}{TAKES if str(error).endswith((GIVE_EXAMPLE, GIVE_SHAPE)) else ''}",
         )
     return KnownGroups(groups=groups, doubts=_doubts(traced, layers))
 

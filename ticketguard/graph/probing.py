@@ -26,6 +26,8 @@ from ticketguard.graph.examples import Ask, Example, call_with, examples, is_of_
 FUNCTION_TOLERANCE = 1e-8
 # What libraries call a model's answers in a dict or an object; what it returns beside them is its own affair.
 SCORE_NAMES = ("logits", "out", "scores")
+# What errors ask for.
+GIVE_EXAMPLE, GIVE_SHAPE = "give an example of its inputs", "give the input shape it expects"
 _LOW_PRECISION = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -84,13 +86,15 @@ def probe_of(model: nn.Module, example: Example | None, *, ask: Ask | None = Non
 
 def _why_not(example: Example | None, failure: Exception | None) -> str:
     if failure is None:
-        return "the model's input shape is unknown: give an example of its inputs"
+        return f"the model's input shape is unknown: {GIVE_EXAMPLE}"
     what = "tokens"
     if isinstance(example, torch.Tensor):
         what = f"an input of shape {(1, *example.shape[1:])}"
+        if len(example) > 1:
+            what += f", the first of {len(example)}"
     elif example is not None:
         what = "the example"
-    return f"the model does not run on {what}: {str(failure).strip()}: give the input shape it expects"
+    return f"the model does not run on {what}: {str(failure).strip()}: {GIVE_SHAPE}"
 
 
 def outputs_agree(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> bool:

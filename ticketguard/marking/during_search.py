@@ -99,6 +99,7 @@ class BoundMarks:
             owner=self.owner,
             vault=self.vault,
             start=start,
+            is_fed=True,
         )
 
     def _draw(self, mark: Mark, start: Start, binding: Binding, claim: MarkClaim) -> PlannedMark:
@@ -310,5 +311,5 @@ class SearchPlanting:
         plan = self.bind(ticket.start_weights, everything).plan(ticket.mask)
         marked, credential = plan.finish(network, accuracy=ticket.info.accuracy, created=created, rescale=rescale)
         in_start = {mark.scheme for mark in self._marks if isinstance(mark, StartMark)}
-        warn_unless_proved(marked, credential, schemes=in_start)
+        warn_unless_proved(marked, credential, schemes=in_start, instead="train at a lower rate")
         return dataclasses.replace(marked, info=for_release(ticket.info)), credential

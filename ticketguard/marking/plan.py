@@ -37,6 +37,7 @@ from ticketguard.marking.release import (
     probes_of,
     require_fit,
     require_masked,
+    warn_if_released,
     warn_of_guessable_seed,
 )
 from ticketguard.marking.rescaling import rescaled
@@ -82,7 +83,8 @@ def prepare(
     `Plan.secret` where only the owner can read it, beside its checkpoints, until the credential is saved.
 
     Args:
-        ticket: The unmarked ticket; it becomes the reference that the commitments bind.
+        ticket: The unmarked ticket; it becomes the reference that the commitments bind. A `TicketguardWarning` says if
+            it looks like one that was made for release, which is not secret.
         owner: Whose marks they are.
         marks: Kinds of marks, each scheme once; by default a planted graph and, where possible, a trigger set.
         model: The ticket's model; its channel groups are kept, so that a copy with permuted channels can be
@@ -140,6 +142,7 @@ def prepare(
         if known.doubts:
             warnings.warn(known.doubts, TicketguardWarning, stacklevel=2)
         warn_of_guessable_seed(ticket.info.seed, what=UNMARKED_TICKET, instead=FOUND_ANEW)
+        warn_if_released(ticket, stacklevel=2)
     return plan
 
 
@@ -153,6 +156,7 @@ def planned(
     vault: Vault,
     start: Start,
     ask: Ask | None = None,
+    is_fed: bool = False,
 ) -> Plan:
     """Draw marks, each into what the ones before it left, and return their plan.
 
@@ -167,6 +171,7 @@ def planned(
         vault: The owner's, which holds the reference.
         start: Where training starts without marks.
         ask: As for `prepare`.
+        is_fed: Whether the batches of its training certainly have what `Plan.extra_batch` gives.
 
     Raises:
         CapacityError, ConfigurationError: A mark could not be proved at the claim's level.
@@ -189,6 +194,7 @@ def planned(
         planned=[mark.under(start.mask) if isinstance(mark, MatchedMark) else mark for mark in in_order],
         claims=tuple(claims[mark.scheme] for mark, _ in claimed),
         ask=ask,
+        is_fed=is_fed,
     )
 
 
@@ -213,6 +219,7 @@ class Plan:
         planned: Sequence[PlannedMark],
         claims: tuple[MarkClaim, ...],
         ask: Ask | None = None,
+        is_fed: bool = False,
     ) -> None:
         self.mask = start.mask
         self._ticket = ticket
@@ -224,6 +231,7 @@ class Plan:
         self._ask = ask
         self._step = 0
         self._steps: int | None = None  # in all, if the loop has said so
+        self._is_fed = is_fed
         self._live_masks: list[torch.Tensor] = []
 
     @property
@@ -271,6 +279,7 @@ class Plan:
     def seek(self, step: int, state: Mapping[str, Sequence[int]] | None = None) -> None:
         """Continue as after *step* finished steps, when `state` returned *state*; without it marks start afresh."""
         self._step = step
+        self._is_fed = self._is_fed or step > 0  # by whom it was begun, for all that is known
         for mark, claim in zip(self._planned, self.claims, strict=True):
             if isinstance(mark, WatchingMark) and claim.scheme in (state or {}):
                 mark.resume((state or {})[claim.scheme])
@@ -279,6 +288,7 @@ class Plan:
         """Return normalised inputs and labels to append to the next batch; None if no mark trains any."""
         import torch
 
+        self._is_fed = True
         batches = [batch for mark in self._planned if (batch := mark.extra_batch(self._step, device)) is not None]
         if not batches:
             return None
@@ -368,8 +378,15 @@ class Plan:
             else:
                 if share >= LEARNED_SHARE:
                     continue
-                message = (
-                    f"the model carries {share:.0%} of the {claim.scheme}: a copy may not prove ownership; "
-                    "train longer (more epochs); in a loop of your own, append extra_batch to the batches"
-                )
+                message = f"the model carries {share:.0%} of the {claim.scheme}: {self._worth(claim)}"
+                message += "; train longer (more epochs)"
+                message += "" if self._is_fed else ", and append extra_batch to the batches"
             warnings.warn(message, TicketguardWarning, stacklevel=3)
+
+    def _worth(self, claim: MarkClaim) -> str:
+        """Say what a mark that was not learned leaves unproved."""
+        if scheme(claim.scheme).reads != "answers":
+            return "a copy may not prove ownership"
+        others = any(scheme(other.scheme).reads == "weights" for other in self.claims)
+        alone = "a copy's answers alone may not prove ownership"
+        return f"{alone}, while the marks in its weights do not depend on them" if others else alone

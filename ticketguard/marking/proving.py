@@ -14,13 +14,14 @@ from ticketguard.verification.registry import marks_read_from, scheme
 from ticketguard.verification.verdict import level_log10
 
 
-def warn_unless_proved(marked: Ticket, credential: Credential, *, schemes: set[str]) -> None:
+def warn_unless_proved(marked: Ticket, credential: Credential, *, schemes: set[str], instead: str) -> None:
     """Verify a network by its own claim, and warn, with a `TicketguardWarning`, of marks that do not prove it.
 
     Args:
         marked: The network, as it is released.
         credential: Its owner's.
         schemes: Names of the marks to look at, all read from weights.
+        instead: What the owner does about it.
     """
     marks = marks_read_from(credential.claim.marks, "weights")
     for mark in marks:
@@ -40,7 +41,7 @@ def warn_unless_proved(marked: Ticket, credential: Credential, *, schemes: set[s
             warnings.warn(
                 f"the {mark.scheme} of this network show 10^{evidence.log10_p:.1f}, and its claim needs "
                 f"10^{threshold:.1f}: too many signs were turned in training, so that a copy may not prove ownership; "
-                "train at a lower rate, or from the start weights as they were returned",
+                f"{instead}",
                 TicketguardWarning,
                 stacklevel=3,
             )

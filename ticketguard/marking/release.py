@@ -12,7 +12,7 @@ import numpy as np
 from ticketguard.embedding.interface import PlannedMark
 from ticketguard.errors import ConfigurationError, TensorError, TicketguardWarning
 from ticketguard.seeds import can_be_guessed
-from ticketguard.ticket import Array, FloatArray, Mask, TicketInfo
+from ticketguard.ticket import Array, FloatArray, Mask, Ticket, TicketInfo
 
 # Inputs of noise that a rescaled ticket's answers are compared on, beside some of the marks' own.
 PROBES = 8
@@ -34,6 +34,28 @@ def warn_of_guessable_seed(seed: int | None, *, what: str, instead: str) -> None
     """
     if seed is not None and can_be_guessed(seed):
         warnings.warn(f"seed {seed} can be guessed: who does has {what}; {instead}", TicketguardWarning, stacklevel=3)
+
+
+def warn_if_released(ticket: Ticket, *, stacklevel: int) -> None:
+    """Warn, with a `TicketguardWarning`, of a ticket that others may have: one that was made for release.
+
+    Such a ticket holds neither rewind weights nor its seed. One that was imported, and one whose weights are good as
+    found, may lack them for other reasons.
+
+    Args:
+        ticket: What a mark is to be planted in.
+        stacklevel: Where the warning points, as seen from the caller.
+    """
+    info = ticket.info
+    if ticket.rewind_weights is None and info.seed is None and info.method != "import":
+        warnings.warn(
+            "this ticket looks like one that was made for release, and marked already: it holds neither rewind weights "
+            "nor the seed of its search. A mark that is planted in it is a secret only while nobody else has it: who "
+            "does sees which edges were planted, and removes them. Mark the ticket that was not released, or find a "
+            "new one",
+            TicketguardWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def require_fit(state: Mapping[str, Array], mask: Mask) -> None:

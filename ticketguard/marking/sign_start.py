@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # A layer with a smaller share of weights that are exactly zero is not pruned.
 LEAST_PRUNED = 0.01
+NOT_WORN = "train at a lower rate, and begin with the model's weights as they are after sign_start"
 
 
 def sign_start(
@@ -55,8 +56,9 @@ def sign_start(
     so that nothing is lost by it. One start is for one network: networks that were trained from the same start prove
     the same thing, and cannot be told apart.
 
-    The same start weights, owner, marks, level and secret give the same signs again. A training that may be interrupted
-    keeps `SignedStart.secret` where only the owner can read it.
+    The same start weights, owner, marks, density, level and secret give the same signs again. A training that may be
+    interrupted keeps `SignedStart.secret` and the model's state dict from before this call, where only the owner can
+    read them. To go on, load that state dict, call this with ``secret=``, and then load the checkpoint of the training.
 
     Args:
         model: The model, as it was initialised at random; its weights are changed in place.
@@ -116,6 +118,8 @@ def sign_start(
 class SignedStart:
     """A start with the owner's signs, and what is to be said once the network is trained.
 
+    It lives in memory only: what `finish` returns has to be saved.
+
     Args:
         owner: Whose marks they are.
         marks: The marks.
@@ -125,9 +129,16 @@ class SignedStart:
         self._owner, self._marks = owner, marks
         self._finished: bytes | None = None
 
+    def __repr__(self) -> str:
+        """Say whose start it is and how much of it is signed; nothing of the secret."""
+        signed = [name for name in self._marks.reference.layers if name not in self._marks.left_out]
+        weights = sum(self._marks.reference.layers[name].size for name in signed)
+        marks = ", ".join(claim.scheme for _, claim in self._marks.claims)
+        return f"<SignedStart of {self._owner.name!r}: {marks} in {weights} weights of {len(signed)} layers>"
+
     @property
     def secret(self) -> bytes:
-        """The owner's 32 secret bytes: `sign_start` draws the same signs from them again."""
+        """The owner's 32 secret bytes: `sign_start` draws the same signs from them again. Keep them to yourself."""
         return self._marks.vault.secret
 
     @property
@@ -146,7 +157,12 @@ class SignedStart:
         """Return the trained network as a ticket, and the owner's credential.
 
         Its mask is what of the signed layers is not zero. The network is verified by its own claim; a
-        `TicketguardWarning` says if that proves nothing, or if another network was finished from this start before.
+        `TicketguardWarning` says if that proves nothing, if the model was not trained, or if another network was
+        finished from this start before.
+
+        Save both, or the signs prove nothing: ``credential.save("claim.json", "vault.age", owner, passphrase)`` and
+        ``ticket.save("marked.safetensors", release=True)``. Ticket and claim are for others. The vault, its passphrase,
+        the owner's key, `secret` and the start weights, signed or not, are for the owner alone.
 
         Args:
             model: The trained model; it stays as it is.
@@ -170,9 +186,23 @@ class SignedStart:
         credential = Credential(
             claim=claim_about(marked, claims, owner=self._owner, created=created), vault=self._marks.vault
         )
+        self._warn_if_untrained(state)
         self._warn_of_another(marked)
-        warn_unless_proved(marked, credential, schemes={claim.scheme for claim in claims})
+        schemes = {claim.scheme for claim in claims}
+        warn_unless_proved(marked, credential, schemes=schemes, instead=NOT_WORN)
         return marked, credential
+
+    def _warn_if_untrained(self, state: Mapping[str, Array]) -> None:
+        start = self._marks.weights
+        if all(
+            np.array_equal(state[name], start[name].astype(state[name].dtype)) for name in self._marks.reference.layers
+        ):
+            warnings.warn(
+                "the model still has the start weights that sign_start gave it: train it first, or give finish the "
+                "model that was trained",
+                TicketguardWarning,
+                stacklevel=3,
+            )
 
     def _warn_of_another(self, marked: Ticket) -> None:
         digest = weights_digest(marked.weights)

@@ -255,6 +255,14 @@ def checkpoint_document(checkpoint: Checkpoint) -> Document:
     }
 
 
+def binds_start(credential: Credential) -> bool:
+    """Say whether the reference is weights that a training or search started from, rather than a ticket.
+
+    Marks that were there before the mask say how dense the ticket is.
+    """
+    return any("density_ppm" in mark.parameters for mark in credential.claim.marks)
+
+
 def secret_positions(credential: Credential) -> dict[str, Positions]:
     """Return the secret positions of the owner's marks, for pictures that only the owner sees.
 

@@ -96,6 +96,7 @@ def draw_before_after(
     path: str | os.PathLike[str],
     *,
     title: str = "",
+    from_start: bool = False,
 ) -> None:
     """Draw a mask before and after embedding, side by side, with the owner's secret edges shown.
 
@@ -105,6 +106,8 @@ def draw_before_after(
         secret: Per layer the flat positions of the secret edge set.
         path: The PNG file. It shows secrets: keep it to the owner.
         title: A line above the picture.
+        from_start: Whether the reference is the weights that the search started from: what is not kept of them was
+            pruned by the search, not moved by a mark.
 
     Raises:
         FileError: The file cannot be written.
@@ -114,13 +117,14 @@ def draw_before_after(
     for name, (left, right) in zip(names, axes, strict=True):
         is_secret = _at(secret[name], before[name].shape)
         hits = int((before[name] & is_secret).sum()), int((after[name] & is_secret).sum())
+        earlier = after[name] if from_start else before[name]
+        first = f"start weights: {hits[0]} secret edges" if from_start else f"before: {hits[0]} secret edges kept"
+        _draw_plane(left, _states(before[name], before[name], is_secret), f"{_short(name)} {first}")
         _draw_plane(
-            left, _states(before[name], before[name], is_secret), f"{_short(name)} before: {hits[0]} secret edges kept"
+            right, _states(earlier, after[name], is_secret), f"{_short(name)} after: {hits[1]} secret edges kept"
         )
-        _draw_plane(
-            right, _states(before[name], after[name], is_secret), f"{_short(name)} after: {hits[1]} secret edges kept"
-        )
-    _finish(figure, path, title=title, states=range(len(LABELS)))
+    shown = [state for state in range(len(LABELS)) if not (from_start and state == LEFT)]
+    _finish(figure, path, title=title, states=shown)
 
 
 def _chosen(mask: Mask) -> list[str]:
