@@ -1,12 +1,15 @@
 """Sign the start of a training of your own: nothing is planted, nothing is lost, and the model need not be sparse.
 
-One call before training and one after it. Here a dense convolutional net is trained in a plain PyTorch loop; a thief
-prunes four fifths of its weights, and a stranger trains the same architecture.
+One call before training and one after it; then ticket, claim and vault are saved, here into the folder "signed". A
+dense convolutional net is trained in a plain PyTorch loop; a thief prunes four fifths of its weights, and a stranger
+trains the same architecture.
 
 Run it: python examples/keyed_signs.py
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
@@ -45,17 +48,28 @@ def pruned(model: nn.Module, share: float) -> dict[str, torch.Tensor]:
     return state
 
 
+def save(ticket: tg.Ticket, credential: tg.Credential, owner: tg.Owner, folder: Path) -> None:
+    """Write what is left of it: ticket and claim are for others, vault, passphrase and key for the owner alone."""
+    folder.mkdir(exist_ok=True)
+    passphrase = "choose your own"  # noqa: S105
+    owner.save(folder / "owner.key", passphrase)
+    credential.save(folder / "claim.json", folder / "vault.age", owner, passphrase)
+    ticket.save(folder / "marked.safetensors", release=True)
+
+
 def main() -> None:
-    """Sign, train, finish, steal, verify."""
+    """Sign, train, finish, save, steal, verify."""
     digits = load_digits()
     images, labels = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16, torch.tensor(digits.target)
+    owner = tg.Owner.generate("Ada")
     model = build()
-    start = tg.sign_start(model, owner=tg.Owner.generate("Ada"), example=images[:1])
+    start = tg.sign_start(model, owner=owner, example=images[:1])
     train(model, images[:1400], labels[:1400], epochs=8)
     model.eval()
     accuracy = float((model(images[1400:]).argmax(dim=1) == labels[1400:]).float().mean())
     ticket, credential = start.finish(model, accuracy=accuracy)
     print(f"test accuracy {accuracy:.3f}")
+    save(ticket, credential, owner, Path("signed"))
 
     copy = tg.verify(tg.Checkpoint(ticket.weights), credential)
     print(f"the model's weights: {copy.status}, p = 10^{copy.log10_p:.0f}")

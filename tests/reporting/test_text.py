@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 from ticketguard.reporting.text import document_lines, log10_text, printable, table_lines, verdict_lines
 from ticketguard.verification.verdict import Evidence, Verdict
 
@@ -33,6 +35,16 @@ def test_a_verdict_shows_its_numbers_and_what_they_rest_on() -> None:
     assert "  p = 10^-238.2, the verdict needs 10^-19.3" in lines
     assert "  - the key was drawn at random" in lines
     assert "  missing layers  none" in lines
+
+
+def test_what_is_only_bounded_is_said_to_be() -> None:
+    details = {"attainable_log10_p": -30.0}
+    for bound, told in (({}, "p = 10^-30.0"), ({"attainable_is_bound": True}, "p = 10^-30.0 or less")):
+        (evidence,) = verdict().evidence
+        shown = dataclasses.replace(evidence, details={**details, **bound})
+        lines = verdict_lines(verdict(evidence=(shown,)))
+        assert f"  an intact copy would show  {told}" in lines
+        assert not [line for line in lines if "is bound" in line]
 
 
 def test_a_strangers_text_cannot_drive_the_terminal() -> None:

@@ -85,8 +85,9 @@ class KeyedSigns:
     """Settings of keyed signs.
 
     Attributes:
-        anchors: Share of the positions whose signs are not drawn: permuted channels are found again by them. From 0.1
-            to 0.95.
+        anchors: Share of the positions whose signs the vault keeps, drawn from its secret before the start is bound:
+            permuted channels are found again by them. The others' follow from the key, and are evidence. From 0.1 to
+            0.95.
     """
 
     scheme: ClassVar[str] = SCHEME

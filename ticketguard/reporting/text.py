@@ -71,10 +71,11 @@ def _evidence_lines(evidence: Evidence, asked: str) -> list[str]:
 
 def _worded(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return evidence's *details* under the words that a terminal shows."""
-    shown = {_FIELD_WORDS.get(name, name): value for name, value in details.items()}
+    shown = {_FIELD_WORDS.get(name, name): value for name, value in details.items() if name != "attainable_is_bound"}
     attainable = details.get("attainable_log10_p")
     if isinstance(attainable, float):
-        shown[_FIELD_WORDS["attainable_log10_p"]] = f"p = {log10_text(attainable)}"
+        or_less = " or less" if details.get("attainable_is_bound") else ""
+        shown[_FIELD_WORDS["attainable_log10_p"]] = f"p = {log10_text(attainable)}{or_less}"
     return shown
 
 

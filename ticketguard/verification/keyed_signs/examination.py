@@ -123,6 +123,7 @@ def examine_signs(
         observed=best.agreements,
         expected=best.votes / 2,
         details={
+            "attainable_is_bound": True,  # untouched copies keep more than three in four signs
             **_decoys(outcome, binding),
             "votes": best.votes,
             "positions": sight.read.size,
