@@ -28,5 +28,5 @@ def victim(data: Dataset) -> Victim:
     generator = np.random.default_rng(0)
     mask = Mask(layers={name: generator.random(state[name].shape) < 0.3 for name in prunable_layers(network)})
     weights = {name: np.where(mask[name], array, 0) if name in mask else array for name, array in state.items()}
-    ticket = Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="random"))
+    ticket = Ticket(mask=mask, weights=weights, rewind_weights=None, info=TicketInfo(method="import"))
     return Victim(ticket=ticket, build=build, data=data)

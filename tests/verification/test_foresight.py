@@ -125,7 +125,9 @@ def test_what_is_foreseen_is_what_is_read_after_the_theft(name: str, theft: str,
 
 
 def test_a_verdict_on_prepared_marks_shows_what_was_foreseen() -> None:
-    ticket = dataclasses.replace(of_densities(0.15, 0.06, 0.4), rewind_weights=None)
+    ticket = of_densities(0.15, 0.06, 0.4)
+    imported = dataclasses.replace(ticket.info, method="import")
+    ticket = dataclasses.replace(ticket, rewind_weights=None, info=imported)
     size = size_of(ticket, share=0.05, secret_share=0.03)
 
     class Layers(torch.nn.Module):
