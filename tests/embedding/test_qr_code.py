@@ -105,7 +105,8 @@ def test_a_code_keeps_the_density_of_each_layer_and_its_edges_are_like_the_other
         # The sign is the rewind weight's.
         assert TICKET.rewind_weights is not None
         assert (np.sign(weights[ours]) == np.sign(TICKET.rewind_weights[name].reshape(-1)[ours])).all()
-        assert len(start.fixed_in(name)) == 2 * len(ours)
+        # Both positions of each pair, and where an edge left.
+        assert len(start.fixed_in(name)) == 3 * len(ours)
 
 
 @pytest.mark.parametrize("first", ["code", "graph"])

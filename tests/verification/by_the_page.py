@@ -181,8 +181,12 @@ def readings(
     secret: bytes,
     commitment: bytes,
     is_negative: Mapping[str, np.ndarray] | None = None,
+    decided: Mapping[str, set[int]] | None = None,
 ) -> list[Counted]:
-    """Take every reading of a suspect; *is_negative* is what its rows' and columns' turns leave of its signs."""
+    """Take every reading of a suspect.
+
+    *is_negative* is what its rows' and columns' turns leave of its signs; *decided* are positions of other marks.
+    """
     density = parameters.get("density_ppm", 0)
     everything = np.sort(np.concatenate([np.abs(suspect[name]).reshape(-1) for name in mask]))[::-1]
     threshold = everything[max(1, len(everything) * density // 1_000_000) - 1]
@@ -206,7 +210,7 @@ def readings(
             kept = largest(compared, wanted)
             drawn = secret_positions(secret, commitment, name, len(magnitudes), parameters["secret_ppm"])
             empty = {position for position, there in enumerate(mask[name].reshape(-1)) if not there}
-            counted = empty or set(range(len(magnitudes)))
+            counted = (empty or set(range(len(magnitudes)))) - (decided or {}).get(name, set())
             hits = len(kept & drawn & counted)
             if is_negative is not None and empty:
                 signs = coins_of(secret, commitment, name, drawn)

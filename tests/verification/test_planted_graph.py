@@ -428,11 +428,13 @@ def test_a_mark_without_room_is_refused_with_the_edges_that_it_needs() -> None:
         secret = secret_edges(binding, {name: reference[name].shape}, secret_ppm=claims.PLANTED["secret_ppm"])[name]
         free += int((marked[name] & ~reference[name]).reshape(-1)[secret].sum())
     with pytest.raises(CapacityError, match=f"has room for {free} edges of the mark, which needs [0-9]+:") as caught:
-        scheme("planted-graph").require_room(made, binding, marked=marked, reference=claims.TICKET.reference())
+        scheme("planted-graph").require_room(
+            made, binding, marked=marked, reference=claims.TICKET.reference(), decided={}
+        )
     # About as many bits an edge as there are; a mark of so many more edges has room.
     assert 1.1 * free < caught.value.needed_edges < 3 * free
     # Of a quarter of the bits, the same mark has room.
     made = planted_mark(level_bits=32)
     marked = Mask(layers={name: layer != 0 for name, layer in marked_weights(made).items()})
     binding = Binding(secret=claims.SECRET, commitment=made.commitment)
-    scheme("planted-graph").require_room(made, binding, marked=marked, reference=claims.TICKET.reference())
+    scheme("planted-graph").require_room(made, binding, marked=marked, reference=claims.TICKET.reference(), decided={})

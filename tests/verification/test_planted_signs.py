@@ -302,7 +302,7 @@ def test_signs_give_a_mark_room() -> None:
     assert together < 1.04 * alone
     # A level whose square lies between what hits and what hits with signs prove.
     bits = math.floor(-1.02 * alone / 2 / math.log10(2))
-    room = functools.partial(known.require_room, binding=BINDING, marked=marked, reference=REFERENCE)
+    room = functools.partial(known.require_room, binding=BINDING, marked=marked, reference=REFERENCE, decided={})
     room(dataclasses.replace(MARK, level_bits=bits))
     with pytest.raises(CapacityError, match=f"has room for {counted.hits} edges of the mark, which needs [0-9]+:"):
         room(dataclasses.replace(MARK, level_bits=bits, parameters=PLANTED))

@@ -129,6 +129,9 @@ RULES: dict[str, dict[str, tuple[str, ...]]] = {
                  "counts_of_hits_and_signs_are_the_published_ones")},
     "PG22": {"verification/test_planted_signs.py": ("a_copy_whose_filters_were_turned_reads_as_the_copy_does",
                                                    "what_shares_no_edge_with_the_reference_keeps_its_sign")},
+    "PG23": {"verification/test_decided_by_others.py": (
+                 "what_other_marks_decide_is_left_out_as_the_page_says", "a_claim_of_one_mark_reads_as_it_did",
+                 "p_is_as_rare_as_it_says_beside_positions_that_the_same_key_decides")},
     "PG18": {"": ("ownership_is_supported_down_to_the_level_itself",)},
     # start-weights.md
     "SW1": {START: ("start_weights_are_the_published_ones",

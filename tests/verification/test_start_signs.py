@@ -367,12 +367,12 @@ def test_a_permuted_copy_that_was_trained_from_other_weights_is_put_in_order_by_
 
 def test_room_is_what_an_untouched_copy_has_votes_for() -> None:
     mask = Mask(layers={name: layer != 0 for name, layer in DENSER.items()})
-    SCHEME.require_room(MADE, BINDING, marked=mask, reference=REFERENCE)
+    SCHEME.require_room(MADE, BINDING, marked=mask, reference=REFERENCE, decided={})
     few = Mask(layers={name: layer != 0 for name, layer in COPY.items()})
     with pytest.raises(CapacityError, match=r"has room for 591 edges of the mark, which needs 679"):
-        SCHEME.require_room(MADE, BINDING, marked=few, reference=REFERENCE)
+        SCHEME.require_room(MADE, BINDING, marked=few, reference=REFERENCE, decided={})
     with pytest.raises(CredentialError, match="the vault keeps an unmarked ticket"):
-        SCHEME.require_room(MADE, BINDING, marked=mask, reference=TICKET.reference())
+        SCHEME.require_room(MADE, BINDING, marked=mask, reference=TICKET.reference(), decided={})
     assert SCHEME.secret_positions(MADE, BINDING, mask) == {}
     with pytest.raises(CredentialError, match="keyed-signs has parameters"):
         SCHEME.secret_positions(planted_mark(), BINDING, mask)

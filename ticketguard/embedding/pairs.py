@@ -182,7 +182,8 @@ class MovedLayer:
     Attributes:
         layer: The mask.
         planted: Flat positions that the code has an edge at and another mark did not, ascending.
-        fixed: Flat positions that decide what is read, ascending: the pairs' own.
+        fixed: Flat positions that the code decides, ascending: the pairs' own, and those that edges left. Another mark
+            that brought one of these back would have it where the reference has an edge, and could not count it.
     """
 
     layer: BoolArray
@@ -215,7 +216,8 @@ def move_to_pairs(
     leaving = leaving[np.argsort(kept_strength[leaving], kind="stable")[: len(coming)]]
     flat[leaving] = False
     flat[coming] = True
-    return MovedLayer(layer=flat.reshape(layer.shape), planted=coming, fixed=np.sort(pairs.positions.reshape(-1)))
+    decided = np.concatenate([pairs.positions.reshape(-1), leaving])
+    return MovedLayer(layer=flat.reshape(layer.shape), planted=coming, fixed=np.sort(decided))
 
 
 def pairs_in(mask: Mask, drawn: Mapping[str, Pairs]) -> int:

@@ -43,6 +43,7 @@ from ticketguard.marking.release import (
 from ticketguard.marking.rescaling import rescaled
 from ticketguard.settings import checked_accuracy, checked_level, require_kind
 from ticketguard.ticket import AnyReference, Ticket
+from ticketguard.verification.decided import decided_by_others
 from ticketguard.verification.interface import own_parameters
 from ticketguard.verification.registry import checked_marks, scheme, usual_marks
 from ticketguard.verification.verdict import DEFAULT_LEVEL_BITS
@@ -183,7 +184,8 @@ def planned(
         binding = Binding(secret=vault.secret, commitment=claim.commitment)
         planned = draw(mark, start, binding, claim)
         start = planned.start
-        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=reference)
+        decided = decided_by_others([each for _, each in claimed], claim, secret=vault.secret, mask=reference.mask)
+        scheme(mark.scheme).require_room(claim, binding, marked=start.mask, reference=reference, decided=decided)
         drawn[mark.scheme], claims[mark.scheme] = planned, with_leaves(claim, planned)
     in_order = [drawn[mark.scheme] for mark, _ in claimed]
     return Plan(

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ticketguard.checkpoints.checkpoints import Checkpoint
 from ticketguard.credentials.claim import MarkClaim
@@ -164,7 +164,15 @@ class Scheme(Protocol):
         """Say whether a ticket states everything that this mark needs."""
         ...
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
+    def require_room(
+        self,
+        claim: MarkClaim,
+        binding: Binding,
+        *,
+        marked: Mask,
+        reference: AnyReference,
+        decided: Mapping[str, Positions],
+    ) -> None:
         """Refuse a mark that an untouched copy could not prove at the claim's level.
 
         Args:
@@ -172,6 +180,7 @@ class Scheme(Protocol):
             binding: What it is drawn from.
             marked: The mask that it is in.
             reference: What the commitment binds: the unmarked ticket, or start weights.
+            decided: Per layer the flat positions that other marks decide, as `DecidingScheme` has them.
 
         Raises:
             CapacityError, ConfigurationError: It could not.
@@ -208,5 +217,20 @@ class Scheme(Protocol):
             UnverifiableError: The test could not be made either.
             CredentialError: The claim's parameters cannot be used.
             FileError: The file is gone or has changed.
+        """
+        ...
+
+
+@runtime_checkable
+class DecidingScheme(Scheme, Protocol):
+    """A scheme whose marks need given positions: other marks leave these as they are, and out of what they count."""
+
+    def decided_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
+        """Return, per layer of the reference's *mask*, the flat positions that its mark decides, ascending.
+
+        They must be drawn from the mark's own secret and commitment, and so be independent of all other marks.
+
+        Raises:
+            CredentialError: The claim's parameters cannot be used.
         """
         ...

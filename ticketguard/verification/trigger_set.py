@@ -251,7 +251,15 @@ class _TriggerSetScheme:
     def fits(self, info: TicketInfo) -> bool:
         return info.classes >= 2 and len(info.input_shape) in (1, 3)
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
+    def require_room(
+        self,
+        claim: MarkClaim,
+        binding: Binding,
+        *,
+        marked: Mask,
+        reference: AnyReference,
+        decided: Mapping[str, Positions],
+    ) -> None:
         """Refuse fewer triggers than it takes to prove ownership if every one is answered.
 
         Raises:

@@ -56,7 +56,15 @@ class _KeyedSignsScheme:
     def fits(self, info: TicketInfo) -> bool:
         return True
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
+    def require_room(
+        self,
+        claim: MarkClaim,
+        binding: Binding,
+        *,
+        marked: Mask,
+        reference: AnyReference,
+        decided: Mapping[str, Positions],
+    ) -> None:
         """Refuse a mask that keeps too few votes to prove anything.
 
         Raises:

@@ -3,7 +3,8 @@
 Given the reference, a secret edge set is uniform among all positions of a layer; restricted to the positions that are
 empty in the reference it is uniform among those, given its size there. Only they are counted: the edges that a suspect
 shares with the reference say where it comes from, but nothing about a key, and would only drown the mark. A layer that
-the reference keeps in full has no empty position, and is counted as a whole.
+the reference keeps in full has no empty position, and is counted as a whole. What other marks of the claim decide is
+left out (rule PG23): they are drawn independently, and their edges would count as chance's.
 
 Where edges were planted with signs, hits agree with their coins or not: given the positions and the suspect, each does
 with probability 1/2 (rule PG21 of ``signatures/planted-graph.md``). No edge was planted in a full layer: its hits have
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ticketguard.embedding import planted_graph
-from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.graph.orientation import orientation
 from ticketguard.ticket import AnyReference, BoolArray, FloatArray, Mask
@@ -52,16 +53,22 @@ class ReadSuspect:
         kept: Per layer how many positions each reading keeps.
         readings: Per layer and flat position a byte whose bit *r* says that reading *r* keeps it, and whose bit
             `NEGATIVE` that its weight is negative, where signs count.
+        decided: Per layer the flat positions that other marks of the claim decide, ascending; layers may be missing.
     """
 
     reference: Mask
     edges: Mapping[str, int]
     kept: Mapping[str, Sequence[int]]
     readings: Mapping[str, npt.NDArray[np.uint8]]
+    decided: Mapping[str, Positions] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, suspect: Mapping[str, FloatArray], reference: AnyReference, parameters: PlantedParameters
+        cls,
+        suspect: Mapping[str, FloatArray],
+        reference: AnyReference,
+        parameters: PlantedParameters,
+        decided: Mapping[str, Positions] | None = None,
     ) -> ReadSuspect:
         """Read a suspect, a layer at a time.
 
@@ -72,6 +79,7 @@ class ReadSuspect:
             suspect: Weights in the reference's shapes.
             reference: The layers to read (those the suspect has), as the claim's commitment binds them.
             parameters: Of the claim.
+            decided: Positions that other marks of the claim decide.
         """
         mask = reference.mask
         edges = edges_to_read(suspect, mask, parameters)
@@ -82,19 +90,21 @@ class ReadSuspect:
             kept[name], readings[name] = read_layer(layer, edges=edges[name], found_later=found_later)
             if parameters.is_signed and mask.count(name) < layer.size:
                 readings[name] |= _is_negative(layer, reference, name) * np.uint8(NEGATIVE)
-        return cls(reference=mask, edges=edges, kept=kept, readings=readings)
+        return cls(reference=mask, edges=edges, kept=kept, readings=readings, decided=decided or {})
 
     @functools.cached_property
     def counted(self) -> Mapping[str, tuple[int, Sequence[int]]]:
         """Per layer how many positions are counted, and how many of those each reading keeps: the same for all keys."""
         found: dict[str, tuple[int, Sequence[int]]] = {}
         for name, readings in self.readings.items():
-            empty = readings.size - self.reference.count(name)
-            if not empty:  # a full layer is counted as a whole
-                found[name] = (readings.size, self.kept[name])
-                continue
-            on_edges = per_reading(readings[self.reference[name].reshape(-1)])
-            found[name] = (empty, [kept - own for kept, own in zip(self.kept[name], on_edges, strict=True)])
+            left_out = self.reference[name].reshape(-1).copy()
+            if left_out.all():  # a full layer is counted as a whole
+                left_out[:] = False
+            if name in self.decided:
+                left_out[self.decided[name]] = True
+            kept_there = per_reading(readings[left_out])
+            inside = [kept - there for kept, there in zip(self.kept[name], kept_there, strict=True)]
+            found[name] = (readings.size - int(np.count_nonzero(left_out)), inside)
         return found
 
 
@@ -160,7 +170,8 @@ def count_hits(
     layers: list[list[LayerCount]] = [[] for _ in READINGS]
     coins, agreeing = np.zeros((2, len(READINGS)), dtype=np.int64)
     for name, readings in read.readings.items():
-        secret = secret_of_layer(read.reference, name, binding, parameters, memory)
+        drawn = secret_of_layer(read.reference, name, binding, parameters, memory)
+        secret = drawn.without(read.decided.get(name))
         size, inside = read.counted[name]
         here = readings[secret.positions]
         hits = per_reading(here)

@@ -28,6 +28,14 @@ class SecretOfLayer:
     positions: Positions
     is_negative: BoolArray | None = None
 
+    def without(self, decided: Positions | None) -> SecretOfLayer:
+        """Return what is left where other marks *decided* positions; None for none."""
+        if decided is None:
+            return self
+        left = ~np.isin(self.positions, decided, assume_unique=True)
+        signs = None if self.is_negative is None else self.is_negative[left]
+        return SecretOfLayer(positions=self.positions[left], is_negative=signs)
+
 
 def secret_of_layer(
     reference: Mask, name: str, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None

@@ -53,7 +53,8 @@ def evidence_of(
 
 def _statistic(passage: Passage) -> str:
     is_all = sum(layer.size for layer in passage.counted.layers) == passage.read.reference.size
-    where = "edges" if is_all else "edges that the reference does not have,"
+    others = " and the claim's other marks do" if passage.read.decided else " does"
+    where = "edges" if is_all else f"edges that the reference{others} not have,"
     words = f"{where} inside the owner's secret edge set"
     signs = passage.counted.signs
     if not passage.with_signs or signs is None:

@@ -2,8 +2,9 @@
 
 1. Draw the secret edges S from (secret, C); C binds the unmarked reference, so S is fixed by it.
 2. Read the suspect's mask in a few ways: as stored, and its largest weights at a few densities.
-3. Count the mask's edges inside S where the reference has none; the tail of the hypergeometric sum is the p-value.
-   Where edges were planted with signs, count those that agree, and take both tails together as well.
+3. Count the mask's edges inside S where the reference has none and no other mark decides; the tail of the
+   hypergeometric sum is the p-value. Where edges were planted with signs, count those that agree, and take both tails
+   together as well.
 4. If that is not enough, or the strongest evidence is wanted, align the suspect to the reference, which never sees S,
    and read again.
 5. Multiply by the number of readings (Bonferroni); show decoy keys through the same steps.
@@ -13,7 +14,9 @@ Nothing here runs a model or needs torch.
 
 from __future__ import annotations
 
-from ticketguard.embedding.interface import Binding
+from collections.abc import Mapping
+
+from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.ticket import AnyReference
 from ticketguard.verification.memory import Memory
@@ -33,6 +36,7 @@ def examine_networks(
     parameters: PlantedParameters,
     *,
     threshold_log10_p: float,
+    decided: Mapping[str, Positions] | None = None,
     memory: Memory | None = None,
 ) -> Evidence:
     """Read every network as stored and, if that is not enough, aligned; the strongest one pays for all.
@@ -42,12 +46,13 @@ def examine_networks(
         binding: The owner's key.
         parameters: Of the claim's planted graph.
         threshold_log10_p: What the verdict asks for.
+        decided: Per layer the flat positions that other marks of the claim decide.
         memory: Keeps the owner's secret edges for the next suspect.
 
     Raises:
         FileError: The file is gone or has changed.
     """
-    return Examination(way, parameters).evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
+    return Examination(way, parameters, decided).evidence(binding, threshold_log10_p=threshold_log10_p, memory=memory)
 
 
 class Examination:
@@ -58,13 +63,14 @@ class Examination:
     Args:
         way: The suspect, and the reference beside which it is read.
         parameters: Of the claim's planted graph.
+        decided: Per layer the flat positions that other marks of the claim decide.
     """
 
-    def __init__(self, way: Way, parameters: PlantedParameters) -> None:
+    def __init__(self, way: Way, parameters: PlantedParameters, decided: Mapping[str, Positions] | None = None) -> None:
         self._way, self._parameters = way, parameters
 
         def see(layers: Layers, present: AnyReference) -> Sighting:
-            return Sighting.of(layers, present, parameters)
+            return Sighting.of(layers, present, parameters, decided)
 
         self._passes = Passes(way, see=see)
 

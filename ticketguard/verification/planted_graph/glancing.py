@@ -1,7 +1,8 @@
 """A quick look at a suspect as it is stored: one count outside the reference, and how much of the reference it has.
 
 What is looked at is where a layer's largest weights lie, as many as the reference has edges. They are found once for
-all credentials; each then looks its own positions up.
+all credentials; each then looks its own positions up. Edges that other marks of the claim decide count like
+chance's: drawing those marks would take longer than the look.
 """
 
 from __future__ import annotations

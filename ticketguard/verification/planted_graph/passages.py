@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PlantedParameters
 from ticketguard.ticket import AnyReference
 from ticketguard.verification.memory import Memory
@@ -48,9 +49,15 @@ class Sighting:
     layout: str
 
     @classmethod
-    def of(cls, suspect: Layers, reference: AnyReference, parameters: PlantedParameters) -> Sighting:
-        """Read the suspect in every way."""
-        return cls(read=ReadSuspect.of(suspect, reference, parameters), layout=suspect.layout)
+    def of(
+        cls,
+        suspect: Layers,
+        reference: AnyReference,
+        parameters: PlantedParameters,
+        decided: Mapping[str, Positions] | None = None,
+    ) -> Sighting:
+        """Read the suspect in every way; *decided* are the positions that other marks of the claim decide."""
+        return cls(read=ReadSuspect.of(suspect, reference, parameters, decided), layout=suspect.layout)
 
     def counted(self, binding: Binding, parameters: PlantedParameters, memory: Memory | None = None) -> Passage:
         """Count in every reading for one key, hits alone and with their signs, and keep the strongest result."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ticketguard.embedding.interface import Binding
+from ticketguard.embedding.interface import Binding, Positions
 from ticketguard.embedding.planted_graph import PARTS, PlantedParameters
 from ticketguard.errors import CapacityError
 from ticketguard.ticket import Mask
@@ -32,7 +32,14 @@ class Intact:
     turned: float
 
     @classmethod
-    def of(cls, marked: Mask, reference: Mask, binding: Binding, parameters: PlantedParameters) -> Intact:
+    def of(
+        cls,
+        marked: Mask,
+        reference: Mask,
+        binding: Binding,
+        parameters: PlantedParameters,
+        decided: Mapping[str, Positions],
+    ) -> Intact:
         """Count.
 
         Args:
@@ -40,15 +47,19 @@ class Intact:
             reference: The unmarked ticket's.
             binding: The owner's key.
             parameters: Of the claim.
+            decided: Per layer the flat positions that other marks of the claim decide.
         """
         layers, coins = [], 0
         for name in reference:
-            secret = secret_of_layer(reference, name, binding, parameters)
-            size = marked[name].size - reference.count(name)
-            kept = np.count_nonzero(marked[name] & ~reference[name]) if size else marked.count(name)
+            secret = secret_of_layer(reference, name, binding, parameters).without(decided.get(name))
+            counted = ~reference[name].reshape(-1)
+            if not counted.any():
+                counted[:] = True
+            if name in decided:
+                counted[decided[name]] = False
+            size, kept = int(np.count_nonzero(counted)), int(np.count_nonzero(marked[name].reshape(-1) & counted))
             hits = int(np.count_nonzero(marked.at(name, secret.positions)))
-            size = size or marked[name].size
-            layers.append(LayerCount(size=size, kept=int(kept), secret=len(secret.positions), hits=hits))
+            layers.append(LayerCount(size=size, kept=kept, secret=len(secret.positions), hits=hits))
             coins += hits if secret.is_negative is not None else 0
         return cls(layers=layers, coins=coins, turned=parameters.turned_ppm / PARTS)
 

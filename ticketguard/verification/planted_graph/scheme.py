@@ -10,6 +10,7 @@ from ticketguard.embedding import planted_graph
 from ticketguard.embedding.interface import Binding, Mark, Positions
 from ticketguard.embedding.planted_graph import PlantedGraph, PlantedParameters
 from ticketguard.ticket import AnyReference, Mask, Ticket, TicketInfo
+from ticketguard.verification.decided import decided_by_others
 from ticketguard.verification.interface import Glance, Inquiry, Source, Test, own_parameters
 from ticketguard.verification.memory import Memory
 from ticketguard.verification.planted_graph.counting import looks_at_one
@@ -36,7 +37,15 @@ class _PlantedGraphScheme:
     def fits(self, info: TicketInfo) -> bool:
         return True
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
+    def require_room(
+        self,
+        claim: MarkClaim,
+        binding: Binding,
+        *,
+        marked: Mask,
+        reference: AnyReference,
+        decided: Mapping[str, Positions],
+    ) -> None:
         """Refuse a mark that an untouched copy could not prove, with a margin for what thieves do to copies.
 
         Raises:
@@ -44,7 +53,7 @@ class _PlantedGraphScheme:
         """
         parameters = PlantedParameters.from_json(own_parameters(claim))
         needed_log10_p = self.room_factor * level_log10(claim.level_bits)
-        Intact.of(marked, reference.mask, binding, parameters).require(needed_log10_p)
+        Intact.of(marked, reference.mask, binding, parameters, decided).require(needed_log10_p)
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
         parameters = PlantedParameters.from_json(own_parameters(claim))
@@ -64,11 +73,19 @@ class _PlantedGraphScheme:
         parameters = PlantedParameters.from_json(own_parameters(inquiry.mark))
 
         def test(threshold_log10_p: float) -> Evidence:
+            credential = inquiry.credential
+            decided = decided_by_others(
+                credential.claim.marks,
+                inquiry.mark,
+                secret=credential.vault.secret,
+                mask=credential.reference.mask,
+            )
             return examine_networks(
                 inquiry.way_to_read(),
                 inquiry.binding,
                 parameters,
                 threshold_log10_p=threshold_log10_p,
+                decided=decided,
                 memory=inquiry.memory,
             )
 

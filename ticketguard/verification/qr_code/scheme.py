@@ -46,7 +46,15 @@ class _QrCodeScheme:
     def fits(self, info: TicketInfo) -> bool:
         return True
 
-    def require_room(self, claim: MarkClaim, binding: Binding, *, marked: Mask, reference: AnyReference) -> None:
+    def require_room(
+        self,
+        claim: MarkClaim,
+        binding: Binding,
+        *,
+        marked: Mask,
+        reference: AnyReference,
+        decided: Mapping[str, Positions],
+    ) -> None:
         """Refuse a code of too few pairs: an untouched copy would not reach the square of the level.
 
         Raises:
@@ -65,6 +73,10 @@ class _QrCodeScheme:
 
     def secret_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
         return {name: np.sort(pairs.positions.reshape(-1)) for name, pairs in _own(claim, binding, mask).drawn.items()}
+
+    def decided_positions(self, claim: MarkClaim, binding: Binding, mask: Mask) -> Mapping[str, Positions]:
+        """Return both positions of every pair."""
+        return self.secret_positions(claim, binding, mask)
 
     def looks(self, mark: Mark, ticket: Ticket) -> int:
         return LOOKS
