@@ -16,11 +16,12 @@ from tests.verification.coded import TICKET, pruned
 from ticketguard.cli.marking import named_marks
 from ticketguard.credentials.credential import Credential
 from ticketguard.credentials.keys import Owner
-from ticketguard.errors import ConfigurationError, FileError
+from ticketguard.errors import ConfigurationError
 from ticketguard.marking.commitments import claim_about
 from ticketguard.marking.during_search import SearchPlanting
 from ticketguard.marking.plan import prepare
-from ticketguard.reporting.pictures import require_empty_folder
+from ticketguard.verification.pictures import UNREAD
+from ticketguard.verification.registry import SCHEMES
 
 from .conftest import PASSPHRASE, Files, Run, validate
 
@@ -65,10 +66,10 @@ def test_verify_writes_a_picture_that_can_be_scanned(run: Run, story: Path, tmp_
     validate(verdict, "verdict")
     code = verdict["evidence"][1]
     assert (code["mark"], code["status"]) == ("qr-code", "supported")
-    text = code["details"]["text"]
+    text = code["details"]["text_of_the_claim"]
     assert text.startswith(f"{TEXT}:")
     assert code["details"]["decoded"] == text
-    assert code["details"]["decoded_raw"] == "nothing"
+    assert code["details"]["decoded_raw"] == "nothing decoded"
     raw, cleaned = folder / "qr-code-raw.png", folder / "qr-code-cleaned.png"
     assert f"pictures: {raw}, {cleaned}" in result.stderr
     assert scanned(cleaned) == [text]
@@ -82,31 +83,47 @@ def test_verify_writes_a_picture_that_can_be_scanned(run: Run, story: Path, tmp_
 
 def test_inspect_writes_what_an_untouched_copy_shows(run: Run, story: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
-    run("inspect", story / "marked.safetensors", *opened(story), "--pictures", folder)
+    asked = ("inspect", story / "marked.safetensors", *opened(story), "--pictures", folder)
+    told = run(*asked).stdout
     raw, cleaned = (scanned(folder / f"qr-code-{name}.png") for name in ("raw", "cleaned"))
     assert raw == cleaned
     assert raw[0].startswith(f"{TEXT}:")
+    assert f"decoded {raw[0]}" in told
+    (folder / "qr-code-raw.png").unlink()
+    document = json.loads(run(*asked, "--force", "--json").stdout)
+    validate(document, "inspect")
+    files = [str(folder / f"qr-code-{name}.png") for name in ("raw", "cleaned")]
+    assert document["pictures"] == [{"mark": "qr-code", "files": files, "decoded": raw[0]}]
+    assert scanned(folder / "qr-code-raw.png") == raw
 
 
 def test_pictures_go_into_a_new_folder_and_belong_to_a_suspect(run: Run, story: Path, tmp_path: Path) -> None:
     marked = story / "marked.safetensors"
-    full = run("verify", marked, *opened(story), "--pictures", story, code=3)
-    assert "holds files already: name a new folder for the pictures" in full.stderr
+    for command in ("verify", "inspect"):
+        full = run(command, marked, *opened(story), "--pictures", story, code=2)
+        assert "holds files already: name a new folder for the pictures" in full.stderr
+        assert ("--force" in full.stderr) == (command == "inspect")
+        file = run(command, marked, *opened(story), "--pictures", marked, code=2)
+        assert "is not a folder: name a new folder for the pictures" in file.stderr
     alone = run("inspect", marked, "--pictures", tmp_path / "new", code=2)
     assert "--pictures goes with --claim and --vault." in alone.stderr
     neither = run("inspect", marked, *opened(story), code=2)
     assert "--claim and --vault go together, with --picture or --pictures." in neither.stderr
     claim = run("inspect", story / "claim.json", *opened(story), "--pictures", tmp_path / "new", code=2)
     assert "is a claim and has no weights to read" in claim.stderr
-    with pytest.raises(FileError, match="cannot be read"):
-        require_empty_folder(marked)
 
 
 def test_the_unmarked_ticket_shows_nothing_that_is_read(run: Run, story: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     result = run("verify", story / "unmarked.safetensors", *opened(story), "--pictures", folder, code=1)
-    assert re.search(r"decoded raw +nothing", result.stdout)
+    assert re.search(r"decoded raw +nothing decoded\n", result.stdout)
+    assert re.search(rf"text of the claim +{TEXT}:", result.stdout)
     assert scanned(folder / "qr-code-raw.png") == []
+    # Of what was not read nothing is made up: it would look like a code.
+    picture = np.array(Image.open(folder / "qr-code-raw.png"))
+    assert set(np.unique(picture)) == {0, UNREAD, 255}
+    assert np.count_nonzero(picture == UNREAD) / 144 == int(re.findall(r"modules unread +([0-9]+)", result.stdout)[0])
+    assert np.count_nonzero(picture == UNREAD) / 144 > 150
 
 
 def test_a_claim_without_a_picture_says_so(run: Run, tmp_path: Path, files: Files) -> None:
@@ -122,6 +139,33 @@ def test_the_text_has_an_option_of_its_own(run: Run, story: Path, tmp_path: Path
     assert "QR code: text has 'acem', expected only capital letters, digits, spaces and $%*+-./:" in result.stderr
     (mark,) = named_marks("qr-code", (), qr_text="ACME 12", share=0.5)
     assert mark == tg.QrCode(text="ACME 12")
+
+
+@pytest.mark.parametrize(
+    ("marks", "option", "value", "needed"),
+    [
+        (None, "--qr-text", "ADA 7", "qr-code"),
+        ("planted-graph", "--triggers", 50, "trigger-set"),
+        ("trigger-set", "--share", 0.1, "planted-graph"),
+    ],
+)
+@pytest.mark.parametrize("command", ["embed", "find"])
+def test_an_option_of_a_mark_that_is_not_chosen_is_refused(
+    run: Run, story: Path, tmp_path: Path, command: str, marks: str | None, option: str, value: object, needed: str
+) -> None:
+    """It was ignored, and the mark was missing from a trained ticket."""
+    source = (story / "unmarked.safetensors",) if command == "embed" else ("--model", "mlp", "--data", "digits")
+    files = ("--out", tmp_path / "m.safetensors", "--claim", tmp_path / "c.json", "--vault", tmp_path / "v.age")
+    chosen = () if marks is None else ("--marks", marks)
+    result = run(command, *source, "--owner", story / "owner.key", *files, *chosen, option, value, code=2)
+    assert f"{option} sets up {needed}, which is not among --marks " in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_marks_that_there_are(run: Run) -> None:
+    for command in ("embed", "find", "plan"):
+        told = " ".join(run(command, "--help").stdout.split())
+        assert f"Marks, separated by commas, of {', '.join(SCHEMES)}." in told.replace("- ", "-")
 
 
 def test_a_code_is_not_planted_in_a_search() -> None:

@@ -11,11 +11,12 @@ import pytest
 
 import ticketguard as tg
 from tests.verification.claims import EVE
+from tests.verification.coded import TICKET as COARSE
 from tests.verification.residual import residual_ticket
 from tests.verification.stolen import THEFTS, of_densities
 from ticketguard.embedding.interface import Binding, Start
 from ticketguard.errors import ConfigurationError
-from ticketguard.marking.choosing import SURVIVE, MarkChoice, choose_marks
+from ticketguard.marking.choosing import SURVIVE, MarkChoice, choose_marks, marks_that_survive
 from ticketguard.ticket import Ticket
 from ticketguard.verification.planted_graph.counting import ReadSuspect, count_hits
 from ticketguard.verification.planted_graph.sizes import PlantedSize
@@ -164,3 +165,17 @@ def test_what_cannot_be_asked_for_is_told(changes: dict[str, object], message: s
 def test_only_a_ticket_is_looked_at() -> None:
     with pytest.raises(ConfigurationError, match=r"the ticket is of type str, expected Ticket: tg\.Ticket\.load"):
         choose_marks("ticket.safetensors")  # type: ignore[arg-type]
+
+
+def test_all_marks_that_have_a_size_are_sized_at_once() -> None:
+    """A code beside a planted graph kept its usual size, whatever it was to survive."""
+    marks = (tg.PlantedGraph(), tg.QrCode(text="ACME-1"))
+    planted, code = marks_that_survive(COARSE, survive=["pruned-20"], marks=marks)
+    assert isinstance(planted, tg.PlantedGraph)
+    assert isinstance(code, tg.QrCode)
+    assert planted.share < 0.05
+    assert code.code().edges < tg.QrCode(text="ACME-1").code().edges
+    alone = tg.choose_marks(COARSE, survive=["pruned-20"], marks=marks, scheme_to_size="qr-code")
+    assert (alone.scheme, alone.marks) == ("qr-code", (marks[0], code))
+    with pytest.raises(ConfigurationError, match="marks are trigger-set: none has a size to choose"):
+        marks_that_survive(COARSE, survive=["pruned-20"], marks=[tg.TriggerSet()])

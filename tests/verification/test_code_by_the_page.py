@@ -30,6 +30,7 @@ from ticketguard.embedding.qr_symbol import LEVELS, VERSIONS, Symbol
 from ticketguard.ticket import Mask, Reference
 from ticketguard.ticket.bits import unpack_bits
 from ticketguard.verification.pairs import ReadLayers, votes_of
+from ticketguard.verification.pictures import UNREAD
 
 VECTORS = Path(__file__).parents[2] / "signatures" / "vectors"
 MADE = code_mark()
@@ -162,12 +163,14 @@ def test_a_verdict_is_what_the_page_computes(how: str) -> None:
     assert (found.observed, found.details["pairs_read"]) == (best.right, best.votes)
     wrong = [(total < 0) != bit for total, bit in zip(best.sums, bits, strict=True)]
     assert found.details["modules_wrong"] == sum(wrong)
-    raw = Symbol(version=1, correction=15).bits_of(found.pictures["raw"])
-    assert raw.tolist() == [int(total < 0) for total in best.sums]
+    symbol, sums = Symbol(version=1, correction=15), np.array(best.sums)
+    raw = symbol.draw((sums < 0).astype(np.uint8))
+    assert ((found.pictures["raw"] == 0) == (raw & ~symbol.places(sums == 0))).all()
+    assert ((found.pictures["raw"] == UNREAD) == symbol.places(sums == 0)).all()
 
 
 def test_no_text_changes_a_verdict() -> None:
     """A copy whose symbol is past decoding is supported all the same, by its pairs."""
     found = tg.verify(tg.Checkpoint(pruned(COPY, 0.75)), code_credential(MADE))
     (seen,) = found.evidence
-    assert (found.status, seen.details["decoded"]) == ("supported", "nothing")
+    assert (found.status, seen.details["decoded"]) == ("supported", "nothing decoded")

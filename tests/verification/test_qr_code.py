@@ -57,7 +57,16 @@ def test_an_untouched_copy_shows_every_module_and_its_text() -> None:
     # 624 fair coins, and ten looks.
     assert found.log10_p == pytest.approx(-624 * math.log10(2) + 1, abs=1e-6)
     assert (found.observed, found.expected) == (624, 312)
-    shown = ("text", "decoded", "decoded_raw", "modules", "modules_wrong", "modules_unread", "pairs", "pairs_read")
+    shown = (
+        "text_of_the_claim",
+        "decoded",
+        "decoded_raw",
+        "modules",
+        "modules_wrong",
+        "modules_unread",
+        "pairs",
+        "pairs_read",
+    )
     assert [found.details[name] for name in shown] == [text, text, text, 208, 0, 0, 624, 624]
     assert found.details["symbol"] == "1-M"
     for name in ("raw", "cleaned"):
@@ -139,7 +148,7 @@ def test_pictures_are_not_in_the_document_and_not_compared() -> None:
 def test_the_unmarked_ticket_is_not_supported() -> None:
     found = evidence(dict(TICKET.weights), CREDENTIAL)
     assert (found.status, found.log10_p > -3) == ("not_supported", True)
-    assert found.details["decoded"] == "nothing"
+    assert found.details["decoded"] == "nothing decoded"
     assert found.details["attainable_log10_p"] == pytest.approx(-624 * math.log10(2) + 1, abs=1e-6)
 
 
@@ -328,7 +337,7 @@ def test_a_code_of_too_few_pairs_is_refused() -> None:
     small = code_mark({"text": "", "qr_version": 1, "correction": 25, "pairs": 1}, level_bits=128)
     marked = tg.Mask(layers={name: layer != 0 for name, layer in coded_weights(small).items()})
     with pytest.raises(CapacityError, match="has room for 208 edges of the mark, which needs 256: have more pairs"):
-        SCHEME.require_room(small, binding_of(small), marked=marked, reference=REFERENCE)
+        SCHEME.require_room(small, binding_of(small), marked=marked, reference=REFERENCE, decided={})
 
 
 def test_secret_positions_are_those_of_the_pairs() -> None:

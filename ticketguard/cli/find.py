@@ -142,8 +142,8 @@ def command(
     from ticketguard.pipeline.runs import RunOptions
     from ticketguard.training import in_first_process
 
-    marking = take_marking(options, given_start=pretrained is not None or rewind is not None)
     _refuse_idle_options(owner)
+    marking = take_marking(options, given_start=pretrained is not None or rewind is not None)
     written = (out,) if owner is None else (out, marking.claim, marking.vault)
     given_data = take_data_options(options)
     given_method = parse_assignments(method_option, option="--method-option")

@@ -56,7 +56,7 @@ def command(
     A vault is opened with its passphrase or vault key; its secret is not shown.
     """
     from ticketguard.reporting.documents import inspect_file, require_credential
-    from ticketguard.reporting.pictures import require_empty_folder
+    from ticketguard.reporting.pictures import require_empty_folder, require_folder
 
     if (claim is None) != (vault is None) or (claim is not None and picture is None and pictures is None):
         raise click.UsageError("--claim and --vault go together, with --picture or --pictures.")
@@ -68,21 +68,25 @@ def command(
         refuse_to_replace((picture,), force=force, inputs=(file, claim, vault, vault_key, passphrase_file))
     if claim is not None and vault is not None:
         require_credential(claim, vault)
-    if pictures is not None:
-        require_empty_folder(pictures)
+    if pictures is not None and force:
+        require_folder(pictures)
+    elif pictures is not None:
+        require_empty_folder(pictures, advice="name a new folder for the pictures, or write into it with --force")
     unlock = functools.cache(functools.partial(read_unlocker, passphrase_file, vault_key))
     document = inspect_file(file, unlock=unlock)
     if picture is not None:
         _draw(file, document["kind"], picture, claim=claim, vault=vault, unlock=unlock)
     if pictures is not None and claim is not None and vault is not None:
-        _write_pictures(file, document["kind"], pictures, claim=claim, vault=vault, unlock=unlock)
+        document["pictures"] = _write_pictures(
+            file, document["kind"], pictures, claim=claim, vault=vault, unlock=unlock
+        )
     print_document(document, as_json=as_json)
 
 
 def _write_pictures(
     file: Path, kind: str, pictures: Path, *, claim: Path, vault: Path, unlock: Callable[[], dict[str, Any]]
-) -> None:
-    """Write what the marks of a ticket or suspect show, without a verdict.
+) -> list[dict[str, Any]]:
+    """Write what the marks of a ticket or suspect show, without a verdict; returns which, and what they decode to.
 
     Raises:
         ConfigurationError: The file has no weights to read.
@@ -97,7 +101,9 @@ def _write_pictures(
     if kind not in ("ticket", "suspect"):
         raise ConfigurationError(f"'{file}' is a {kind} and has no weights to read: name a ticket or a checkpoint")
     verdict = verify(Checkpoint(file), load_credential(claim, vault, **unlock()), note=print_message)
-    print_message(pictures_note(write_pictures(verdict, pictures)))
+    shown = write_pictures(verdict, pictures)
+    print_message(pictures_note(shown))
+    return shown
 
 
 def _draw(

@@ -19,7 +19,8 @@ from ticketguard.cli.options import (
     passphrase_option,
     read_passphrase,
 )
-from ticketguard.verification.registry import USUAL, USUAL_FROM_START
+from ticketguard.errors import ConfigurationError
+from ticketguard.verification.registry import SCHEMES, USUAL, USUAL_FROM_START
 
 if TYPE_CHECKING:
     from ticketguard.credentials.credential import Credential
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from ticketguard.ticket import Ticket
 
 CLAIM, VAULT = "claim.json", "vault.age"
+# Options that set up one mark.
+OWN_OPTIONS = ("share", "triggers", "qr_text")
 # The options below, as click names what they set.
 MARKING_NAMES = (
     "claim",
     "vault",
     "marks",
-    "share",
-    "triggers",
-    "qr_text",
+    *OWN_OPTIONS,
     "mark_option",
     "level_bits",
     "no_rescale",
@@ -46,7 +47,10 @@ MARKING_NAMES = (
 
 
 def _marks_option(usual: Sequence[str], note: str) -> Callable[[Any], Any]:
-    help_text = "Marks, separated by commas; the trigger set is read from answers, the others from weights."
+    help_text = (
+        f"Marks, separated by commas, of {', '.join(SCHEMES)}. The trigger set is read from answers, the others from "
+        "weights."
+    )
     return click.option("--marks", default=",".join(usual), show_default=True, help=f"{help_text}{note}")
 
 
@@ -71,8 +75,9 @@ survive_option = click.option(
     "--survive",
     multiple=True,
     metavar="THEFT",
-    help="A theft that the planted graph is to survive, such as pruned-80, or several by one thief, joined by +; "
-    "repeatable. It is then as small as that allows: 'ticketguard plan' shows the choice, and its help the thefts.",
+    help="A theft that the marks are to survive, such as pruned-80, or several by one thief, joined by +; repeatable. "
+    "A mark that has a size is then as small as that allows: 'ticketguard plan' shows the choice for the first of "
+    "them, and its help the thefts.",
 )
 _FILES: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -179,8 +184,9 @@ def take_marking(options: dict[str, Any], *, given_start: bool = False) -> Marki
     are_usual = click.get_current_context().get_parameter_source("marks") is ParameterSource.DEFAULT
     if given_start and are_usual:
         names = ",".join(USUAL)
-    own = {name: options.pop(name) for name in ("share", "triggers", "qr_text")}
+    own = {name: options.pop(name) for name in OWN_OPTIONS}
     marks = named_marks(names, options.pop("mark_option"), **own)
+    _refuse_options_of_others([mark.scheme for mark in marks])
     return Marking(
         marks=marks,
         level_bits=options.pop("level_bits"),
@@ -191,6 +197,25 @@ def take_marking(options: dict[str, Any], *, given_start: bool = False) -> Marki
         passphrase_file=options.pop("passphrase_file"),
         are_usual=are_usual,
     )
+
+
+def _refuse_options_of_others(chosen: Sequence[str]) -> None:
+    """Refuse options that set up a mark which is not *chosen*.
+
+    Raises:
+        ConfigurationError: One was given.
+    """
+    from ticketguard.verification.registry import scheme
+
+    context = click.get_current_context()
+    taken = {option for name in chosen for option in scheme(name).options}
+    for option in OWN_OPTIONS:
+        if option not in taken and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            owners = " or ".join(name for name in SCHEMES if option in scheme(name).options)
+            raise ConfigurationError(
+                f"--{option.replace('_', '-')} sets up {owners}, which is not among --marks {','.join(chosen)}: "
+                "add it there, or leave the option out"
+            )
 
 
 def named_marks(names: str, settings: tuple[str, ...], **options: Any) -> list[Mark]:
@@ -204,7 +229,6 @@ def named_marks(names: str, settings: tuple[str, ...], **options: Any) -> list[M
     Raises:
         ConfigurationError: A mark is unknown, or its settings are out of range.
     """
-    from ticketguard.errors import ConfigurationError
     from ticketguard.verification.registry import configured_mark
 
     chosen = [name.strip() for name in names.split(",")]
@@ -220,17 +244,17 @@ def named_marks(names: str, settings: tuple[str, ...], **options: Any) -> list[M
 
 
 def marks_that_survive(thefts: tuple[str, ...], ticket: Ticket, marking: Marking) -> Sequence[Mark]:
-    """Return the marks that were asked for, one of them as large as it takes to survive *thefts*.
+    """Return the marks that were asked for, those that have a size as large as it takes to survive *thefts*.
 
     Raises:
         ConfigurationError: No size does, or the size was given as well.
     """
-    from ticketguard.marking.choosing import choose_marks
+    from ticketguard.marking import choosing
 
     given = click.get_current_context().get_parameter_source("share")
     if given is not ParameterSource.DEFAULT:
         raise click.UsageError("--survive chooses the share: leave out --share.")
-    return choose_marks(ticket, survive=thefts, marks=marking.marks, level_bits=marking.level_bits).marks
+    return choosing.marks_that_survive(ticket, survive=thefts, marks=marking.marks, level_bits=marking.level_bits)
 
 
 def secrecy_note(ticket: Path) -> str:

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -164,11 +164,11 @@ def command(
     return EXIT_CODES[verdict.status]
 
 
-def pictures_note(written: Sequence[Path]) -> str:
+def pictures_note(shown: Sequence[Mapping[str, Any]]) -> str:
     """Say which pictures were written."""
-    if not written:
+    if not shown:
         return "none of the claim's marks shows a picture"
-    return f"pictures: {', '.join(map(str, written))}"
+    return f"pictures: {', '.join(file for mark in shown for file in mark['files'])}"
 
 
 def _begin_to_load_what_verifies() -> None:

@@ -123,6 +123,13 @@ class Symbol:
         modules[rows, columns] = bits.astype(np.bool_) ^ ((rows + columns) % 2 == 0)
         return modules
 
+    def places(self, chosen: BoolArray) -> BoolArray:
+        """Return the modules that carry *chosen* bits of the codewords."""
+        modules = np.zeros_like(self._frame)
+        rows, columns = _path(self.version)[: self.bits].T
+        modules[rows, columns] = chosen
+        return modules
+
     @functools.cached_property
     def blocks(self) -> tuple[Block, ...]:
         """Its Reed–Solomon codewords: their bytes take turns in the symbol, first data and then correction (7.6)."""

@@ -119,6 +119,7 @@ def choose_marks(
     marks: Sequence[Mark] | None = None,
     level_bits: int = DEFAULT_LEVEL_BITS,
     margin: float = MARGIN,
+    scheme_to_size: str | None = None,
 ) -> MarkChoice:
     """Foresee what marks of many sizes will show after thefts, and choose the smallest that proves ownership.
 
@@ -133,6 +134,7 @@ def choose_marks(
             and keeps its other settings.
         level_bits: A verdict will need p ≤ 2^-level_bits.
         margin: The evidence (log10 p) that must be left, as a multiple of what the level needs; 1 or more.
+        scheme_to_size: The mark that gets a size, instead of the first.
 
     Raises:
         ConfigurationError: A theft, the level or the margin is not one, or none of the marks has a size to choose.
@@ -144,7 +146,7 @@ def choose_marks(
     margin = plain_number(margin, what="margin")
     if not margin >= 1.0:
         raise ConfigurationError(f"margin is {margin:g}, expected 1 or more")
-    sized = ((mark, scheme(mark.scheme)) for mark in wanted)
+    sized = ((mark, scheme(mark.scheme)) for mark in wanted if scheme_to_size in (None, mark.scheme))
     mark, found = next(((mark, known) for mark, known in sized if isinstance(known, SizedScheme)), (None, None))
     if mark is None or found is None:
         raise ConfigurationError(f"marks are {', '.join(mark.scheme for mark in wanted)}: none has a size to choose")
@@ -163,6 +165,24 @@ def choose_marks(
     return dataclasses.replace(
         choice, sizes=_looked_at(choice, found.sizes(mark, ticket), room_log10_p), beside=_beside(choice, ticket)
     )
+
+
+def marks_that_survive(
+    ticket: Ticket, *, survive: Iterable[str], marks: Sequence[Mark], level_bits: int = DEFAULT_LEVEL_BITS
+) -> tuple[Mark, ...]:
+    """Return *marks*, each that has a size as small as surviving all thefts allows.
+
+    Arguments are those of `choose_marks`.
+
+    Raises:
+        ConfigurationError: As `choose_marks`, or no size of a mark survives.
+    """
+    thefts = tuple(survive)
+    named = [mark.scheme for mark in checked_marks(marks)]
+    for name in [name for name in named if isinstance(scheme(name), SizedScheme)] or named[:1]:
+        choice = choose_marks(ticket, survive=thefts, marks=marks, level_bits=level_bits, scheme_to_size=name)
+        marks = choice.marks
+    return tuple(marks)
 
 
 def _beside(choice: MarkChoice, ticket: Ticket) -> dict[str, tuple[Foresight, ...]]:

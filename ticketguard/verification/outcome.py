@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ticketguard.graph.alignment import Alignment
-from ticketguard.ticket import BoolArray
 from ticketguard.verification.doubts import doubts_about
 from ticketguard.verification.networks import Network
 from ticketguard.verification.passes import Passes, how_it_lay
+from ticketguard.verification.pictures import Shades
 from ticketguard.verification.verdict import Evidence, decide
 
 
@@ -102,7 +102,7 @@ class Outcome(Generic[Count]):
         expected: float,
         details: Mapping[str, Any],
         assumptions: tuple[str, ...],
-        pictures: Mapping[str, BoolArray] | None = None,
+        pictures: Mapping[str, Shades] | None = None,
     ) -> Evidence:
         """Say what it means.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from ticketguard.ticket import BoolArray
+    from ticketguard.verification.pictures import Shades
 
 Status: TypeAlias = Literal["supported", "not_supported", "inconclusive"]
 
@@ -58,7 +58,8 @@ class Evidence:
         threshold_log10_p: What this test had to reach: the claim's level, divided by the number of planned tests.
         details: Numbers behind the test: readings, factors, decoys, queries.
         assumptions: What the p-value rests on.
-        pictures: What a person can look at, by name: modules, shape (rows, columns), True for black.
+        pictures: What a person can look at, by name: modules, shape (rows, columns), from 0 for black to 255 for white.
+            What they decode to is in the details, as "decoded".
     """
 
     mark: str
@@ -70,7 +71,7 @@ class Evidence:
     threshold_log10_p: float
     details: Mapping[str, Any]
     assumptions: tuple[str, ...]
-    pictures: Mapping[str, BoolArray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    pictures: Mapping[str, Shades] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ from ticketguard.verification.ways import Way
 
 # Pairs that are drawn for decoys.
 DECOY_PAIRS = 6_000
-OTHER_TEXT = "another text, which does not count"
+OTHER_TEXT, NOTHING = "another text, which does not count", "nothing decoded"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,11 +162,11 @@ def _what_is_seen(seen: Decoded, own: OwnCode, modules: Evidences) -> dict[str, 
     """Return what the picture shows beside what the claim says; another text is a stranger's, and is not repeated."""
 
     def told(text: str | None) -> str:
-        return "nothing" if text is None else text if text == own.text else OTHER_TEXT
+        return NOTHING if text is None else text if text == own.text else OTHER_TEXT
 
     symbol = own.parameters.code.symbol
     return {
-        "text": own.text,
+        "text_of_the_claim": own.text,
         "decoded": told(seen.cleaned_text),
         "decoded_raw": told(seen.raw_text),
         "symbol": symbol.designation,
