@@ -7,6 +7,7 @@ import pytest
 import segno
 
 from ticketguard.embedding.qr_symbol import ALPHANUMERIC, LEVELS, VERSIONS, Symbol, correction_of
+from ticketguard.verification.pictures import shaded
 from ticketguard.verification.qr_code.decoding import scan
 
 SYMBOLS = [Symbol(version=version, correction=correction) for version in VERSIONS for correction in LEVELS]
@@ -22,7 +23,7 @@ def test_a_text_of_the_full_length_is_drawn_read_and_a_word_of_the_code(symbol: 
     assert (modules == np.array(drawn.matrix, dtype=np.bool_)).all()
     assert modules.shape == (symbol.side, symbol.side)
     assert (symbol.bits_of(modules) == bits).all()
-    assert scan(modules) == text
+    assert scan(shaded(modules)) == text
     for block in symbol.blocks:
         word = bits[block.places]
         assert (word[: len(block.generator)] @ block.generator % 2 == word).all()
@@ -64,5 +65,5 @@ def test_other_texts_are_refused(text: str) -> None:
 
 
 def test_a_symbol_that_is_not_one_is_not_read() -> None:
-    assert scan(np.zeros((21, 21), dtype=np.bool_)) is None
-    assert scan(Symbol(version=1, correction=25).draw(np.arange(208, dtype=np.uint8) % 2)) is None
+    assert scan(shaded(np.zeros((21, 21), dtype=np.bool_))) is None
+    assert scan(shaded(Symbol(version=1, correction=25).draw(np.arange(208, dtype=np.uint8) % 2))) is None
