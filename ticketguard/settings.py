@@ -113,6 +113,22 @@ def plain_number(value: object, *, what: str, whole: bool = False) -> Any:
     raise ConfigurationError(f"{what} is {shortened(value)}, expected a {'whole ' if whole else ''}number")
 
 
+def plain_count(value: object, *, what: str) -> int:
+    """Return a whole number of 1 or more as Python's own.
+
+    Args:
+        value: What was given for it.
+        what: How errors call it.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    count: int = plain_number(value, what=what, whole=True)
+    if count < 1:
+        raise ConfigurationError(f"{what} is {count}, expected 1 or more")
+    return count
+
+
 def checked_seed(seed: object) -> int:
     """Return *seed* if it can be one.
 

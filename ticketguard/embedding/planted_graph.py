@@ -21,7 +21,7 @@ from ticketguard.embedding.interface import Binding, Json, Positions, Start
 from ticketguard.embedding.moving_edges import MOST_LIKELY, move_edges, with_holes
 from ticketguard.embedding.planned_edges import Matching, PlannedEdges, drawn_levels
 from ticketguard.errors import ConfigurationError, CredentialError, shortened
-from ticketguard.settings import plain_number
+from ticketguard.settings import plain_count, plain_number
 from ticketguard.ticket import Array, BoolArray, Mask, Ticket
 
 SCHEME = "planted-graph"
@@ -152,10 +152,7 @@ class PlantedGraph:
             object.__setattr__(self, field, value)  # frozen, but not yet seen by anyone
             if not lowest <= value <= highest:
                 raise ConfigurationError(f"planted graph: {field} is {value}, expected {lowest:f} to {highest}")
-        every_steps = plain_number(self.every_steps, what="planted graph: every_steps", whole=True)
-        object.__setattr__(self, "every_steps", every_steps)
-        if every_steps < 1:
-            raise ConfigurationError(f"planted graph: every_steps is {self.every_steps}, expected 1 or more")
+        object.__setattr__(self, "every_steps", plain_count(self.every_steps, what="planted graph: every_steps"))
         if not isinstance(self.signed, bool):
             raise ConfigurationError(f"planted graph: signed is {shortened(self.signed)}, expected true or false")
 

@@ -22,7 +22,7 @@ from ticketguard.embedding.planned_edges import Matching, PlannedEdges, drawn_le
 from ticketguard.embedding.qr_planning import ALIGNING, MOST_PAIRS, Code, codes
 from ticketguard.embedding.qr_symbol import ALPHANUMERIC, LEVELS, VERSIONS, Symbol
 from ticketguard.errors import CapacityError, ConfigurationError, CredentialError, shortened
-from ticketguard.settings import plain_number
+from ticketguard.settings import plain_count, plain_number
 from ticketguard.ticket import Array, Mask, Ticket
 
 SCHEME = "qr-code"
@@ -117,10 +117,7 @@ class QrCode:
             object.__setattr__(self, field, value)  # frozen, but not yet seen by anyone
             if not lowest <= value <= highest:
                 raise ConfigurationError(f"QR code: {field} is {value:g}, expected {lowest:g} to {highest:g}")
-        every_steps = plain_number(self.every_steps, what="QR code: every_steps", whole=True)
-        object.__setattr__(self, "every_steps", every_steps)
-        if every_steps < 1:
-            raise ConfigurationError(f"QR code: every_steps is {every_steps}, expected 1 or more")
+        object.__setattr__(self, "every_steps", plain_count(self.every_steps, what="QR code: every_steps"))
         for field, values in (("qr_version", VERSIONS), ("correction", LEVELS), ("pairs", range(1, MOST_PAIRS + 1))):
             value = getattr(self, field)
             if value is not None and (isinstance(value, bool) or value not in values):

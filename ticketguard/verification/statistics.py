@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ticketguard.verification.binomial import log10_at_least
+from ticketguard.verification.binomial import LN10, log10_at_least
 from ticketguard.verification.hypergeometric import EPSILON, Counts, Doubles
 from ticketguard.verification.tail_of_sum import log_upper_tail
 
-LN10, LN2 = math.log(10.0), math.log(2.0)
+LN2 = math.log(2.0)
 # Roundings of a few sums, a product and a logarithm.
 ROUNDINGS = 16.0
 

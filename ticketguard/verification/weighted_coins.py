@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ticketguard.verification.binomial import LN10
 from ticketguard.verification.hypergeometric import EPSILON, Doubles
 
-LN10 = math.log(10.0)
 # Terms of a binomial distribution below this are not looked at one by one: what they are in all is added.
 NEGLIGIBLE = 2.0**-120
 # Tilts from here on make a tail's first term nearly all of it.

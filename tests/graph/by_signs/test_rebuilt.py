@@ -237,6 +237,19 @@ def test_large_networks_are_matched_a_layer_at_a_time(monkeypatch: pytest.Monkey
     assert align(trained(weights), reference, GROUPS).changes_nothing
 
 
+def test_a_few_layers_leave_the_work_for_their_ends_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> object:
+        raise AssertionError("ends were sought in a part")
+
+    for tried in ("_from_one_end", "_from_guesses"):
+        monkeypatch.setattr(search.SignSearch, tried, forbidden)
+    reference, _ = a_start()
+    suspect = {name: layer for name, layer in unrelated(3).items() if name in "ab"}
+    assert not align(suspect, reference.only("ab"), GROUPS, is_part=True).is_found
+    with pytest.raises(AssertionError, match="ends were sought"):
+        align(unrelated(3), reference, GROUPS)
+
+
 def test_a_few_layers_are_a_start_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 

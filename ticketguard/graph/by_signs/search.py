@@ -117,10 +117,11 @@ class SignSearch:
             yield self._annealed(scoring, UNTURNED, self._ends(scoring), may_flip=may_flip)
             if streams is (bound or loose) and not may_flip:
                 yield self._annealed(scoring, UNTURNED, self._ends(scoring), table=PRESENCE)
-        if not self._is_part:
-            yield from self._from_one_end(loose)
-            yield from self._from_guesses(loose)
-        if not self._is_part and sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
+        if self._is_part:  # the rest needs the work that is left
+            return
+        yield from self._from_one_end(loose)
+        yield from self._from_guesses(loose)
+        if sum(layer.size for layer in self._kinds.values()) <= MOST_POSITIONS_TURNED:
             yield from self._turned(bound or loose)
 
     def _from_one_end(self, streams: Sequence[Stream]) -> Iterator[Found]:
